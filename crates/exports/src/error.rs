@@ -1,0 +1,97 @@
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// What can go wrong while sealing a root or serving it.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    #[error(
+        "sealing the root {root}: there is no such directory; give the directory that holds the reference's root, or / for this system"
+    )]
+    MissingRoot { root: PathBuf },
+
+    #[error("sealing the root {root}: nothing is in it; a root has at least a program to start")]
+    EmptyRoot { root: PathBuf },
+
+    #[error("making the disk of modules from {dir}: {what}")]
+    Modules { dir: PathBuf, what: String },
+
+    #[error(
+        "{program} is not installed; install the package that holds it: apt-get install {package}"
+    )]
+    ProgramMissing {
+        program: &'static str,
+        package: &'static str,
+    },
+
+    #[error("sealing {root}: {program} failed ({status}): {output}")]
+    ProgramFailed {
+        root: PathBuf,
+        program: &'static str,
+        status: String,
+        output: String,
+    },
+
+    #[error("{doing} {path}")]
+    Io {
+        doing: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+
+    #[error("serving {image}: there is no such file; seal a root first")]
+    MissingImage { image: PathBuf },
+
+    #[error(
+        "serving a root on {listen}: the port is in use by another program; see which with `ss -ltnp 'sport = :{}'`, stop it or choose another port",
+        listen.port()
+    )]
+    PortInUse { listen: SocketAddr },
+
+    #[error("serving a root on {listen}: this machine cannot listen there; see `ip address`")]
+    CannotListen {
+        listen: SocketAddr,
+        #[source]
+        source: io::Error,
+    },
+
+    #[error("serving a root: the credentials directory {dir} has no {file}")]
+    MissingCredential { dir: PathBuf, file: &'static str },
+
+    #[error(
+        "serving a root: {name:?} is no name for an export; use letters, digits, '.', '-', '_', '@', 1 to 128 of them"
+    )]
+    BadExportName { name: String },
+
+    #[error("serving {image} on {listen}: qemu-nbd ended ({status}): {output}")]
+    ServerDied {
+        image: PathBuf,
+        listen: SocketAddr,
+        status: String,
+        output: String,
+    },
+
+    #[error(
+        "serving {image} on {listen}: qemu-nbd did not answer within {seconds} s; the machine may be overloaded, try again"
+    )]
+    ServerSilent {
+        image: PathBuf,
+        listen: SocketAddr,
+        seconds: u64,
+    },
+}
+
+impl ExportError {
+    pub(crate) fn io(
+        doing: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io {
+            doing,
+            path,
+            source,
+        }
+    }
+}
