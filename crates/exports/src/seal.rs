@@ -121,9 +121,10 @@ fn make_image(
     patterns: &std::collections::BTreeSet<std::ffi::OsString>,
 ) -> Result<(), ExportError> {
     // Only options that erofs-utils 1.5 (Debian 12) and 1.8 (Debian 13) both have. Both apply -T
-    // to every file.
+    // to every file. -x2147483647 keeps every xattr with its inode: the search for shared ones
+    // ignores the patterns and walks /proc and all that is mounted.
     let mut command = Command::new("mkfs.erofs");
-    command.args(["--quiet", "-T0", "-U", IMAGE_UUID]);
+    command.args(["--quiet", "-T0", "-x2147483647", "-U", IMAGE_UUID]);
     for pattern in patterns {
         let mut argument = std::ffi::OsString::from("--exclude-regex=");
         argument.push(pattern);
