@@ -17,6 +17,4 @@ pub use domain::{
 pub use event::{Event, EventKind};
 pub use exit::ExitCode;
 pub use host::{Capacity, HostHealth};
-pub use name::{
-    DeploymentName, Digest, DomainName, Generation, HostName, NameError, OperationId,
-};
+pub use name::{DeploymentName, Digest, DomainName, Generation, HostName, NameError, OperationId};

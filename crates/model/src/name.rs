@@ -18,14 +18,20 @@ pub struct NameError {
 }
 
 fn refuse(what: &'static str, given: &str, problem: &'static str) -> NameError {
-    NameError { what, given: given.chars().take(80).collect(), problem }
+    NameError {
+        what,
+        given: given.chars().take(80).collect(),
+        problem,
+    }
 }
 
 /// RFC 1123 label: 1 to 63 of `a-z 0-9 -`, first and last not `-`.
 fn label(what: &'static str, given: &str) -> Result<String, NameError> {
     let fits = !given.is_empty()
         && given.len() <= 63
-        && given.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && given
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
         && !given.starts_with('-')
         && !given.ends_with('-');
     if fits {
@@ -107,7 +113,11 @@ fn digest(what: &'static str, given: &str) -> Result<String, NameError> {
     if hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
         Ok(given.to_owned())
     } else {
-        Err(refuse(what, given, "is not 'sha256:' followed by 64 lower-case hex digits"))
+        Err(refuse(
+            what,
+            given,
+            "is not 'sha256:' followed by 64 lower-case hex digits",
+        ))
     }
 }
 
@@ -146,7 +156,19 @@ mod tests {
 
     #[test]
     fn a_path_is_not_a_name() {
-        for bad in ["", "../etc", "a/b", "A", "-a", "a-", ".", "a.b", "a b", "ä", &"x".repeat(64)] {
+        for bad in [
+            "",
+            "../etc",
+            "a/b",
+            "A",
+            "-a",
+            "a-",
+            ".",
+            "a.b",
+            "a b",
+            "ä",
+            &"x".repeat(64),
+        ] {
             assert!(DomainName::new(bad).is_err(), "{bad:?} was accepted");
         }
         assert_eq!(DomainName::new("clone-01").unwrap().as_str(), "clone-01");
