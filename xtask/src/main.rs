@@ -1,0 +1,97 @@
+//! What `./x` calls: prepares a machine, checks and tests the repository, shows the demo, runs the benchmarks.
+//!
+//! The wall clock is read here directly: nothing in this program is replayed in simulation.
+#![allow(clippy::disallowed_methods)]
+
+mod apt;
+mod apt_sources;
+mod binaries;
+mod cache;
+mod check;
+mod failure;
+mod kernel;
+mod kvm;
+mod licences;
+mod machine;
+mod progress;
+mod reference;
+mod setup;
+mod test;
+mod tidy;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use failure::{Failure, Result};
+
+#[derive(Parser)]
+#[command(name = "x", about = "The one door to Estive's repository", disable_version_flag = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Install what is missing; make the kernel, the reference root and its sealed image
+    Setup,
+    /// A herd of four clones on three hosts, and live migrations under load
+    Demo {
+        /// Another root than the one made here; `/` is the running system itself
+        #[arg(long, value_name = "DIR")]
+        reference: Option<PathBuf>,
+        /// Leave everything up at the end and say what to try
+        #[arg(long)]
+        keep: bool,
+        /// How many live migrations
+        #[arg(long, value_name = "N", default_value_t = 10)]
+        moves: u32,
+    },
+    /// Format, clippy, tidy and licences
+    Check,
+    /// Every suite, or those named
+    Test {
+        /// Names of suites; none means all
+        suites: Vec<String>,
+        /// Only print the names of the suites
+        #[arg(long)]
+        list: bool,
+    },
+    /// One benchmark
+    Bench {
+        /// Which
+        name: String,
+    },
+    /// Only the house rules
+    Tidy,
+    /// Forget what was cached
+    Clean {
+        /// Also what was built
+        #[arg(long)]
+        builds: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("x: {}", failure.chain());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Setup => setup::setup().map(|prepared| prepared.print()),
+        Command::Demo { .. } => Err(Failure::NotBuilt("demo")),
+        Command::Bench { .. } => Err(Failure::NotBuilt("bench")),
+        Command::Check => check::check(),
+        Command::Test { suites, list } => test::test(&suites, list),
+        Command::Tidy => tidy::tidy(),
+        Command::Clean { builds } => cache::clean(builds),
+    }
+}

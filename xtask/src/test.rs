@@ -1,0 +1,2 @@
+//! x
+pub fn test(_: &[String], _: bool) -> crate::failure::Result<()> { Ok(()) }
