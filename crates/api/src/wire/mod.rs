@@ -1,0 +1,44 @@
+//! What travels between command line, manager and agents, and on which routes.
+//!
+//! All bodies are JSON unless said otherwise; times are milliseconds, sizes bytes unless the name says another unit.
+//! Errors are [`crate::Problem`] bodies. Streams are JSON lines (`application/x-ndjson`), one value a line.
+//!
+//! | agent's route | method | body → answer |
+//! |---|---|---|
+//! | `/about` | GET | → [`AgentAbout`] |
+//! | `/capabilities.xml` | GET | → libvirt capabilities |
+//! | `/domains`, `/domains.xml` | GET | → [`DomainReport`]s, or a list with hyperlinks |
+//! | `/domain/NAME` | PUT `?generation=N` | archive (tar, plain, gzip or bzip2) → [`DomainReport`]; 409 with `details.missing` = digests to send along |
+//! | `/domain/NAME` | GET | → the archive (tar; files named by digest are left out unless `?whole=true`) |
+//! | `/domain/NAME` | DELETE | → nothing; the domain must be stopped |
+//! | `/domain/NAME/config.xml`, `/domain/NAME/FILE` | GET | → a file that config.xml names |
+//! | `/domain/NAME/status`, `…/status.xml` | GET, PUT | [`StatusOrder`] → [`DomainReport`] (`<status><state>…</state></status>`) |
+//! | `/domain/NAME/incoming` | PUT | archive, [`PrepareQuery`] in the query → [`Prepared`] |
+//! | `/domain/NAME/move` | POST | [`MoveOrder`] → [`OperationReport`] |
+//! | `/domain/NAME/abort`, `…/discard` | POST | [`GrantOrder`] → [`GrantAnswer`] |
+//! | `/domain/NAME/ready`, `…/commit` | POST | [`GrantOrder`] → [`GrantAnswer`] (agents only) |
+//! | `/operation/ID` | GET | → [`OperationReport`] |
+//! | `/domain/NAME/boot` | GET | → boot report lines as init wrote them, with the agent's time of arrival |
+//! | `/domain/NAME/console.log` | GET | → text |
+//! | `/domain/NAME/console`, `/domain/NAME/tcp/PORT` | GET + Upgrade `estive-stream` | a byte stream |
+//! | `/file/DIGEST` | HEAD, PUT | → whether it is here; the bytes |
+//! | `/events?after=N` | GET | → [`estive_model::Event`]s after that sequence number |
+//!
+//! | manager's route | method | body → answer |
+//! |---|---|---|
+//! | `/about` | GET | → [`ManagerAbout`] |
+//! | `/hosts` | GET | → [`HostReport`]s |
+//! | `/domains`, `/domain/NAME` | GET | → [`HerdDomain`]s, one |
+//! | `/deployment/NAME` | PUT | the herd's folder as tar → stream of [`UpLine`] |
+//! | `/deployment/NAME` | DELETE | → stream of [`DownLine`] |
+//! | `/deployments` | GET | → [`DeploymentReport`]s |
+//! | `/domain/NAME/migrate` | POST | [`MigrateOrder`] → stream of [`MigrateLine`] |
+//! | `/domain/NAME/status` | PUT | [`StatusOrder`] → [`HerdDomain`] |
+//! | `/domain/NAME/console.log`, `…/boot`, `…/console`, `…/tcp/PORT` | GET | passed on to the owner's agent |
+//! | `/events?after=N&domain=NAME` | GET | → [`estive_model::Event`]s |
+
+mod agent;
+mod manager;
+
+pub use agent::*;
+pub use manager::*;
