@@ -1,0 +1,414 @@
+//! The herd file: YAML text in, [`HerdPlan`] out, or everything that is wrong with its place.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use estive_model::{DeploymentName, DomainName, HostName};
+
+use crate::address_plan::{self, Network, Pool};
+use crate::cascade::{self, Host, Values};
+use crate::plan::{ClonePlan, HerdPlan, UpCheck};
+use crate::problem::{HerdError, Problems, shown};
+use crate::reserved;
+use crate::yaml::{self, Node, Position, Value};
+
+const DEFAULT_MEMORY_MIB: u64 = 384;
+const DEFAULT_CPUS: u32 = 1;
+const DEFAULT_REFERENCE: &str = "default";
+
+const MEMORY_MIB: std::ops::RangeInclusive<i64> = 64..=4 << 20;
+const CPUS: std::ops::RangeInclusive<i64> = 1..=256;
+const MAX_LIST_ITEMS: usize = 256;
+const MAX_KEY_LINE_BYTES: usize = 16 << 10;
+
+/// Reads a herd file.
+///
+/// `file` is its name for messages; `default_deployment` the deployment's name when the file has
+/// none (the name of its directory, say), which must be fit as one.
+pub fn parse(file: &str, text: &str, default_deployment: &str) -> Result<HerdPlan, HerdError> {
+    let root = yaml::parse(text).map_err(|(at, message)| Problems::only(file, at, message))?;
+    let mut problems = Problems::default();
+    let top = root.at;
+    if !matches!(root.value, Value::Map(_) | Value::Null) {
+        let message = format!("a herd file is a mapping; this is {}", root.value.kind());
+        return Err(Problems::only(file, top, message));
+    }
+    let herd = cascade::read(root, &mut problems);
+    let deployment = deployment_name(&herd.globals, default_deployment, top, &mut problems);
+    let (network, pool, pool_at) = network(&herd.globals, top, &mut problems);
+    if herd.hosts.is_empty() {
+        problems.add(
+            top,
+            "no hosts; name at least one, as hosts: {\"clone[01-04]\": }",
+        );
+    }
+    let mut drafts: Vec<Draft> = Vec::new();
+    for host in herd.hosts {
+        drafts.extend(draft(host, &network, &mut problems));
+    }
+    let taken = check_clashes(&drafts, &mut problems);
+    problems.check(file)?;
+    // Nothing was wrong, so the deployment has its name.
+    let deployment = deployment.ok_or_else(|| Problems::only(file, top, "no name"))?;
+
+    let names = drafts.iter().map(|draft| draft.plan.name.to_string());
+    let mut macs = address_plan::macs(deployment.as_str(), &names.collect());
+    let without = drafts.iter().filter(|draft| draft.address.is_none());
+    let without: BTreeSet<String> = without.map(|draft| draft.plan.name.to_string()).collect();
+    let mut drawn = address_plan::draw(deployment.as_str(), &without, pool, &taken).ok_or_else(|| {
+        let message = format!(
+            "{} hosts need an address and {pool} has not as many free; write larger addresses: or a larger network:",
+            without.len()
+        );
+        Problems::only(file, pool_at, message)
+    })?;
+    let mut clones: Vec<ClonePlan> = drafts
+        .into_iter()
+        .map(|draft| {
+            let mut clone = draft.plan;
+            let name = clone.name.as_str();
+            // Both maps have every name that is asked for here.
+            clone.mac = macs.remove(name).unwrap_or_default();
+            if let Some(address) = drawn.remove(name) {
+                clone.address = address;
+            }
+            clone
+        })
+        .collect();
+    clones.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(HerdPlan {
+        deployment,
+        network: network.to_string(),
+        clones,
+    })
+}
+
+/// A clone whose address may still be drawn.
+struct Draft {
+    plan: ClonePlan,
+    address: Option<(Ipv4Addr, Position)>,
+    gateway: Option<(Ipv4Addr, Position)>,
+}
+
+/// Reports addresses given twice; all that are not free to draw.
+fn check_clashes(drafts: &[Draft], problems: &mut Problems) -> BTreeSet<Ipv4Addr> {
+    let mut taken: BTreeMap<Ipv4Addr, &str> = BTreeMap::new();
+    for draft in drafts {
+        let Some((address, at)) = draft.address else {
+            continue;
+        };
+        let name = draft.plan.name.as_str();
+        if let Some(other) = taken.insert(address, name) {
+            problems.add(
+                at,
+                format!("the address {address} of {name} is also that of {other}"),
+            );
+        }
+    }
+    let mut gateways = BTreeSet::new();
+    for draft in drafts {
+        let Some((gateway, at)) = draft.gateway else {
+            continue;
+        };
+        gateways.insert(gateway);
+        if let Some(other) = taken.get(&gateway) {
+            problems.add(
+                at,
+                format!("the gateway {gateway} is also the address of {other}"),
+            );
+        }
+    }
+    gateways.extend(taken.into_keys());
+    gateways
+}
+
+fn deployment_name(
+    globals: &Values,
+    default: &str,
+    top: Position,
+    problems: &mut Problems,
+) -> Option<DeploymentName> {
+    let (given, at) = match globals.reserved.get("name") {
+        Some(node) => (Field::of("name", node).text(problems)?, node.at),
+        None => (default.to_owned(), top),
+    };
+    DeploymentName::new(&given)
+        .map_err(|error| problems.add(at, format!("{error}; write a fit one as name:")))
+        .ok()
+}
+
+/// The network, the addresses to draw from, and the place to name when they do not suffice.
+fn network(globals: &Values, top: Position, problems: &mut Problems) -> (Network, Pool, Position) {
+    let default = Network::default();
+    let mut at = top;
+    let mut pool = None;
+    let mut network = default;
+    if let Some(node) = globals.reserved.get("network") {
+        at = node.at;
+        let field = Field::of("network", node);
+        if let Some(given) = field.parsed(problems, Network::parse) {
+            network = given;
+        }
+        pool = Some(network.upper_half());
+    }
+    if let Some(node) = globals.reserved.get("addresses") {
+        at = node.at;
+        let field = Field::of("addresses", node);
+        pool = field
+            .parsed(problems, |text| Pool::parse(text, &network))
+            .or(pool);
+    }
+    (network, pool.unwrap_or_else(|| default.default_pool()), at)
+}
+
+fn draft(host: Host, network: &Network, problems: &mut Problems) -> Option<Draft> {
+    let name = match DomainName::new(&host.name) {
+        Ok(name) => name,
+        Err(_) => {
+            let message = format!(
+                "{} is no name for a host: use 1 to 63 of a-z, 0-9 and '-', with no '-' at either end",
+                shown(&host.name)
+            );
+            problems.add(host.at, message);
+            return None;
+        }
+    };
+    let field = |key: &'static str| {
+        host.values
+            .reserved
+            .get(key)
+            .map(|node| Field::of(key, node))
+    };
+    let placed = |field: Option<Field<'_>>, problems: &mut Problems| {
+        let field = field?;
+        let address = field.parsed(problems, |text| address_in(text, network))?;
+        Some((address, field.node.at))
+    };
+    let address = placed(field("address"), problems);
+    let gateway = placed(field("gateway"), problems);
+    let memory_mib = field("memory_mib").and_then(|f| f.integer(problems, MEMORY_MIB));
+    let cpus = field("cpus").and_then(|f| f.integer(problems, CPUS));
+    let reference = field("reference").and_then(|f| f.parsed(problems, short_name));
+    let sets = field("sets").map(|f| f.list(problems, short_name));
+    let init = field("init").and_then(|f| f.parsed(problems, init_path));
+    let pinned = field("host").and_then(|f| {
+        f.parsed(problems, |text| {
+            HostName::new(text).map_err(|e| e.to_string())
+        })
+    });
+    let keys = field("ssh_authorized_keys").map(|f| f.list(problems, key_line));
+    let up_checks = field("up").map(|f| f.list(problems, up_check));
+    let post_copy = field("migration").map(|f| f.post_copy_allowed(problems));
+    let mut sets = sets.unwrap_or_default();
+    drop_earlier_twins(&mut sets);
+    Some(Draft {
+        address,
+        gateway,
+        plan: ClonePlan {
+            name,
+            groups: host.groups,
+            memory_mib: memory_mib.map_or(DEFAULT_MEMORY_MIB, i64::unsigned_abs),
+            cpus: cpus
+                .and_then(|count| u32::try_from(count).ok())
+                .unwrap_or(DEFAULT_CPUS),
+            address: address.map_or(Ipv4Addr::UNSPECIFIED, |(address, _)| address),
+            prefix: network.prefix(),
+            mac: String::new(),
+            gateway: gateway.map(|(gateway, _)| gateway),
+            reference: reference.unwrap_or_else(|| DEFAULT_REFERENCE.to_owned()),
+            sets,
+            init,
+            host: pinned,
+            ssh_authorized_keys: keys.unwrap_or_default(),
+            post_copy_allowed: post_copy.unwrap_or_default(),
+            up_checks: up_checks.unwrap_or_default(),
+            variables: host
+                .values
+                .variables
+                .iter()
+                .map(|(key, node)| (key.clone(), node.value.to_json()))
+                .collect(),
+        },
+    })
+}
+
+/// A set named twice stands where it was named last.
+fn drop_earlier_twins(sets: &mut Vec<String>) {
+    let mut seen = BTreeSet::new();
+    sets.reverse();
+    sets.retain(|set| seen.insert(set.clone()));
+    sets.reverse();
+}
+
+fn address_in(text: &str, network: &Network) -> Result<Ipv4Addr, String> {
+    let address: Ipv4Addr = text
+        .parse()
+        .map_err(|_| format!("{} is no IPv4 address", shown(text)))?;
+    if network.has_host(address) {
+        Ok(address)
+    } else {
+        Err(format!(
+            "{address} is not an address of the network {network}"
+        ))
+    }
+}
+
+/// A name that becomes a file name elsewhere: a reference, a template set.
+fn short_name(text: &str) -> Result<String, String> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if (1..=63).contains(&text.len()) && text.chars().all(fits) && !text.starts_with(['.', '-']) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!(
+            "{} is no name: use 1 to 63 letters, digits, '-', '_', '.', not first '.' or '-'",
+            shown(text)
+        ))
+    }
+}
+
+/// The path goes on the kernel's command line.
+fn init_path(text: &str) -> Result<String, String> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "/._-+@".contains(c);
+    let plain = text.split('/').all(|part| part != "..");
+    if text.len() <= 256 && text.starts_with('/') && text.chars().all(fits) && plain {
+        Ok(text.to_owned())
+    } else {
+        Err(format!(
+            "{} is no path of a program: write it from '/', of letters, digits and /._-+@",
+            shown(text)
+        ))
+    }
+}
+
+fn key_line(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    let fits = text.len() <= MAX_KEY_LINE_BYTES
+        && !text.chars().any(char::is_control)
+        && text.split_whitespace().count() >= 2;
+    if fits {
+        Ok(text.to_owned())
+    } else {
+        Err(format!(
+            "{} is no public key: write the one line of a .pub file",
+            shown(text)
+        ))
+    }
+}
+
+fn up_check(text: &str) -> Result<UpCheck, String> {
+    text.parse().map_err(|()| {
+        let names = UpCheck::NAMES.join(", ");
+        format!("{} is no check; use some of {names}", shown(text))
+    })
+}
+
+/// One reserved key's value, to be read as what it should be.
+struct Field<'a> {
+    key: &'static str,
+    node: &'a Node,
+}
+
+impl<'a> Field<'a> {
+    fn of(key: &'static str, node: &'a Node) -> Self {
+        Self { key, node }
+    }
+
+    fn wrong(&self, at: Position, what: impl std::fmt::Display, problems: &mut Problems) {
+        problems.add(at, format!("{}: {what}", self.key));
+    }
+
+    fn text(&self, problems: &mut Problems) -> Option<String> {
+        match &self.node.value {
+            Value::Text(text) => Some(text.clone()),
+            other => {
+                let what = format!("a text is wanted, this is {}", other.kind());
+                self.wrong(self.node.at, what, problems);
+                None
+            }
+        }
+    }
+
+    fn parsed<T>(
+        &self,
+        problems: &mut Problems,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let text = self.text(problems)?;
+        parse(&text)
+            .map_err(|what| self.wrong(self.node.at, what, problems))
+            .ok()
+    }
+
+    fn integer(
+        &self,
+        problems: &mut Problems,
+        range: std::ops::RangeInclusive<i64>,
+    ) -> Option<i64> {
+        let (low, high) = (range.start(), range.end());
+        let what = match &self.node.value {
+            Value::Integer(value) if range.contains(value) => return Some(*value),
+            Value::Integer(value) => format!("{value} is not within {low} to {high}"),
+            Value::Text(text) => format!(
+                "{} is no whole number; units belong to the key",
+                shown(text)
+            ),
+            other => format!("a whole number is wanted, this is {}", other.kind()),
+        };
+        self.wrong(self.node.at, what, problems);
+        None
+    }
+
+    /// A list of texts, or one text alone.
+    fn list<T>(
+        &self,
+        problems: &mut Problems,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Vec<T> {
+        let items = match &self.node.value {
+            Value::List(items) => items.as_slice(),
+            Value::Null => &[],
+            _ => std::slice::from_ref(self.node),
+        };
+        if items.len() > MAX_LIST_ITEMS {
+            let what = format!("{} items, the limit is {MAX_LIST_ITEMS}", items.len());
+            self.wrong(self.node.at, what, problems);
+            return Vec::new();
+        }
+        items
+            .iter()
+            .filter_map(|node| Field::of(self.key, node).parsed(problems, &parse))
+            .collect()
+    }
+
+    /// `migration: {post_copy: allow}`
+    fn post_copy_allowed(&self, problems: &mut Problems) -> bool {
+        const KEY: &str = "post_copy";
+        let Value::Map(entries) = &self.node.value else {
+            let kind = self.node.value.kind();
+            let what = format!("a mapping is wanted, as {{{KEY}: allow}}; this is {kind}");
+            self.wrong(self.node.at, what, problems);
+            return false;
+        };
+        let mut allowed = false;
+        for (key, node) in entries {
+            if key.text != KEY {
+                let hint = match reserved::nearest(&key.text, [KEY]) {
+                    Some(meant) => format!("did you mean {meant}?"),
+                    None => format!("it has {KEY}"),
+                };
+                self.wrong(
+                    key.at,
+                    format!("unknown key {}; {hint}", shown(&key.text)),
+                    problems,
+                );
+                continue;
+            }
+            match &node.value {
+                Value::Text(text) if text == "allow" => allowed = true,
+                Value::Text(text) if text == "never" => allowed = false,
+                _ => self.wrong(node.at, format!("{KEY} is allow or never"), problems),
+            }
+        }
+        allowed
+    }
+}

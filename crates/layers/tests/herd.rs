@@ -1,0 +1,289 @@
+//! Herd files: what they become, and every complaint word for word.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use estive_layers::{HerdPlan, UpCheck, herd};
+use proptest::prelude::*;
+
+fn plan(text: &str) -> HerdPlan {
+    herd::parse("herd.yaml", text, "demo").unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn complaint(text: &str) -> String {
+    herd::parse("herd.yaml", text, "demo")
+        .expect_err("a complaint")
+        .to_string()
+}
+
+#[test]
+fn the_papers_own_file_loads() {
+    let mut text = "
+server: 10.0.0.1
+
+os_root_device: 10.0.0.1:/
+os_root_fs_type: nfs
+os_root_fs_options: nfsvers=3
+
+groups:
+  attack of the clones:
+    hosts:
+"
+    .to_owned();
+    for number in 1..=24 {
+        writeln!(text, "      clone{number:02}:").unwrap();
+    }
+    let plan = plan(&text);
+    assert_eq!(plan.clones.len(), 24);
+    let last = plan.clone_named("clone24").unwrap();
+    assert_eq!(last.groups, ["attack of the clones"]);
+    assert_eq!(last.variables["os_root_device"], "10.0.0.1:/");
+    assert_eq!(
+        (last.memory_mib, last.cpus, last.reference.as_str()),
+        (384, 1, "default")
+    );
+    assert!(!last.post_copy_allowed && last.up_checks.is_empty() && last.sets.is_empty());
+}
+
+#[test]
+fn the_example_is_four_clones_with_addresses_of_its_range() {
+    let plan = plan(include_str!("../../../examples/first-herd/herd.yaml"));
+    assert_eq!(plan.deployment.as_str(), "first-herd");
+    let names: Vec<&str> = plan
+        .clones
+        .iter()
+        .map(|clone| clone.name.as_str())
+        .collect();
+    assert_eq!(names, ["clone01", "clone02", "clone03", "clone04"]);
+    for clone in &plan.clones {
+        assert!(
+            (101..=199).contains(&clone.address.octets()[3]),
+            "{}",
+            clone.address
+        );
+        assert_eq!(clone.sets, ["base-debian", "web"]);
+        assert_eq!(clone.up_checks, [UpCheck::Http, UpCheck::Ssh]);
+        assert!(clone.mac.starts_with("52:54:"));
+    }
+    // Golden: other parts, and people, rely on a name keeping its address.
+    let address = plan.clones[0].address_with_prefix();
+    assert_eq!(address, "10.77.0.148/24");
+}
+
+#[test]
+fn the_lower_level_wins_and_mappings_are_joined() {
+    let plan = plan(
+        "
+memory_mib: 100
+nfs: {server: a, options: {soft: true, retry: 1}}
+list: [1, 2]
+groups:
+  outer:
+    cpus: 2
+    groups:
+      inner:
+        memory_mib: 200
+        nfs: {options: {retry: 2}}
+        list: [3]
+        migration: {post_copy: allow}
+        hosts:
+          a:
+          b: {memory_mib: 300, migration: {post_copy: never}, vars: {up_to: 3, nfs: none}, address: 10.77.0.7}
+hosts:
+  c: {host: host2, init: /sbin/init, gateway: 10.77.0.1, up: ping}
+",
+    );
+    let a = plan.clone_named("a").unwrap();
+    assert_eq!((a.memory_mib, a.cpus, a.post_copy_allowed), (200, 2, true));
+    assert_eq!(a.groups, ["outer", "inner"]);
+    let json = serde_json::to_string(&a.variables).unwrap();
+    assert_eq!(
+        json,
+        r#"{"list":[3],"nfs":{"options":{"retry":2,"soft":true},"server":"a"}}"#
+    );
+    let b = plan.clone_named("b").unwrap();
+    assert_eq!((b.memory_mib, b.post_copy_allowed), (300, false));
+    assert_eq!(b.address.to_string(), "10.77.0.7");
+    assert_eq!(b.variables["nfs"], "none");
+    assert_eq!(b.variables["up_to"], 3);
+    let c = plan.clone_named("c").unwrap();
+    assert_eq!((c.memory_mib, c.cpus), (100, 1));
+    assert_eq!(c.host.as_ref().unwrap().as_str(), "host2");
+    assert_eq!(c.up_checks, [UpCheck::Ping]);
+}
+
+#[test]
+fn complaints_word_for_word() {
+    for (text, expected) in [
+        (
+            "memory_mb: 5\nhosts: {a: }\n",
+            "herd.yaml:1:1: unknown key \"memory_mb\"; did you mean memory_mib? (a variable of that name goes under vars:)",
+        ),
+        (
+            "hosts:\n  a: {adress: 10.77.0.3}\n",
+            "herd.yaml:2:7: unknown key \"adress\"; did you mean address? (a variable of that name goes under vars:)",
+        ),
+        (
+            "hosts:\n  ../etc:\n",
+            "herd.yaml:2:3: \"../etc\" is no name for a host: use 1 to 63 of a-z, 0-9 and '-', with no '-' at either end",
+        ),
+        (
+            "name: ../../x\nhosts: {a: }\n",
+            "herd.yaml:1:7: deployment name \"../../x\" is not fit: use 1 to 63 of a-z, 0-9 and '-', with no '-' at either end; write a fit one as name:",
+        ),
+        (
+            "groups:\n  g: {hosts: {a: }}\n  h: {hosts: {a: }}\n",
+            "herd.yaml:3:15: the host a is already at 2:15; a host stands in one group",
+        ),
+        (
+            "hosts:\n  a: {address: 10.77.0.9}\n  b: {address: 10.77.0.9}\n",
+            "herd.yaml:3:16: the address 10.77.0.9 of b is also that of a",
+        ),
+        (
+            "hosts:\n  a: {address: 10.78.0.9}\n",
+            "herd.yaml:2:16: address: 10.78.0.9 is not an address of the network 10.77.0.0/24",
+        ),
+        (
+            "hosts:\n  a: {address: 10.77.0.256}\n",
+            "herd.yaml:2:16: address: \"10.77.0.256\" is no IPv4 address",
+        ),
+        (
+            "gateway: 10.77.0.1\nhosts:\n  a: {address: 10.77.0.1}\n",
+            "herd.yaml:1:10: the gateway 10.77.0.1 is also the address of a",
+        ),
+        (
+            "address: 10.77.0.9\nhosts: {a: }\n",
+            "herd.yaml:1:1: address is of one host; write it below that host",
+        ),
+        (
+            "hosts:\n  a[1-2]: {address: 10.77.0.9}\n",
+            "herd.yaml:2:12: address cannot be the same for several hosts; name one host",
+        ),
+        (
+            "hosts:\n  a: {network: 10.0.0.0/8}\n",
+            "herd.yaml:2:7: network is of the whole deployment; write it at the top of the file",
+        ),
+        (
+            "network: 10.77.0.0\nhosts: {a: }\n",
+            "herd.yaml:1:10: network: \"10.77.0.0\" is no network; write it as 10.77.0.0/24",
+        ),
+        (
+            "addresses: 10.77.0.5-10.77.0.6\nhosts: {\"a[1-3]\": }\n",
+            "herd.yaml:1:12: 3 hosts need an address and 10.77.0.5-10.77.0.6 has not as many free; write larger addresses: or a larger network:",
+        ),
+        (
+            "memory_mib: 1 GiB\nhosts: {a: }\n",
+            "herd.yaml:1:13: memory_mib: \"1 GiB\" is no whole number; units belong to the key",
+        ),
+        (
+            "memory_mib: 1\nhosts: {a: }\n",
+            "herd.yaml:1:13: memory_mib: 1 is not within 64 to 4194304",
+        ),
+        (
+            "sets: [../x]\nhosts: {a: }\n",
+            "herd.yaml:1:8: sets: \"../x\" is no name: use 1 to 63 letters, digits, '-', '_', '.', not first '.' or '-'",
+        ),
+        (
+            "init: sbin/init\nhosts: {a: }\n",
+            "herd.yaml:1:7: init: \"sbin/init\" is no path of a program: write it from '/', of letters, digits and /._-+@",
+        ),
+        (
+            "up: [smtp]\nhosts: {a: }\n",
+            "herd.yaml:1:6: up: \"smtp\" is no check; use some of ssh, http, ping",
+        ),
+        (
+            "migration: {postcopy: allow}\nhosts: {a: }\n",
+            "herd.yaml:1:13: migration: unknown key \"postcopy\"; did you mean post_copy?",
+        ),
+        (
+            "volumes: {}\nhosts: {a: }\n",
+            "herd.yaml:1:1: volumes is reserved and not supported yet",
+        ),
+        (
+            "hosts: [a]\n",
+            "herd.yaml:1:1: no hosts; name at least one, as hosts: {\"clone[01-04]\": }\nherd.yaml:1:8: hosts is a mapping of names, each with a ':'; this is a list",
+        ),
+        (
+            "hosts:\n  a[3-1]:\n  b:\n",
+            "herd.yaml:2:3: the range 3-1 runs backwards",
+        ),
+        (
+            "hosts:\n  a: &x {memory_mib: *x}\n",
+            "herd.yaml:2:22: recursive references require weak recursion types",
+        ),
+        (
+            "hosts:\n  a:\n  a:\n",
+            "herd.yaml:3:3: duplicate mapping key: a",
+        ),
+        (
+            "",
+            "herd.yaml:1:1: no hosts; name at least one, as hosts: {\"clone[01-04]\": }",
+        ),
+        (
+            "- a\n",
+            "herd.yaml:1:1: a herd file is a mapping; this is a list",
+        ),
+    ] {
+        assert_eq!(complaint(text), expected, "{text}");
+    }
+}
+
+#[test]
+fn many_complaints_are_cut() {
+    let mut text = "hosts:\n".to_owned();
+    for number in 0..50 {
+        writeln!(text, "  A{number}:").unwrap();
+    }
+    let complaint = complaint(&text);
+    assert_eq!(complaint.lines().count(), 20);
+    assert!(complaint.ends_with("(and 30 more problems)"), "{complaint}");
+}
+
+/// Names with an optional own address.
+fn some_hosts() -> impl Strategy<Value = BTreeMap<String, Option<u8>>> {
+    proptest::collection::btree_map("[a-z][a-z0-9]{0,3}", proptest::option::of(1u8..100), 1..40)
+}
+
+fn herd_text(hosts: &[(&String, &Option<u8>)]) -> String {
+    let mut used = std::collections::BTreeSet::new();
+    let mut text = "hosts:\n".to_owned();
+    for (name, own) in hosts {
+        match own {
+            Some(last) if used.insert(*last) => {
+                writeln!(text, "  \"{name}\": {{address: 10.77.0.{last}}}")
+            }
+            _ => writeln!(text, "  \"{name}\":"),
+        }
+        .unwrap();
+    }
+    text
+}
+
+proptest! {
+    #[test]
+    fn every_clone_has_an_address_and_a_mac_of_its_own(hosts in some_hosts()) {
+        let pairs: Vec<_> = hosts.iter().collect();
+        let plan = plan(&herd_text(&pairs));
+        let addresses: std::collections::BTreeSet<_> = plan.clones.iter().map(|c| c.address).collect();
+        let macs: std::collections::BTreeSet<_> = plan.clones.iter().map(|c| &c.mac).collect();
+        prop_assert_eq!(addresses.len(), hosts.len());
+        prop_assert_eq!(macs.len(), hosts.len());
+    }
+
+    #[test]
+    fn the_order_of_hosts_changes_nothing(hosts in proptest::collection::btree_set("[a-z][a-z0-9]{0,3}", 1..40), seed in any::<u64>()) {
+        let none = None;
+        let mut pairs: Vec<_> = hosts.iter().map(|name| (name, &none)).collect();
+        let straight = plan(&herd_text(&pairs));
+        pairs.sort_by_key(|(name, _)| name.bytes().fold(seed, |hash, b| hash.wrapping_mul(31).rotate_left(7) ^ u64::from(b)));
+        prop_assert_eq!(plan(&herd_text(&pairs)), straight);
+    }
+
+    #[test]
+    fn any_text_is_read_or_refused(text in "[ -~\n]{0,200}") {
+        if let Err(error) = herd::parse("f", &text, "demo") {
+            prop_assert!(!error.problems.is_empty());
+            prop_assert!(error.problems.iter().all(|problem| problem.at.line >= 1), "{}", error);
+        }
+    }
+}
