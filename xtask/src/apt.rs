@@ -21,7 +21,10 @@ struct Need {
 }
 
 const fn program(name: &'static str, package: &'static str) -> Need {
-    Need { package, proof: Proof::Program(name) }
+    Need {
+        package,
+        proof: Proof::Program(name),
+    }
 }
 
 /// What setup, demo and tests run. QEMU is apart: see [`install_qemu`].
@@ -38,7 +41,10 @@ const NEEDS: &[Need] = &[
     program("ps", "procps"),
     program("iperf3", "iperf3"),
     program("cc", "gcc"),
-    Need { package: "libc6-dev", proof: Proof::File("/usr/include/stdlib.h") },
+    Need {
+        package: "libc6-dev",
+        proof: Proof::File("/usr/include/stdlib.h"),
+    },
 ];
 
 const QEMU_SYSTEM: &str = "qemu-system-x86";
@@ -54,13 +60,19 @@ pub struct Apt {
 impl Apt {
     pub fn new() -> Self {
         // ./x may have needed the lists before us, to bring a compiler.
-        Self { updated: std::env::var_os("ESTIVE_APT_UPDATED").is_some() }
+        Self {
+            updated: std::env::var_os("ESTIVE_APT_UPDATED").is_some(),
+        }
     }
 
     /// Installs whatever of [`NEEDS`] and QEMU is missing.
     pub fn install_missing(&mut self, suite: &str) -> Result<()> {
         self.install_qemu(suite)?;
-        let missing: Vec<&str> = NEEDS.iter().filter(|need| !need.is_there()).map(|need| need.package).collect();
+        let missing: Vec<&str> = NEEDS
+            .iter()
+            .filter(|need| !need.is_there())
+            .map(|need| need.package)
+            .collect();
         if missing.is_empty() {
             return Ok(());
         }
@@ -80,7 +92,9 @@ impl Apt {
         match step.run(Command::new("apt-get").args(["update", "-q"])) {
             Ok(_) => step.done(""),
             // One source of a third party that is away must not stop us: what we need may well be in the others.
-            Err(Failure::Ended { tail, .. }) => step.done(&format!("some could not be read, going on without:\n{tail}")),
+            Err(Failure::Ended { tail, .. }) => step.done(&format!(
+                "some could not be read, going on without:\n{tail}"
+            )),
             Err(other) => return Err(other),
         }
         Ok(())
@@ -92,7 +106,9 @@ impl Apt {
     /// two decide for the other, since each depends on libraries of its own version.
     fn install_qemu(&mut self, suite: &str) -> Result<()> {
         let system = machine::program("qemu-system-x86_64").is_some();
-        let utils = ["qemu-img", "qemu-nbd", "qemu-storage-daemon"].iter().all(|name| machine::program(name).is_some());
+        let utils = ["qemu-img", "qemu-nbd", "qemu-storage-daemon"]
+            .iter()
+            .all(|name| machine::program(name).is_some());
         if system && utils {
             return Ok(());
         }
@@ -101,15 +117,29 @@ impl Apt {
             add_backports(&apt_sources::read()?, suite, &backports)?;
         }
         self.update()?;
-        let offered = output("asking for QEMU's versions", Command::new("apt-cache").args(["madison", QEMU_SYSTEM, QEMU_UTILS]))?;
+        let offered = output(
+            "asking for QEMU's versions",
+            Command::new("apt-cache").args(["madison", QEMU_SYSTEM, QEMU_UTILS]),
+        )?;
         let step = Step::begin("installing QEMU");
-        let chosen = choose(&offered, suite, [installed(QEMU_SYSTEM), installed(QEMU_UTILS)]);
-        let Some(Choice { version, from_backports }) = chosen else {
+        let chosen = choose(
+            &offered,
+            suite,
+            [installed(QEMU_SYSTEM), installed(QEMU_UTILS)],
+        );
+        let Some(Choice {
+            version,
+            from_backports,
+        }) = chosen
+        else {
             return Err(Failure::Unfit(format!(
                 "no package source of this machine offers {QEMU_SYSTEM} and {QEMU_UTILS} of one version: see 'apt-cache policy {QEMU_SYSTEM}'"
             )));
         };
-        let pair = [format!("{QEMU_SYSTEM}={version}"), format!("{QEMU_UTILS}={version}")];
+        let pair = [
+            format!("{QEMU_SYSTEM}={version}"),
+            format!("{QEMU_UTILS}={version}"),
+        ];
         let mut arguments: Vec<&str> = pair.iter().map(String::as_str).collect();
         if from_backports {
             arguments.extend(["-t", &backports]);
@@ -132,14 +162,26 @@ impl Need {
 fn install(step: &Step, arguments: &[&str]) -> Result<()> {
     let mut command = Command::new("apt-get");
     command.env("DEBIAN_FRONTEND", "noninteractive");
-    command.args(["install", "-y", "-q", "--no-install-recommends", "--allow-downgrades"]).args(arguments);
+    command
+        .args([
+            "install",
+            "-y",
+            "-q",
+            "--no-install-recommends",
+            "--allow-downgrades",
+        ])
+        .args(arguments);
     step.run(&mut command).map(|_| ())
 }
 
 /// The version of a package that is installed, if it is.
 fn installed(package: &str) -> Option<String> {
     let query = ["-W", "-f=${db:Status-Status} ${Version}", package];
-    let text = output("asking what is installed", Command::new("dpkg-query").args(query)).ok()?;
+    let text = output(
+        "asking what is installed",
+        Command::new("dpkg-query").args(query),
+    )
+    .ok()?;
     text.strip_prefix("installed ").map(str::to_string)
 }
 
@@ -150,7 +192,10 @@ fn add_backports(sources: &[Source], suite: &str, backports: &str) -> Result<()>
         return Ok(());
     }
     let source = apt_sources::main_archive(sources, suite)?.with_suites(&[backports.to_string()]);
-    eprintln!("  adding {backports} to the package sources ({})", path.display());
+    eprintln!(
+        "  adding {backports} to the package sources ({})",
+        path.display()
+    );
     std::fs::write(path, source.stanza()).map_err(file("writing", path))
 }
 
@@ -171,17 +216,23 @@ fn choose(madison: &str, suite: &str, installed: [Option<String>; 2]) -> Option<
             Some([fields.next()?, fields.next()?, fields.next()?])
         })
         .collect();
-    let offered = |package: &str, version: &str| rows.iter().any(|row| row[0] == package && row[1] == version);
+    let offered = |package: &str, version: &str| {
+        rows.iter()
+            .any(|row| row[0] == package && row[1] == version)
+    };
     let both = |version: &&str| offered(QEMU_SYSTEM, version) && offered(QEMU_UTILS, version);
     let version = installed
         .iter()
         .flatten()
         .map(String::as_str)
         .find(both)
-        .or_else(|| rows.iter().map(|row| row[1]).find(|version| both(&version)))?;
+        .or_else(|| rows.iter().map(|row| row[1]).find(|version| both(version)))?;
     let backports = format!("{suite}-backports/");
     let from = |row: &&[&str; 3]| row[1] == version && row[2].contains(&backports);
-    Some(Choice { version: version.to_string(), from_backports: rows.iter().any(|row| from(&row)) })
+    Some(Choice {
+        version: version.to_string(),
+        from_backports: rows.iter().any(|row| from(&row)),
+    })
 }
 
 #[cfg(test)]
@@ -202,20 +253,33 @@ qemu-utils | 1:7.2-7+u18 | http://m.example/debian bookworm/main amd64 Packages
 
     #[test]
     fn the_newest_pair_is_chosen() {
-        assert_eq!(version(choose(MADISON, "bookworm", [None, None])), ("1:10.0.2~bpo12+1".into(), true));
+        assert_eq!(
+            version(choose(MADISON, "bookworm", [None, None])),
+            ("1:10.0.2~bpo12+1".into(), true)
+        );
     }
 
     #[test]
     fn the_half_that_is_here_decides() {
         let here = Some("1:7.2-7+u18".to_string());
-        assert_eq!(version(choose(MADISON, "bookworm", [None, here])), ("1:7.2-7+u18".into(), false));
+        assert_eq!(
+            version(choose(MADISON, "bookworm", [None, here])),
+            ("1:7.2-7+u18".into(), false)
+        );
     }
 
     #[test]
     fn tools_from_backports_that_are_gone_give_way_to_the_releases_pair() {
-        let release: String = MADISON.lines().filter(|line| !line.contains("backports")).map(|line| format!("{line}\n")).collect();
+        let release: String = MADISON
+            .lines()
+            .filter(|line| !line.contains("backports"))
+            .map(|line| format!("{line}\n"))
+            .collect();
         let here = Some("1:10.0.2~bpo12+1".to_string());
-        assert_eq!(version(choose(&release, "bookworm", [None, here])), ("1:7.2-7+u18".into(), false));
+        assert_eq!(
+            version(choose(&release, "bookworm", [None, here])),
+            ("1:7.2-7+u18".into(), false)
+        );
         assert_eq!(choose("", "bookworm", [None, None]), None);
     }
 }

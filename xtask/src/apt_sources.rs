@@ -26,7 +26,11 @@ impl Source {
 
     /// The same place, other suites.
     pub fn with_suites(&self, suites: &[String]) -> Source {
-        Source { suites: suites.to_vec(), components: vec!["main".into()], ..self.clone() }
+        Source {
+            suites: suites.to_vec(),
+            components: vec!["main".into()],
+            ..self.clone()
+        }
     }
 
     /// As a deb822 stanza.
@@ -39,7 +43,11 @@ impl Source {
         );
         // Writing to a String cannot fail.
         if let Some(key) = &self.signed_by {
-            let _ = writeln!(text, "Signed-By:{}{key}", if key.starts_with('\n') { "" } else { " " });
+            let _ = writeln!(
+                text,
+                "Signed-By:{}{key}",
+                if key.starts_with('\n') { "" } else { " " }
+            );
         }
         if self.trusted {
             text.push_str("Trusted: yes\n");
@@ -52,12 +60,19 @@ impl Source {
 pub fn read() -> Result<Vec<Source>> {
     let mut files = vec![PathBuf::from("/etc/apt/sources.list")];
     let parts = Path::new("/etc/apt/sources.list.d");
-    let mut more: Vec<PathBuf> = std::fs::read_dir(parts).into_iter().flatten().flatten().map(|e| e.path()).collect();
+    let mut more: Vec<PathBuf> = std::fs::read_dir(parts)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|e| e.path())
+        .collect();
     more.sort();
     files.extend(more);
     let mut sources = Vec::new();
     for path in files {
-        let Ok(text) = std::fs::read_to_string(&path) else { continue };
+        let Ok(text) = std::fs::read_to_string(&path) else {
+            continue;
+        };
         match path.extension().and_then(|e| e.to_str()) {
             Some("sources") => sources.extend(stanzas(&text)),
             Some("list") => sources.extend(text.lines().filter_map(one_line)),
@@ -69,9 +84,12 @@ pub fn read() -> Result<Vec<Source>> {
 
 /// The source of Debian's own `suite` (its main archive), or an error that says what was looked for.
 pub fn main_archive<'a>(sources: &'a [Source], suite: &str) -> Result<&'a Source> {
-    let main = |source: &&Source| source.has_suite(suite) && source.components.iter().any(|c| c == "main");
+    let main =
+        |source: &&Source| source.has_suite(suite) && source.components.iter().any(|c| c == "main");
     sources.iter().find(main).ok_or_else(|| {
-        Failure::Unfit(format!("no source of packages for Debian's '{suite}' main in /etc/apt: add one, then try again"))
+        Failure::Unfit(format!(
+            "no source of packages for Debian's '{suite}' main in /etc/apt: add one, then try again"
+        ))
     })
 }
 
@@ -79,7 +97,10 @@ pub fn main_archive<'a>(sources: &'a [Source], suite: &str) -> Result<&'a Source
 pub fn for_suite(sources: &[Source], own: &str, wanted: &str) -> Result<Vec<Source>> {
     let mut found = vec![main_archive(sources, own)?.with_suites(&[wanted.to_string()])];
     for kind in ["updates", "security"] {
-        if let Some(source) = sources.iter().find(|source| source.has_suite(&format!("{own}-{kind}"))) {
+        if let Some(source) = sources
+            .iter()
+            .find(|source| source.has_suite(&format!("{own}-{kind}")))
+        {
             found.push(source.with_suites(&[format!("{wanted}-{kind}")]));
         }
     }
@@ -101,8 +122,19 @@ fn stanza(text: &str) -> Option<Source> {
             fields.push((name.trim().to_ascii_lowercase(), value.trim().to_string()));
         }
     }
-    let field = |name: &str| fields.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str());
-    let words = |name: &str| field(name).unwrap_or_default().split_whitespace().map(String::from).collect::<Vec<_>>();
+    let field = |name: &str| {
+        fields
+            .iter()
+            .find(|(own, _)| own == name)
+            .map(|(_, value)| value.as_str())
+    };
+    let words = |name: &str| {
+        field(name)
+            .unwrap_or_default()
+            .split_whitespace()
+            .map(String::from)
+            .collect::<Vec<_>>()
+    };
     let enabled = !matches!(field("enabled"), Some("no" | "false" | "0"));
     let source = Source {
         uris: words("uris"),
@@ -111,7 +143,8 @@ fn stanza(text: &str) -> Option<Source> {
         signed_by: field("signed-by").map(String::from),
         trusted: matches!(field("trusted"), Some("yes" | "true" | "1")),
     };
-    (enabled && words("types").iter().any(|kind| kind == "deb") && !source.uris.is_empty()).then_some(source)
+    (enabled && words("types").iter().any(|kind| kind == "deb") && !source.uris.is_empty())
+        .then_some(source)
 }
 
 fn one_line(line: &str) -> Option<Source> {
@@ -123,7 +156,10 @@ fn one_line(line: &str) -> Option<Source> {
         None => ("", rest),
     };
     let option = |name: &str| {
-        options.split_whitespace().find_map(|option| option.strip_prefix(name)?.strip_prefix('=')).map(String::from)
+        options
+            .split_whitespace()
+            .find_map(|option| option.strip_prefix(name)?.strip_prefix('='))
+            .map(String::from)
     };
     let mut words = rest.split_whitespace().map(String::from);
     Some(Source {
@@ -151,17 +187,29 @@ mod tests {
         assert_eq!(sources.len(), 2);
         assert_eq!(sources[0].uris, ["http://mirror.example/debian"]);
         assert_eq!(sources[0].suites, ["bookworm", "bookworm-updates"]);
-        assert_eq!(sources[0].signed_by.as_deref(), Some("/usr/share/keyrings/k.gpg"));
+        assert_eq!(
+            sources[0].signed_by.as_deref(),
+            Some("/usr/share/keyrings/k.gpg")
+        );
     }
 
     #[test]
     fn one_line_form_is_read_with_its_options() {
-        let source = one_line("deb [arch=amd64 signed-by=/k.gpg] http://mirror.example/debian bookworm main # why").unwrap();
+        let source = one_line(
+            "deb [arch=amd64 signed-by=/k.gpg] http://mirror.example/debian bookworm main # why",
+        )
+        .unwrap();
         assert_eq!(source.uris, ["http://mirror.example/debian"]);
         assert_eq!(source.signed_by.as_deref(), Some("/k.gpg"));
         assert_eq!(source.components, ["main"]);
-        assert_eq!(one_line("deb-src http://mirror.example/debian bookworm main"), None);
-        assert_eq!(one_line("# deb http://mirror.example/debian bookworm main"), None);
+        assert_eq!(
+            one_line("deb-src http://mirror.example/debian bookworm main"),
+            None
+        );
+        assert_eq!(
+            one_line("# deb http://mirror.example/debian bookworm main"),
+            None
+        );
         assert_eq!(one_line("deb [broken http://mirror.example"), None);
     }
 

@@ -8,13 +8,12 @@ use crate::machine;
 use crate::progress::Step;
 
 /// The one target that guests run; named even where it is the host's own, so that flags stay off build scripts.
-const GUEST_TARGET: &str = "x86_64-unknown-linux-gnu";
+pub const GUEST_TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// How the command is built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Profile {
     Dev,
-    #[allow(unused)]
     Release,
 }
 
@@ -22,7 +21,9 @@ pub enum Profile {
 pub fn estive(profile: Profile) -> Result<PathBuf> {
     let target = machine::target_directory();
     let mut command = cargo("build");
-    command.args(["-p", "estive-cli", "--target-dir"]).arg(&target);
+    command
+        .args(["-p", "estive-cli", "--target-dir"])
+        .arg(&target);
     let directory = match profile {
         Profile::Dev => "debug",
         Profile::Release => {
@@ -39,10 +40,24 @@ pub fn guest_programs() -> Result<PathBuf> {
     // A target directory of their own: other flags would make cargo build everything anew each time.
     let target = machine::target_directory().join("init");
     let mut command = cargo("build");
-    command.args(["-p", "estive-init", "--bins", "--profile", "init", "--target", GUEST_TARGET, "--target-dir"]).arg(&target);
+    command
+        .args([
+            "-p",
+            "estive-init",
+            "--bins",
+            "--profile",
+            "init",
+            "--target",
+            GUEST_TARGET,
+            "--target-dir",
+        ])
+        .arg(&target);
     // Neither dynamic linker nor libraries are there when PID 1 starts.
     command.env_remove("CARGO_ENCODED_RUSTFLAGS");
-    command.env("RUSTFLAGS", "-C target-feature=+crt-static -C relocation-model=static");
+    command.env(
+        "RUSTFLAGS",
+        "-C target-feature=+crt-static -C relocation-model=static",
+    );
     build("building estive-init", &mut command)?;
     Ok(target.join(GUEST_TARGET).join("init"))
 }
@@ -50,7 +65,10 @@ pub fn guest_programs() -> Result<PathBuf> {
 /// `cargo SUBCOMMAND --locked` in the repository.
 pub fn cargo(subcommand: &str) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(machine::repository()).args([subcommand, "--locked"]).stdin(Stdio::null());
+    command
+        .current_dir(machine::repository())
+        .args([subcommand, "--locked"])
+        .stdin(Stdio::null());
     command
 }
 
@@ -58,11 +76,20 @@ pub fn cargo(subcommand: &str) -> Command {
 fn build(doing: &str, command: &mut Command) -> Result<()> {
     let step = Step::begin(doing);
     step.pause();
-    let status = command.status().map_err(|source| Failure::Spawn { doing: doing.into(), program: "cargo".into(), source })?;
+    let status = command.status().map_err(|source| Failure::Spawn {
+        doing: doing.into(),
+        program: "cargo".into(),
+        source,
+    })?;
     if status.success() {
         step.done("");
         return Ok(());
     }
     let tail = "see the compiler's messages above".into();
-    Err(Failure::Ended { doing: doing.into(), command: "cargo build".into(), status, tail })
+    Err(Failure::Ended {
+        doing: doing.into(),
+        command: "cargo build".into(),
+        status,
+        tail,
+    })
 }

@@ -52,13 +52,22 @@ impl Cache {
     /// Waits until no other run makes anything here, and clears what a run that died left half-made.
     pub fn lock(&self) -> Result<File> {
         let path = self.root.join("lock");
-        let lock = File::options().create(true).truncate(false).write(true).open(&path).map_err(file("opening", &path))?;
+        let lock = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(file("opening", &path))?;
         if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
             let step = Step::begin("waiting for another run of ./x to finish its preparations");
-            flock(&lock, FlockOperation::LockExclusive).map_err(|e| file("locking", &path)(e.into()))?;
+            flock(&lock, FlockOperation::LockExclusive)
+                .map_err(|e| file("locking", &path)(e.into()))?;
             step.done("");
         }
-        for entry in fs::read_dir(&self.root).map_err(file("listing", &self.root))?.flatten() {
+        for entry in fs::read_dir(&self.root)
+            .map_err(file("listing", &self.root))?
+            .flatten()
+        {
             if entry.file_name().to_string_lossy().starts_with(HALF_MADE) {
                 remove(&entry.path())?;
             }
@@ -106,9 +115,12 @@ pub fn clean(builds: bool) -> Result<()> {
 /// Where the cache is, whether it exists or not.
 pub fn directory() -> Result<PathBuf> {
     if let Some(chosen) = std::env::var_os("ESTIVE_CACHE").filter(|value| !value.is_empty()) {
-        return std::path::absolute(PathBuf::from(&chosen)).map_err(file("finding", Path::new(&chosen)));
+        return std::path::absolute(PathBuf::from(&chosen))
+            .map_err(file("finding", Path::new(&chosen)));
     }
-    let base = std::env::var_os("XDG_CACHE_HOME").filter(|value| !value.is_empty()).map(PathBuf::from);
+    let base = std::env::var_os("XDG_CACHE_HOME")
+        .filter(|value| !value.is_empty())
+        .map(PathBuf::from);
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
     base.or_else(home)
         .map(|base| base.join("estive"))
@@ -117,14 +129,27 @@ pub fn directory() -> Result<PathBuf> {
 
 /// Removes a file or a tree; nothing there is well too.
 fn remove(path: &Path) -> Result<()> {
-    let Ok(metadata) = path.symlink_metadata() else { return Ok(()) };
+    let Ok(metadata) = path.symlink_metadata() else {
+        return Ok(());
+    };
     // A root that was being made may still have the machine's own /dev or /proc mounted in it.
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     let inside = format!("{}/", path.display());
-    if mounts.lines().filter_map(|line| line.split(' ').nth(1)).any(|mount| mount.starts_with(&inside)) {
-        return Err(Failure::Unfit(format!("something is mounted inside {}: unmount it, then try again", path.display())));
+    if mounts
+        .lines()
+        .filter_map(|line| line.split(' ').nth(1))
+        .any(|mount| mount.starts_with(&inside))
+    {
+        return Err(Failure::Unfit(format!(
+            "something is mounted inside {}: unmount it, then try again",
+            path.display()
+        )));
     }
-    let removed = if metadata.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    let removed = if metadata.is_dir() {
+        fs::remove_dir_all(path)
+    } else {
+        fs::remove_file(path)
+    };
     removed.map_err(file("removing", path))
 }
 
@@ -133,7 +158,9 @@ mod tests {
     use super::*;
 
     fn cache(root: &Path) -> Cache {
-        Cache { root: root.to_path_buf() }
+        Cache {
+            root: root.to_path_buf(),
+        }
     }
 
     #[test]
@@ -158,7 +185,11 @@ mod tests {
         let place = cache.kernel("trixie");
         let _lock = cache.lock().unwrap();
         assert!(!temporary.path().join("making-old").exists());
-        cache.make_whole(&place, |making| fs::write(making.join("a"), "x").map_err(file("writing", making))).unwrap();
+        cache
+            .make_whole(&place, |making| {
+                fs::write(making.join("a"), "x").map_err(file("writing", making))
+            })
+            .unwrap();
         assert!(place.join("a").is_file());
     }
 }

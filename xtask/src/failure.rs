@@ -8,12 +8,29 @@ pub type Result<T> = std::result::Result<T, Failure>;
 pub enum Failure {
     #[error("'{0}' is not built yet")]
     NotBuilt(&'static str),
-    #[error("{doing}: could not run {program}; is it installed? ./x setup installs what is missing")]
-    Spawn { doing: String, program: String, #[source] source: std::io::Error },
+    #[error(
+        "{doing}: could not run {program}; is it installed? ./x setup installs what is missing"
+    )]
+    Spawn {
+        doing: String,
+        program: String,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("{doing}: {command} ended with {status}\n{tail}")]
-    Ended { doing: String, command: String, status: std::process::ExitStatus, tail: String },
+    Ended {
+        doing: String,
+        command: String,
+        status: std::process::ExitStatus,
+        tail: String,
+    },
     #[error("{doing} {path}")]
-    File { doing: &'static str, path: PathBuf, #[source] source: std::io::Error },
+    File {
+        doing: &'static str,
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("{0}")]
     Unfit(String),
     #[error("{0} of the checks failed: {1}")]
@@ -21,9 +38,17 @@ pub enum Failure {
     #[error("{0} of the suites failed: {1}")]
     Suites(usize, String),
     #[error("sealing {root}")]
-    Seal { root: PathBuf, #[source] source: Box<dyn std::error::Error + Send + Sync> },
+    Seal {
+        root: PathBuf,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     #[error("reading {what}")]
-    Json { what: String, #[source] source: serde_json::Error },
+    Json {
+        what: String,
+        #[source]
+        source: serde_json::Error,
+    },
 }
 
 impl Failure {
@@ -41,6 +66,13 @@ impl Failure {
 }
 
 /// `file("reading", path)` as a closure for `map_err`.
-pub fn file<'a>(doing: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> Failure + 'a {
-    move |source| Failure::File { doing, path: path.to_path_buf(), source }
+pub fn file<'a>(
+    doing: &'static str,
+    path: &'a Path,
+) -> impl FnOnce(std::io::Error) -> Failure + 'a {
+    move |source| Failure::File {
+        doing,
+        path: path.to_path_buf(),
+        source,
+    }
 }

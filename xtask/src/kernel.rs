@@ -21,17 +21,28 @@ pub struct KernelTree {
 
 impl KernelTree {
     pub fn image(&self) -> PathBuf {
-        self.directory.join("boot").join(format!("vmlinuz-{}", self.version))
+        self.directory
+            .join("boot")
+            .join(format!("vmlinuz-{}", self.version))
     }
 
     fn open(directory: &Path) -> Result<Self> {
         let modules = directory.join("lib/modules");
         let listed = fs::read_dir(&modules).map_err(file("reading", &modules))?;
-        let mut versions: Vec<String> = listed.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+        let mut versions: Vec<String> = listed
+            .flatten()
+            .map(|e| e.file_name().to_string_lossy().into_owned())
+            .collect();
         versions.sort();
-        let tree = versions.pop().map(|version| Self { directory: directory.to_path_buf(), version });
+        let tree = versions.pop().map(|version| Self {
+            directory: directory.to_path_buf(),
+            version,
+        });
         tree.filter(|tree| tree.image().is_file()).ok_or_else(|| {
-            Failure::Unfit(format!("{} holds no kernel with its modules: remove it, then try again", directory.display()))
+            Failure::Unfit(format!(
+                "{} holds no kernel with its modules: remove it, then try again",
+                directory.display()
+            ))
         })
     }
 }
@@ -44,7 +55,9 @@ pub fn prepare(cache: &Cache, suite: &str, apt: &mut Apt) -> Result<KernelTree> 
             Some(package) => package,
             None => {
                 apt.update()?;
-                newest().ok_or_else(|| Failure::Unfit(format!("no package source of this machine offers {NEWEST}")))?
+                newest().ok_or_else(|| {
+                    Failure::Unfit(format!("no package source of this machine offers {NEWEST}"))
+                })?
             }
         };
         let step = Step::begin(format!("fetching the kernel {package}"));
@@ -57,12 +70,24 @@ pub fn prepare(cache: &Cache, suite: &str, apt: &mut Apt) -> Result<KernelTree> 
 /// The package of the newest kernel's files, e.g. `linux-image-6.1.0-37-cloud-amd64`; none when no list offers it.
 fn newest() -> Option<String> {
     let show = ["show", "--no-all-versions", NEWEST];
-    dependency(&output("asking for the newest kernel", Command::new("apt-cache").args(show)).ok()?)
+    dependency(
+        &output(
+            "asking for the newest kernel",
+            Command::new("apt-cache").args(show),
+        )
+        .ok()?,
+    )
 }
 
 fn dependency(description: &str) -> Option<String> {
-    let depends = description.lines().find_map(|line| line.strip_prefix("Depends:"))?;
-    depends.split([',', '|']).filter_map(|one| one.split_whitespace().next()).find(|name| name.starts_with("linux-image-")).map(String::from)
+    let depends = description
+        .lines()
+        .find_map(|line| line.strip_prefix("Depends:"))?;
+    depends
+        .split([',', '|'])
+        .filter_map(|one| one.split_whitespace().next())
+        .find(|name| name.starts_with("linux-image-"))
+        .map(String::from)
 }
 
 fn fetch(step: &Step, package: &str, making: &Path) -> Result<()> {
@@ -70,14 +95,29 @@ fn fetch(step: &Step, package: &str, making: &Path) -> Result<()> {
     let download = ["-o", "APT::Sandbox::User=root", "download", package];
     step.run(Command::new("apt-get").args(download).current_dir(making))?;
     let listed = fs::read_dir(making).map_err(file("reading", making))?;
-    let archive = listed.flatten().map(|entry| entry.path()).find(|path| path.extension().is_some_and(|e| e == "deb"));
-    let archive = archive.ok_or_else(|| Failure::Unfit(format!("apt-get download {package} left no package behind")))?;
+    let archive = listed
+        .flatten()
+        .map(|entry| entry.path())
+        .find(|path| path.extension().is_some_and(|e| e == "deb"));
+    let archive = archive.ok_or_else(|| {
+        Failure::Unfit(format!("apt-get download {package} left no package behind"))
+    })?;
     step.run(Command::new("dpkg").arg("-x").arg(&archive).arg(making))?;
     fs::remove_file(&archive).map_err(file("removing", &archive))?;
     merge_lib(making)?;
     let tree = KernelTree::open(making)?;
-    if !making.join("lib/modules").join(&tree.version).join("modules.dep").exists() {
-        step.run(Command::new("depmod").arg("-b").arg(making).arg(&tree.version))?;
+    if !making
+        .join("lib/modules")
+        .join(&tree.version)
+        .join("modules.dep")
+        .exists()
+    {
+        step.run(
+            Command::new("depmod")
+                .arg("-b")
+                .arg(making)
+                .arg(&tree.version),
+        )?;
     }
     Ok(())
 }
@@ -101,7 +141,10 @@ mod tests {
     #[test]
     fn the_kernel_is_the_newest_packages_dependency() {
         let shown = "Package: linux-image-cloud-amd64\nDepends: linux-image-6.1.0-37-cloud-amd64 (= 6.1.140-1), x\n";
-        assert_eq!(dependency(shown).as_deref(), Some("linux-image-6.1.0-37-cloud-amd64"));
+        assert_eq!(
+            dependency(shown).as_deref(),
+            Some("linux-image-6.1.0-37-cloud-amd64")
+        );
         assert_eq!(dependency("Depends: libc6"), None);
         assert_eq!(dependency(""), None);
     }

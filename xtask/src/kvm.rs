@@ -57,7 +57,9 @@ pub fn verdict(cache: &Cache, kernel: &Path) -> Result<Accel> {
     }
     let place = cache.acceleration();
     let circumstances = circumstances()?;
-    let remembered = fs::read(&place).ok().and_then(|bytes| serde_json::from_slice::<Verdict>(&bytes).ok());
+    let remembered = fs::read(&place)
+        .ok()
+        .and_then(|bytes| serde_json::from_slice::<Verdict>(&bytes).ok());
     if let Some(verdict) = remembered.filter(|verdict| verdict.proved_for == circumstances) {
         return Ok(verdict.accel);
     }
@@ -67,8 +69,15 @@ pub fn verdict(cache: &Cache, kernel: &Path) -> Result<Accel> {
         Err(why) => (Accel::Tcg, why),
     };
     step.done(&format!("{}, since {reason}", accel.as_str()));
-    let verdict = Verdict { accel, reason, proved_for: circumstances };
-    let text = serde_json::to_vec_pretty(&verdict).map_err(|source| Failure::Json { what: "the verdict".into(), source })?;
+    let verdict = Verdict {
+        accel,
+        reason,
+        proved_for: circumstances,
+    };
+    let text = serde_json::to_vec_pretty(&verdict).map_err(|source| Failure::Json {
+        what: "the verdict".into(),
+        source,
+    })?;
     fs::write(&place, text).map_err(file("writing", &place))?;
     Ok(accel)
 }
@@ -91,18 +100,42 @@ fn prove(kernel: &Path) -> Result<std::result::Result<(), String>> {
     let both = said.try_clone().map_err(file("opening", temporary))?;
     let errors = said.try_clone().map_err(file("opening", temporary))?;
     let mut guest = Command::new(QEMU)
-        .args(["-machine", "pc-q35-7.2", "-accel", "kvm", "-cpu", "max", "-m", "256"])
-        .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio"])
+        .args([
+            "-machine",
+            "pc-q35-7.2",
+            "-accel",
+            "kvm",
+            "-cpu",
+            "max",
+            "-m",
+            "256",
+        ])
+        .args([
+            "-nodefaults",
+            "-no-user-config",
+            "-display",
+            "none",
+            "-no-reboot",
+            "-serial",
+            "stdio",
+        ])
         .args(["-append", "console=ttyS0 quiet panic=-1", "-kernel"])
         .arg(kernel)
         .stdin(Stdio::null())
         .stdout(both)
         .stderr(errors)
         .spawn()
-        .map_err(|source| Failure::Spawn { doing: "proving KVM".into(), program: QEMU.into(), source })?;
+        .map_err(|source| Failure::Spawn {
+            doing: "proving KVM".into(),
+            program: QEMU.into(),
+            source,
+        })?;
     let end = Instant::now() + PROOF_BOUND;
     let status = loop {
-        match guest.try_wait().map_err(file("waiting for", Path::new(QEMU)))? {
+        match guest
+            .try_wait()
+            .map_err(file("waiting for", Path::new(QEMU)))?
+        {
             Some(status) => break Some(status),
             None if Instant::now() > end => break None,
             None => std::thread::sleep(Duration::from_millis(50)),
@@ -112,15 +145,24 @@ fn prove(kernel: &Path) -> Result<std::result::Result<(), String>> {
         // It is ours and not reaped yet: the number is still its own.
         let _ = guest.kill();
         let _ = guest.wait();
-        return Ok(Err(format!("a guest did not come to its end within {} s", PROOF_BOUND.as_secs())));
+        return Ok(Err(format!(
+            "a guest did not come to its end within {} s",
+            PROOF_BOUND.as_secs()
+        )));
     };
     let mut text = Vec::new();
-    said.seek(SeekFrom::Start(0)).map_err(file("reading", temporary))?;
-    said.read_to_end(&mut text).map_err(file("reading", temporary))?;
+    said.seek(SeekFrom::Start(0))
+        .map_err(file("reading", temporary))?;
+    said.read_to_end(&mut text)
+        .map_err(file("reading", temporary))?;
     let text = String::from_utf8_lossy(&text);
     if status.success() && text.contains(LAST_WORDS) {
         return Ok(Ok(()));
     }
-    let last = text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("without a word").trim();
+    let last = text
+        .lines()
+        .rfind(|line| !line.trim().is_empty())
+        .unwrap_or("without a word")
+        .trim();
     Ok(Err(format!("QEMU ended with {status}: {last}")))
 }

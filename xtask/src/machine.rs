@@ -34,8 +34,13 @@ fn suite_of(os_release: &str) -> Option<String> {
 /// Where a program is, looking also where ordinary users' PATH does not lead.
 pub fn program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let system = ["/usr/local/sbin", "/usr/sbin", "/sbin"].into_iter().map(PathBuf::from);
-    std::env::split_paths(&path).chain(system).map(|directory| directory.join(name)).find(|candidate| candidate.is_file())
+    let system = ["/usr/local/sbin", "/usr/sbin", "/sbin"]
+        .into_iter()
+        .map(PathBuf::from);
+    std::env::split_paths(&path)
+        .chain(system)
+        .map(|directory| directory.join(name))
+        .find(|candidate| candidate.is_file())
 }
 
 pub fn is_root() -> bool {
@@ -46,27 +51,37 @@ pub fn is_root() -> bool {
 pub fn ourselves_as_root(more: &[(&str, String)]) -> Result<Command> {
     let program = std::env::current_exe().map_err(file("finding", Path::new("/proc/self/exe")))?;
     let mut command = Command::new("sudo");
-    command.arg("env").args(ours().map(|(name, value)| format!("{name}={value}")));
-    command.args(more.iter().map(|(name, value)| format!("{name}={value}"))).arg(program);
+    command
+        .arg("env")
+        .args(ours().map(|(name, value)| format!("{name}={value}")));
+    command
+        .args(more.iter().map(|(name, value)| format!("{name}={value}")))
+        .arg(program);
     Ok(command)
 }
 
 /// The variables by which we are told things, which sudo would drop.
 pub fn ours() -> impl Iterator<Item = (String, String)> {
-    std::env::vars().filter(|(name, _)| name.starts_with("ESTIVE_") || name == "CARGO_TARGET_DIR" || name == "NO_COLOR")
+    std::env::vars().filter(|(name, _)| {
+        name.starts_with("ESTIVE_") || name == "CARGO_TARGET_DIR" || name == "NO_COLOR"
+    })
 }
 
 /// The repository: `./x` says where, and a bare `cargo run -p xtask` finds it beside its own sources.
 pub fn repository() -> PathBuf {
-    std::env::var_os("ESTIVE_REPOSITORY").map(PathBuf::from).unwrap_or_else(|| {
-        let own = Path::new(env!("CARGO_MANIFEST_DIR"));
-        own.parent().unwrap_or(own).to_path_buf()
-    })
+    std::env::var_os("ESTIVE_REPOSITORY")
+        .map(PathBuf::from)
+        .unwrap_or_else(|| {
+            let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+            own.parent().unwrap_or(own).to_path_buf()
+        })
 }
 
 /// Where cargo puts what it builds.
 pub fn target_directory() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from).unwrap_or_else(|| repository().join("target"))
+    std::env::var_os("CARGO_TARGET_DIR")
+        .map(PathBuf::from)
+        .unwrap_or_else(|| repository().join("target"))
 }
 
 #[cfg(test)]
@@ -75,8 +90,14 @@ mod tests {
 
     #[test]
     fn suite_is_read_from_os_release_of_debian_only() {
-        assert_eq!(suite_of("ID=debian\nVERSION_CODENAME=trixie\n").as_deref(), Some("trixie"));
-        assert_eq!(suite_of("VERSION_CODENAME=\"bookworm\"\nID=\"debian\"\n").as_deref(), Some("bookworm"));
+        assert_eq!(
+            suite_of("ID=debian\nVERSION_CODENAME=trixie\n").as_deref(),
+            Some("trixie")
+        );
+        assert_eq!(
+            suite_of("VERSION_CODENAME=\"bookworm\"\nID=\"debian\"\n").as_deref(),
+            Some("bookworm")
+        );
         assert_eq!(suite_of("ID=ubuntu\nVERSION_CODENAME=noble\n"), None);
         assert_eq!(suite_of("ID=debian\n"), None);
     }

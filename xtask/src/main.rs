@@ -8,6 +8,7 @@ mod apt_sources;
 mod binaries;
 mod cache;
 mod check;
+mod demo;
 mod failure;
 mod kernel;
 mod kvm;
@@ -16,8 +17,10 @@ mod machine;
 mod progress;
 mod reference;
 mod setup;
+mod suites;
 mod test;
 mod tidy;
+mod tidy_text;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -27,7 +30,11 @@ use clap::{Parser, Subcommand};
 use failure::{Failure, Result};
 
 #[derive(Parser)]
-#[command(name = "x", about = "The one door to Estive's repository", disable_version_flag = true)]
+#[command(
+    name = "x",
+    about = "The one door to Estive's repository",
+    disable_version_flag = true
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -50,7 +57,11 @@ enum Command {
         moves: u32,
     },
     /// Format, clippy, tidy and licences
-    Check,
+    Check {
+        /// Only these: format, clippy, tidy, licences
+        #[arg(value_parser = check::NAMES)]
+        only: Vec<String>,
+    },
     /// Every suite, or those named
     Test {
         /// Names of suites; none means all
@@ -87,9 +98,17 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<()> {
     match command {
         Command::Setup => setup::setup().map(|prepared| prepared.print()),
-        Command::Demo { .. } => Err(Failure::NotBuilt("demo")),
+        Command::Demo {
+            reference,
+            keep,
+            moves,
+        } => demo::demo(&demo::Options {
+            reference,
+            keep,
+            moves,
+        }),
         Command::Bench { .. } => Err(Failure::NotBuilt("bench")),
-        Command::Check => check::check(),
+        Command::Check { only } => check::check(&only),
         Command::Test { suites, list } => test::test(&suites, list),
         Command::Tidy => tidy::tidy(),
         Command::Clean { builds } => cache::clean(builds),

@@ -25,7 +25,9 @@ impl Step {
         let bar = if std::io::stderr().is_terminal() {
             let bar = ProgressBar::new_spinner();
             // The template is constant: a fault in it would show at the first run.
-            if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix}  {wide_msg:.dim} {elapsed:.dim}") {
+            if let Ok(style) =
+                ProgressStyle::with_template("{spinner} {prefix}  {wide_msg:.dim} {elapsed:.dim}")
+            {
                 bar.set_style(style);
             }
             bar.set_prefix(name.clone());
@@ -35,13 +37,22 @@ impl Step {
             eprintln!("  {name} ...");
             None
         };
-        Self { name, bar, started: Instant::now() }
+        Self {
+            name,
+            bar,
+            started: Instant::now(),
+        }
     }
 
     /// What is happening just now; only shown where there is a terminal.
     pub fn note(&self, line: &str) {
         if let Some(bar) = &self.bar {
-            bar.set_message(line.chars().filter(|c| !c.is_control()).take(200).collect::<String>());
+            bar.set_message(
+                line.chars()
+                    .filter(|c| !c.is_control())
+                    .take(200)
+                    .collect::<String>(),
+            );
         }
     }
 
@@ -62,7 +73,11 @@ impl Step {
             bar.finish_and_clear();
         }
         let gap = if outcome.is_empty() { "" } else { ": " };
-        eprintln!("  {}{gap}{outcome} ({:.1} s)", self.name, self.started.elapsed().as_secs_f64());
+        eprintln!(
+            "  {}{gap}{outcome} ({:.1} s)",
+            self.name,
+            self.started.elapsed().as_secs_f64()
+        );
     }
 
     /// Runs a command to its end, its lines shown as notes; returns its standard output and error as one text.
@@ -76,12 +91,19 @@ impl Step {
         };
         let (reader, writer) = std::io::pipe().map_err(|e| spawn(command, e))?;
         let second = writer.try_clone().map_err(|e| spawn(command, e))?;
-        let started = command.stdin(Stdio::null()).stdout(writer).stderr(second).spawn();
+        let started = command
+            .stdin(Stdio::null())
+            .stdout(writer)
+            .stderr(second)
+            .spawn();
         // The command's own copies of the pipe's writing end would keep the reader waiting for ever.
         command.stdout(Stdio::null()).stderr(Stdio::null());
         let mut child = started.map_err(|e| spawn(command, e))?;
         let mut tail = VecDeque::new();
-        for line in BufReader::new(reader).split(b'\n').map_while(std::result::Result::ok) {
+        for line in BufReader::new(reader)
+            .split(b'\n')
+            .map_while(std::result::Result::ok)
+        {
             let line = String::from_utf8_lossy(&line).trim_end().to_string();
             self.note(&line);
             if tail.len() == TAIL_LINES {
@@ -94,7 +116,12 @@ impl Step {
         if status.success() {
             return Ok(tail);
         }
-        Err(Failure::Ended { doing: self.name.clone(), command: spelled(command), status, tail })
+        Err(Failure::Ended {
+            doing: self.name.clone(),
+            command: spelled(command),
+            status,
+            tail,
+        })
     }
 }
 
@@ -108,11 +135,14 @@ impl Drop for Step {
 
 /// The standard output of a command that is quick and should succeed.
 pub fn output(doing: &str, command: &mut Command) -> Result<String> {
-    let output = command.stdin(Stdio::null()).output().map_err(|source| Failure::Spawn {
-        doing: doing.into(),
-        program: command.get_program().to_string_lossy().into_owned(),
-        source,
-    })?;
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|source| Failure::Spawn {
+            doing: doing.into(),
+            program: command.get_program().to_string_lossy().into_owned(),
+            source,
+        })?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
@@ -120,7 +150,9 @@ pub fn output(doing: &str, command: &mut Command) -> Result<String> {
         doing: doing.into(),
         command: spelled(command),
         status: output.status,
-        tail: String::from_utf8_lossy(&output.stderr).trim_end().to_string(),
+        tail: String::from_utf8_lossy(&output.stderr)
+            .trim_end()
+            .to_string(),
     })
 }
 
@@ -130,7 +162,11 @@ fn spelled(command: &Command) -> String {
     for argument in command.get_args() {
         let word = argument.to_string_lossy();
         let first = word.lines().next().unwrap_or_default();
-        words.push(if first.len() < word.len() { format!("'{first} ...'") } else { first.to_string() });
+        words.push(if first.len() < word.len() {
+            format!("'{first} ...'")
+        } else {
+            first.to_string()
+        });
     }
     words.join(" ")
 }

@@ -83,16 +83,28 @@ pub struct Reference {
 
 /// The reference in the cache, made the first time. `suite` is the machine's own Debian suite.
 pub fn prepare(cache: &Cache, suite: &str) -> Result<Reference> {
-    let wanted = std::env::var("ESTIVE_SUITE").ok().filter(|name| !name.is_empty()).unwrap_or_else(|| suite.to_string());
-    if !wanted.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()) {
-        return Err(Failure::Unfit(format!("ESTIVE_SUITE={wanted:?} is not the name of a Debian suite, such as trixie")));
+    let wanted = std::env::var("ESTIVE_SUITE")
+        .ok()
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| suite.to_string());
+    if !wanted
+        .bytes()
+        .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+    {
+        return Err(Failure::Unfit(format!(
+            "ESTIVE_SUITE={wanted:?} is not the name of a Debian suite, such as trixie"
+        )));
     }
     let key = format!("{wanted}-{}", &digest()[..16]);
     let root = cache.reference(&key);
     if !root.exists() {
         let sources = apt_sources::for_suite(&apt_sources::read()?, suite, &wanted)?;
-        let step = Step::begin(format!("making the reference, a minimal root of Debian {wanted}"));
-        cache.make_whole(&root, |making| debootstrap(&step, &wanted, &sources, making))?;
+        let step = Step::begin(format!(
+            "making the reference, a minimal root of Debian {wanted}"
+        ));
+        cache.make_whole(&root, |making| {
+            debootstrap(&step, &wanted, &sources, making)
+        })?;
         step.done(&root.display().to_string());
     }
     let sealed = sealed(&root, &cache.sealed(&key))?;
@@ -106,30 +118,55 @@ fn digest() -> String {
         hash.update(text.as_bytes());
         hash.update([0]);
     }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hash.finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 fn debootstrap(step: &Step, suite: &str, sources: &[Source], making: &Path) -> Result<()> {
     let place = "a temporary file of package sources";
-    let mut list = tempfile::Builder::new().suffix(".sources").tempfile().map_err(file("making", Path::new(place)))?;
-    let stanzas = sources.iter().map(Source::stanza).collect::<Vec<_>>().join("\n");
-    std::io::Write::write_all(&mut list, stanzas.as_bytes()).map_err(file("writing", list.path()))?;
-    let mask = MASKED.iter().fold("mkdir -p \"$1\"/etc/systemd/system".to_string(), |hook, unit| {
-        format!("{hook}; ln -sf /dev/null \"$1\"/etc/systemd/system/{unit}")
-    });
+    let mut list = tempfile::Builder::new()
+        .suffix(".sources")
+        .tempfile()
+        .map_err(file("making", Path::new(place)))?;
+    let stanzas = sources
+        .iter()
+        .map(Source::stanza)
+        .collect::<Vec<_>>()
+        .join("\n");
+    std::io::Write::write_all(&mut list, stanzas.as_bytes())
+        .map_err(file("writing", list.path()))?;
+    let mask = MASKED.iter().fold(
+        "mkdir -p \"$1\"/etc/systemd/system".to_string(),
+        |hook, unit| format!("{hook}; ln -sf /dev/null \"$1\"/etc/systemd/system/{unit}"),
+    );
     let mut command = Command::new("mmdebstrap");
-    command.args(["--variant=minbase", "--mode=root", "--aptopt=APT::Sandbox::User \"root\""]);
+    command.args([
+        "--variant=minbase",
+        "--mode=root",
+        "--aptopt=APT::Sandbox::User \"root\"",
+    ]);
     command.args(proxies()?.iter().map(|option| format!("--aptopt={option}")));
     command.arg(format!("--include={}", PACKAGES.join(",")));
-    command.arg(format!("--customize-hook={mask}")).arg(format!("--customize-hook={FINISH}"));
+    command
+        .arg(format!("--customize-hook={mask}"))
+        .arg(format!("--customize-hook={FINISH}"));
     command.arg(suite).arg(making).arg(list.path());
     step.run(&mut command).map(|_| ())
 }
 
 /// The machine's own way to its mirrors, which mmdebstrap does not take over by itself.
 fn proxies() -> Result<Vec<String>> {
-    let dumped = output("reading apt's configuration", &mut Command::new("apt-config").arg("dump"))?;
-    Ok(dumped.lines().filter(|line| line.starts_with("Acquire::http") && line.contains("::Proxy \"")).map(String::from).collect())
+    let dumped = output(
+        "reading apt's configuration",
+        Command::new("apt-config").arg("dump"),
+    )?;
+    Ok(dumped
+        .lines()
+        .filter(|line| line.starts_with("Acquire::http") && line.contains("::Proxy \""))
+        .map(String::from)
+        .collect())
 }
 
 /// What `sealed.json` says beside an image.
@@ -143,26 +180,49 @@ struct Record {
 /// The image of a root in `directory`, made when it is not there yet.
 fn sealed(root: &Path, directory: &Path) -> Result<Sealed> {
     let place = directory.join("sealed.json");
-    let known = fs::read(&place).ok().and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok());
+    let known = fs::read(&place)
+        .ok()
+        .and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok());
     if let Some(record) = known {
         let path = directory.join(&record.file);
-        if path.metadata().is_ok_and(|metadata| metadata.len() == record.size_bytes) {
-            return Ok(Sealed { digest: record.digest, path, size_bytes: record.size_bytes });
+        if path
+            .metadata()
+            .is_ok_and(|metadata| metadata.len() == record.size_bytes)
+        {
+            return Ok(Sealed {
+                digest: record.digest,
+                path,
+                size_bytes: record.size_bytes,
+            });
         }
     }
     let step = Step::begin("sealing the reference");
-    let sealed = estive_exports::seal(root, directory)
-        .map_err(|source| Failure::Seal { root: root.to_path_buf(), source: Box::new(source) })?;
+    let sealed = estive_exports::seal(root, directory).map_err(|source| Failure::Seal {
+        root: root.to_path_buf(),
+        source: Box::new(source),
+    })?;
     let record = Record {
         digest: sealed.digest.clone(),
-        file: sealed.path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        file: sealed
+            .path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned(),
         size_bytes: sealed.size_bytes,
     };
-    let text = serde_json::to_vec_pretty(&record).map_err(|source| Failure::Json { what: "the seal".into(), source })?;
+    let text = serde_json::to_vec_pretty(&record).map_err(|source| Failure::Json {
+        what: "the seal".into(),
+        source,
+    })?;
     let half = directory.join("sealed.json.new");
     fs::write(&half, text).map_err(file("writing", &half))?;
     fs::rename(&half, &place).map_err(file("putting in place", &place))?;
-    step.done(&format!("{}, {} MiB", &sealed.digest, sealed.size_bytes >> 20));
+    step.done(&format!(
+        "{}, {} MiB",
+        &sealed.digest,
+        sealed.size_bytes >> 20
+    ));
     Ok(sealed)
 }
 
@@ -173,6 +233,11 @@ mod tests {
     #[test]
     fn no_suite_can_be_a_path() {
         assert_eq!(digest().len(), 64);
-        assert!(PACKAGES.iter().chain(MASKED).all(|name| !name.contains(['\'', '"', ' ', '/'])));
+        assert!(
+            PACKAGES
+                .iter()
+                .chain(MASKED)
+                .all(|name| !name.contains(['\'', '"', ' ', '/']))
+        );
     }
 }

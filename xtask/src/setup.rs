@@ -23,9 +23,17 @@ pub struct Prepared {
 
 impl Prepared {
     pub fn print(&self) {
-        println!("kernel     {} in {}", self.kernel.version, self.kernel.directory.display());
+        println!(
+            "kernel     {} in {}",
+            self.kernel.version,
+            self.kernel.directory.display()
+        );
         println!("reference  {}", self.reference_root.display());
-        println!("sealed     {} ({} MiB)", self.sealed.path.display(), self.sealed.size_bytes >> 20);
+        println!(
+            "sealed     {} ({} MiB)",
+            self.sealed.path.display(),
+            self.sealed.size_bytes >> 20
+        );
         println!("guests     run on {}", self.accel.as_str());
     }
 }
@@ -54,24 +62,41 @@ fn find(cache: &Cache, suite: &str, apt: &mut Apt) -> Result<Prepared> {
     let kernel = kernel::prepare(cache, suite, apt)?;
     let accel = kvm::verdict(cache, &kernel.image())?;
     let Reference { root, sealed } = reference::prepare(cache, suite)?;
-    Ok(Prepared { kernel, reference_root: root, sealed, accel })
+    Ok(Prepared {
+        kernel,
+        reference_root: root,
+        sealed,
+        accel,
+    })
 }
 
 fn elevate() -> Result<()> {
     if machine::program("sudo").is_none() {
-        return Err(Failure::Unfit("preparing this machine needs root, and there is no sudo: run ./x as root".into()));
+        return Err(Failure::Unfit(
+            "preparing this machine needs root, and there is no sudo: run ./x as root".into(),
+        ));
     }
     // Root's own cache would be another: ours is named.
     let cache = cache::directory()?;
-    let mut command: Command = machine::ourselves_as_root(&[("ESTIVE_CACHE", cache.display().to_string())])?;
+    let mut command: Command =
+        machine::ourselves_as_root(&[("ESTIVE_CACHE", cache.display().to_string())])?;
     command.arg("setup");
     let doing = "preparing this machine as root".to_string();
     let status = command
         .stdout(std::process::Stdio::null())
         .status()
-        .map_err(|source| Failure::Spawn { doing: doing.clone(), program: "sudo".into(), source })?;
+        .map_err(|source| Failure::Spawn {
+            doing: doing.clone(),
+            program: "sudo".into(),
+            source,
+        })?;
     if status.success() {
         return Ok(());
     }
-    Err(Failure::Ended { doing, command: "sudo x setup".into(), status, tail: "see its message above".into() })
+    Err(Failure::Ended {
+        doing,
+        command: "sudo x setup".into(),
+        status,
+        tail: "see its message above".into(),
+    })
 }

@@ -1,0 +1,133 @@
+//! The suites of `./x test`, in the order they run. A new one is a line here.
+
+use std::time::Duration;
+
+/// What `cargo test` is asked to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum What {
+    /// The tests beside the code, of every crate.
+    Unit,
+    /// One file of a crate's `tests/`.
+    Target { package: String, target: String },
+}
+
+/// Tests that run together, and how long they may.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Suite {
+    pub name: String,
+    pub what: What,
+    /// Needs kernel, reference and programs, root, and no other guest beside it.
+    pub guests: bool,
+    /// Ten times what was measured on two cores under emulation. A suite that is not done by then is killed.
+    pub bound: Duration,
+}
+
+/// What is known of a suite that stands in [`TABLE`].
+struct Row {
+    package: &'static str,
+    target: &'static str,
+    guests: bool,
+    bound_s: u64,
+}
+
+const fn plain(package: &'static str, target: &'static str, bound_s: u64) -> Row {
+    Row {
+        package,
+        target,
+        guests: false,
+        bound_s,
+    }
+}
+
+const fn guests(package: &'static str, target: &'static str, bound_s: u64) -> Row {
+    Row {
+        package,
+        target,
+        guests: true,
+        bound_s,
+    }
+}
+
+/// Files of `tests/` and their bounds, quick ones first. `cargo test` finds files that are not named here too: they
+/// run last, as guest suites with [`UNNAMED_BOUND_S`], and a line is printed that asks for theirs.
+const TABLE: &[Row] = &[
+    plain("estive-exports", "seal", 120),
+    plain("estive-exports", "nbd", 120),
+    plain("estive-layers", "herd", 120),
+    plain("estive-network", "links", 120),
+    plain("estive-testbed", "namespaces", 120),
+    guests("estive-api", "qemu_tls", 300),
+];
+
+const UNIT_BOUND_S: u64 = 900;
+const UNNAMED_BOUND_S: u64 = 900;
+
+/// All suites, given every test target of the workspace as (package, target).
+pub fn all(targets: &[(String, String)]) -> Vec<Suite> {
+    arrange(TABLE, targets)
+}
+
+fn arrange(table: &[Row], targets: &[(String, String)]) -> Vec<Suite> {
+    let unit = Suite {
+        name: "unit".into(),
+        what: What::Unit,
+        guests: false,
+        bound: Duration::from_secs(UNIT_BOUND_S),
+    };
+    let suite = |package: &str, target: &str, guests: bool, bound_s: u64| Suite {
+        // Short, and still one word for each file of the workspace.
+        name: format!(
+            "{}-{target}",
+            package.strip_prefix("estive-").unwrap_or(package)
+        ),
+        what: What::Target {
+            package: package.into(),
+            target: target.into(),
+        },
+        guests,
+        bound: Duration::from_secs(bound_s),
+    };
+    let mut suites = vec![unit];
+    let is = |row: &Row, pair: &(String, String)| row.package == pair.0 && row.target == pair.1;
+    // A row whose file is gone still runs, and fails by name.
+    suites.extend(
+        table
+            .iter()
+            .map(|row| suite(row.package, row.target, row.guests, row.bound_s)),
+    );
+    for pair in targets
+        .iter()
+        .filter(|pair| !table.iter().any(|row| is(row, pair)))
+    {
+        eprintln!(
+            "x: {} tests/{}.rs has no line in xtask/src/suites.rs: give it one, with its bound",
+            pair.0, pair.1
+        );
+        suites.push(suite(&pair.0, &pair.1, true, UNNAMED_BOUND_S));
+    }
+    suites
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_target_runs_once_named_or_not() {
+        let table = [
+            plain("estive-moves", "explore", 10),
+            guests("estive-agent", "adopt", 20),
+        ];
+        let pair = |package: &str, target: &str| (package.to_string(), target.to_string());
+        let suites = arrange(
+            &table,
+            &[pair("estive-agent", "adopt"), pair("xtask", "door")],
+        );
+        let names: Vec<&str> = suites.iter().map(|suite| suite.name.as_str()).collect();
+        assert_eq!(
+            names,
+            ["unit", "moves-explore", "agent-adopt", "xtask-door"]
+        );
+        assert!(suites[3].guests);
+    }
+}
