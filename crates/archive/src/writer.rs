@@ -1,0 +1,105 @@
+//! The writer of newc archives: the same members always give the same bytes.
+
+use std::io::Write;
+
+use crate::member::{TRAILER, check_target};
+use crate::{Error, Kind, Member, Result, check_path};
+
+/// Writes members one after another; [`Writer::finish`] ends the archive.
+///
+/// The end is aligned to four bytes, so archives may follow each other in one stream, as the
+/// kernel accepts for an initramfs.
+pub struct Writer<W: Write> {
+    out: W,
+    next_inode: u32,
+    size_bytes: u64,
+}
+
+impl<W: Write> Writer<W> {
+    pub fn new(out: W) -> Self {
+        Writer {
+            out,
+            next_inode: 1,
+            size_bytes: 0,
+        }
+    }
+
+    /// Bytes written so far.
+    pub fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
+    /// An inode number not given out before, for members that are one file (see [`Member::inode`]).
+    pub fn fresh_inode(&mut self) -> u32 {
+        let inode = self.next_inode;
+        self.next_inode = self.next_inode.wrapping_add(1).max(1);
+        inode
+    }
+
+    /// Adds one member. Fails on a name that no reader would take, or when the output fails.
+    pub fn add(&mut self, member: &Member) -> Result<()> {
+        check_path(member.path)?;
+        if let Kind::Symlink(target) = member.kind {
+            check_target(member.path, target)?;
+        }
+        let inode = match member.inode {
+            0 => self.fresh_inode(),
+            given => given,
+        };
+        let links = match member.kind {
+            Kind::Directory => member.links.max(2),
+            _ => member.links.max(1),
+        };
+        let mode = member.kind.file_type() | (member.mode & 0o7777);
+        let fields = [inode, mode, member.uid, member.gid, links, member.mtime_s];
+        self.write_member(
+            member.path,
+            fields,
+            member.kind.device(),
+            member.kind.content(),
+        )
+    }
+
+    /// Ends the archive and gives the output back.
+    pub fn finish(mut self) -> Result<W> {
+        self.write_member(TRAILER, [0, 0, 0, 0, 1, 0], (0, 0), &[])?;
+        self.out.flush().map_err(Error::Write)?;
+        Ok(self.out)
+    }
+
+    fn write_member(
+        &mut self,
+        name: &str,
+        [inode, mode, uid, gid, links, mtime_s]: [u32; 6],
+        (major, minor): (u32, u32),
+        content: &[u8],
+    ) -> Result<()> {
+        let content_bytes = u32::try_from(content.len()).map_err(|_| Error::Limit {
+            what: format!("the content of {name:?}"),
+            limit: u64::from(u32::MAX),
+        })?;
+        let name_bytes = name.len() + 1;
+        let header = format!(
+            "070701{inode:08X}{mode:08X}{uid:08X}{gid:08X}{links:08X}{mtime_s:08X}\
+             {content_bytes:08X}{:08X}{:08X}{major:08X}{minor:08X}{name_bytes:08X}{:08X}",
+            0, 0, 0
+        );
+        self.write(header.as_bytes())?;
+        self.write(name.as_bytes())?;
+        self.write(&[0])?;
+        self.align()?;
+        self.write(content)?;
+        self.align()
+    }
+
+    fn align(&mut self) -> Result<()> {
+        let missing = self.size_bytes.next_multiple_of(4) - self.size_bytes;
+        self.write(&[0; 3][..missing as usize])
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.out.write_all(bytes).map_err(Error::Write)?;
+        self.size_bytes += bytes.len() as u64;
+        Ok(())
+    }
+}

@@ -1,0 +1,39 @@
+//! What a clone needs to boot: its kernel, its initramfs, its identity, and the report it gives.
+//!
+//! Two sides link this crate. The host builds with the feature `builder`; `estive-init`, PID 1 of
+//! the clone's early userspace, links it without, for the types both sides must agree on.
+//!
+//! Invariant: nothing here runs a program.
+
+mod command_line;
+mod error;
+pub mod identity;
+#[cfg(feature = "builder")]
+pub mod initramfs;
+#[cfg(feature = "builder")]
+pub mod kernel;
+pub mod modules;
+pub mod report;
+
+pub use command_line::{INIT_WORD, command_line, word_of};
+pub use error::{Error, Result};
+pub use identity::Identity;
+#[cfg(feature = "builder")]
+pub use kernel::KernelTree;
+pub use report::{BootReport, Phase};
+
+/// The disks of a clone, by their virtio serial.
+pub mod disk {
+    pub const LAYER: &str = "estive-layer";
+    pub const ROOT: &str = "estive-root";
+    pub const MODULES: &str = "estive-modules";
+}
+
+/// The virtio-serial ports of a clone, by their name.
+pub mod port {
+    pub const REPORT: &str = "org.estive.report";
+    pub const IDENTITY: &str = "org.estive.identity";
+}
+
+/// The fw_cfg file that carries the identity.
+pub const IDENTITY_FW_CFG: &str = "opt/org.estive/identity";

@@ -1,0 +1,216 @@
+//! The boot report: JSON lines that PID 1 writes to the report port, read by the agent.
+//!
+//! The guest writes them, so they are hostile: bounded, and garbage between them is passed over.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The longest line that is looked at.
+const LINE_BYTES_MAX: usize = 4096;
+/// How much of a report is looked at; a guest that reboots writes a few hundred bytes each time.
+pub const REPORT_BYTES_MAX: usize = 256 << 10;
+
+/// The steps of a boot, in their order. Each is reported when it is done, `init` when PID 1 starts,
+/// `switch` just before the clone's own init is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    Init,
+    Modules,
+    Identity,
+    Layer,
+    Root,
+    Union,
+    Network,
+    Switch,
+}
+
+impl Phase {
+    pub const ALL: [Phase; 8] = [
+        Phase::Init,
+        Phase::Modules,
+        Phase::Identity,
+        Phase::Layer,
+        Phase::Root,
+        Phase::Union,
+        Phase::Network,
+        Phase::Switch,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Phase::Init => "init",
+            Phase::Modules => "modules",
+            Phase::Identity => "identity",
+            Phase::Layer => "layer",
+            Phase::Root => "root",
+            Phase::Union => "union",
+            Phase::Network => "network",
+            Phase::Switch => "switch",
+        }
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// One line of the report.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Line {
+    Failed { error: String, phase: Phase },
+    Done { phase: Phase, uptime_ms: u64 },
+}
+
+impl Line {
+    /// The line with its end, at most 4096 bytes: a longer error is cut.
+    pub fn to_json(&self) -> String {
+        let mut line = self.clone();
+        if let Line::Failed { error, .. } = &mut line {
+            // Six bytes of JSON for one of text is the worst that escaping does.
+            let mut end = error.len().min(LINE_BYTES_MAX / 8);
+            while !error.is_char_boundary(end) {
+                end -= 1;
+            }
+            error.truncate(end);
+        }
+        let mut json = serde_json::to_string(&line).unwrap_or_default();
+        json.push('\n');
+        json
+    }
+}
+
+/// The failure at which PID 1 stopped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootFailure {
+    /// What was being done.
+    pub phase: Phase,
+    /// What is missing and what to try, in the guest's words.
+    pub error: String,
+}
+
+/// What the last boot of a guest has reported so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootReport {
+    /// The phases done, with the guest kernel's uptime.
+    pub phases: Vec<(Phase, u64)>,
+    pub failure: Option<BootFailure>,
+    /// Lines that were not understood.
+    pub garbage_lines: u64,
+}
+
+impl BootReport {
+    /// Reads a report, complete or still growing: an unfinished last line waits for its end.
+    /// A new `init` is a reboot of the guest and begins again.
+    pub fn parse(bytes: &[u8]) -> BootReport {
+        let mut report = BootReport::default();
+        let bytes = &bytes[bytes.len().saturating_sub(REPORT_BYTES_MAX)..];
+        let Some(end) = bytes.iter().rposition(|byte| *byte == b'\n') else {
+            return report;
+        };
+        for line in bytes[..end].split(|byte| *byte == b'\n') {
+            report.take(line);
+        }
+        report
+    }
+
+    pub fn uptime_ms(&self, phase: Phase) -> Option<u64> {
+        self.phases
+            .iter()
+            .find(|(done, _)| *done == phase)
+            .map(|(_, uptime_ms)| *uptime_ms)
+    }
+
+    /// Whether the guest has left the early userspace for its own init.
+    pub fn is_switched(&self) -> bool {
+        self.uptime_ms(Phase::Switch).is_some()
+    }
+
+    fn take(&mut self, line: &[u8]) {
+        let line = line.trim_ascii();
+        if line.is_empty() {
+            return;
+        }
+        let parsed = (line.len() <= LINE_BYTES_MAX)
+            .then(|| serde_json::from_slice::<Line>(line).ok())
+            .flatten();
+        match parsed {
+            Some(Line::Done { phase, uptime_ms }) => {
+                if phase == Phase::Init {
+                    self.phases.clear();
+                    self.failure = None;
+                }
+                if self.uptime_ms(phase).is_none() {
+                    self.phases.push((phase, uptime_ms));
+                }
+            }
+            Some(Line::Failed { error, phase }) => {
+                // It is shown on terminals: nothing in it may move the cursor.
+                let error = error
+                    .chars()
+                    .map(|c| if c.is_control() { ' ' } else { c })
+                    .collect();
+                self.failure = Some(BootFailure { phase, error });
+            }
+            None => self.garbage_lines += 1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_the_contract_are_read() {
+        let text = b"{\"phase\":\"init\",\"uptime_ms\":1234}\nnoise\n{\"phase\":\"modules\",\"uptime_ms\":1300}\n{\"error\":\"no disk\\u001b[2J\",\"phase\":\"root\"}\n{\"phase\":\"ro";
+        let report = BootReport::parse(text);
+        assert_eq!(report.phases, [(Phase::Init, 1234), (Phase::Modules, 1300)]);
+        let failure = report.failure.unwrap();
+        assert_eq!(failure.phase, Phase::Root);
+        assert_eq!(failure.error, "no disk [2J");
+        assert_eq!(report.garbage_lines, 1);
+    }
+
+    #[test]
+    fn a_reboot_begins_again() {
+        let mut text = String::new();
+        for phase in Phase::ALL {
+            text += &Line::Done {
+                phase,
+                uptime_ms: 5,
+            }
+            .to_json();
+        }
+        assert!(BootReport::parse(text.as_bytes()).is_switched());
+        text += &Line::Done {
+            phase: Phase::Init,
+            uptime_ms: 7,
+        }
+        .to_json();
+        let report = BootReport::parse(text.as_bytes());
+        assert_eq!(report.phases, [(Phase::Init, 7)]);
+    }
+
+    #[test]
+    fn an_error_of_any_length_fits_a_line() {
+        let line = Line::Failed {
+            error: "\u{1}ü".repeat(9000),
+            phase: Phase::Layer,
+        }
+        .to_json();
+        assert!(line.len() <= LINE_BYTES_MAX);
+        assert!(BootReport::parse(line.as_bytes()).failure.is_some());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn garbage_never_panics(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..2000)) {
+            BootReport::parse(&bytes);
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! What stops a boot: one sentence for the person who has to mend it.
+
+use std::fmt::Display;
+
+/// What is missing, and what to try.
+#[derive(Debug)]
+pub struct Failure(pub String);
+
+pub type Result<T> = std::result::Result<T, Failure>;
+
+/// Adds to an error what was being done when it came.
+pub trait While<T> {
+    fn doing(self, what: impl FnOnce() -> String) -> Result<T>;
+}
+
+impl<T, E: Display> While<T> for std::result::Result<T, E> {
+    fn doing(self, what: impl FnOnce() -> String) -> Result<T> {
+        self.map_err(|error| Failure(format!("{}: {error}", what())))
+    }
+}
+
+pub fn fail<T>(message: impl Into<String>) -> Result<T> {
+    Err(Failure(message.into()))
+}

@@ -1,0 +1,110 @@
+//! The layer disk: read past the page cache, and unpacked into a tmpfs of its own.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Seek, SeekFrom};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+
+use estive_archive::{Error, LAYER_DISK_BYTES, Limits, Manifest, Reader};
+use estive_boot::disk;
+use rustix::fs::OFlags;
+use rustix::mount::MountFlags;
+
+use crate::devices;
+use crate::failure::{Result, While, fail};
+use crate::root::{LAYER, ROOT, mount, open_directory};
+use crate::unpack;
+
+/// What O_DIRECT may ask for at most: the largest block size of a disk.
+const ALIGNMENT: usize = 4096;
+/// Most layers are smaller than the first read.
+const FIRST_READ_BYTES: usize = 256 << 10;
+
+/// Reads the layer disk and unpacks it at [`LAYER`].
+pub fn unpack_disk() -> Result<Manifest> {
+    let path = devices::disk(disk::LAYER)?;
+    let mut disk = OpenOptions::new()
+        .read(true)
+        // The kernel looked for partitions when it found the disk and has its start in the cache:
+        // in a clone woken from a template that is the template's layer.
+        .custom_flags(OFlags::DIRECT.bits() as i32)
+        .open(&path)
+        .doing(|| format!("opening the layer disk {}", path.display()))?;
+    let archive = read_archive(&mut disk)?;
+    mount("tmpfs", LAYER, "tmpfs", MountFlags::empty(), "mode=0755")?;
+    let tree = open_directory(LAYER)?;
+    unpack::unpack(archive.bytes(), &tree, unpack::Owners::AsArchived)
+}
+
+/// Gives directories that the layer did not name the mode and owner they have in the root.
+pub fn take_attributes_of_root(manifest: &Manifest) -> Result<()> {
+    let (layer, root) = (open_directory(LAYER)?, open_directory(ROOT)?);
+    unpack::take_attributes(manifest, &layer, &root)
+}
+
+/// A buffer whose used part begins where O_DIRECT can read into it.
+struct Aligned {
+    bytes: Vec<u8>,
+    start: usize,
+    length: usize,
+}
+
+impl Aligned {
+    fn new(capacity: usize) -> Aligned {
+        let bytes = vec![0; capacity + ALIGNMENT];
+        let start = bytes.as_ptr().align_offset(ALIGNMENT);
+        Aligned {
+            bytes,
+            start,
+            length: 0,
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[self.start..self.start + self.length]
+    }
+
+    /// Reads on until `length` bytes are there, or the disk ends.
+    fn read_to(&mut self, disk: &File, length: usize) -> std::io::Result<()> {
+        while self.length < length {
+            let free = &mut self.bytes[self.start + self.length..self.start + length];
+            match disk.read_at(free, self.length as u64)? {
+                0 => break,
+                count => self.length += count,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The used part of the disk and what padding came with it: reads in growing steps until the
+/// archive's end is there.
+fn read_archive(disk: &mut File) -> Result<Aligned> {
+    let capacity_bytes = disk
+        .seek(SeekFrom::End(0))
+        .doing(|| "asking the size of the layer disk".into())?;
+    if capacity_bytes > LAYER_DISK_BYTES {
+        return fail(format!(
+            "the layer disk has {capacity_bytes} bytes, it must have at most {LAYER_DISK_BYTES}"
+        ));
+    }
+    let capacity = capacity_bytes as usize;
+    let mut buffer = Aligned::new(capacity);
+    let mut wanted = FIRST_READ_BYTES.min(capacity);
+    loop {
+        buffer
+            .read_to(disk, wanted)
+            .doing(|| "reading the layer disk".into())?;
+        match Reader::new(buffer.bytes(), Limits::default()).find_map(|member| member.err()) {
+            None => return Ok(buffer),
+            Some(Error::Truncated { .. }) if wanted < capacity => {
+                wanted = (wanted * 4).min(capacity);
+            }
+            Some(Error::Magic { offset: 0 }) => {
+                return fail(
+                    "the layer disk holds no layer: it must be a newc archive from its first byte",
+                );
+            }
+            Some(error) => return fail(format!("the layer disk: {error}")),
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! Mounts: the kernel's own file systems, and the sealed root.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+
+use estive_boot::disk;
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::mount::MountFlags;
+
+use crate::devices;
+use crate::failure::{Result, While};
+
+/// The layers before they are joined; afterwards under `/.unions` of the union.
+pub const LAYER: &str = "/u/layer";
+pub const ROOT: &str = "/u/root";
+pub const MEMORY: &str = "/u/memory";
+pub const MODULES: &str = "/u/modules";
+/// The union before it is the root.
+pub const UNION: &str = "/new";
+
+/// `/proc`, `/sys` and `/dev`, and no mask on the modes of what is made.
+pub fn mount_kernel_file_systems() -> Result<()> {
+    rustix::process::umask(Mode::empty());
+    let quiet = MountFlags::NOSUID | MountFlags::NOEXEC | MountFlags::NODEV;
+    mount("proc", "/proc", "proc", quiet, "")?;
+    mount("sysfs", "/sys", "sysfs", quiet, "")?;
+    mount(
+        "devtmpfs",
+        "/dev",
+        "devtmpfs",
+        MountFlags::NOSUID,
+        "mode=0755",
+    )
+}
+
+/// The sealed root at [`ROOT`].
+pub fn mount_root() -> Result<()> {
+    let path = devices::disk(disk::ROOT)?;
+    let path = path.to_string_lossy();
+    mount(&path, ROOT, "erofs", MountFlags::RDONLY, "").map_err(|mut failure| {
+        failure.0 += " (the root disk must be an EROFS image, as `estive` seals it)";
+        failure
+    })
+}
+
+/// Mounts, and makes the mount point first.
+pub fn mount(
+    source: &str,
+    target: &str,
+    kind: &str,
+    flags: MountFlags,
+    options: &str,
+) -> Result<()> {
+    fs::create_dir_all(target).doing(|| format!("making {target}"))?;
+    let options = std::ffi::CString::new(options).doing(|| format!("the options of {target}"))?;
+    rustix::mount::mount(source, target, kind, flags, options.as_c_str())
+        .doing(|| format!("mounting {source} at {target} as {kind}"))
+}
+
+pub fn open_directory(path: &str) -> Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    openat(CWD, path, flags, Mode::empty()).doing(|| format!("opening {path}"))
+}
