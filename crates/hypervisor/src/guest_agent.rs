@@ -1,0 +1,1 @@
+//! Minimal calls of the QEMU guest agent, over its virtio-serial port.

@@ -1,0 +1,213 @@
+//! A domain as QEMU's command line. Pure; only what QEMU 7.2 also knows.
+
+use super::directory::Directory;
+use super::{Accel, QemuConfig};
+use estive_model::{BlockSource, DomainSpec};
+use std::path::Path;
+
+/// Versioned machine type, the oldest that every supported QEMU has: a domain can move between hosts with
+/// different QEMUs.
+pub const MACHINE: &str = "pc-q35-7.2";
+
+/// Firmware that starts a kernel without probing for disks and option ROMs. Every host must use the same one, as its
+/// size is part of the migrated state.
+const FIRMWARE: &str = "qboot.rom";
+
+/// The command line (without the emulator itself) of `spec`. Its first two words are `-pidfile` and the domain's pid
+/// file: this is how a running instance is recognised. `incoming`: wait for a stream that QMP announces later.
+///
+/// Every instance has the same devices at the same addresses whatever its spec (but for a missing interface), so
+/// that states can be exchanged between clones; and its processors are halted.
+pub fn arguments(spec: &DomainSpec, config: &QemuConfig, incoming: bool) -> Vec<String> {
+    let directory = Directory::of(&config.runtime_dir, &spec.name);
+    let mut line = Line(Vec::new());
+    line.pair("-pidfile", text(&directory.pid()));
+    line.pair("-name", escaped(spec.name.as_str()));
+    line.pair("-uuid", &spec.uuid);
+    line.word("-nodefaults").word("-no-user-config").word("-S");
+    // The guest's power-off leaves the halted process standing, so that it can be told from a crash, also by an
+    // agent that was not there when it happened.
+    line.word("-no-shutdown");
+    line.pair("-display", "none");
+    line.pair(
+        "-machine",
+        format!(
+            "{MACHINE},memory-backend=ram,graphics=off,hpet=off,usb=off,sata=off,smbus=off,vmport=off,dump-guest-core=off"
+        ),
+    );
+    line.pair(
+        "-accel",
+        match config.accel {
+            Accel::Tcg => "tcg",
+            Accel::Kvm => "kvm",
+        },
+    );
+    line.pair("-cpu", "max");
+    line.pair("-smp", format!("cpus={}", spec.cpus));
+    line.pair("-m", format!("size={}M", spec.memory_mib));
+    line.pair(
+        "-object",
+        format!("memory-backend-ram,id=ram,size={}M", spec.memory_mib),
+    );
+    line.pair("-bios", FIRMWARE);
+    line.pair("-kernel", text(&spec.kernel.path));
+    line.pair("-initrd", text(&spec.initramfs.path));
+    line.pair("-append", &spec.command_line);
+    if let Some(credentials) = &config.credentials {
+        for (id, endpoint) in [("tls-server", "server"), ("tls-client", "client")] {
+            line.pair(
+                "-object",
+                format!(
+                    "tls-creds-x509,id={id},endpoint={endpoint},verify-peer=yes,dir={}",
+                    path(credentials)
+                ),
+            );
+        }
+    }
+    channels(&mut line, &directory);
+    devices(&mut line, spec, config);
+    if spec
+        .identity
+        .as_ref()
+        .is_some_and(|identity| !identity.is_empty())
+    {
+        line.pair(
+            "-fw_cfg",
+            format!(
+                "name=opt/org.estive/identity,file={}",
+                path(&directory.identity_file())
+            ),
+        );
+    }
+    if incoming {
+        line.pair("-incoming", "defer");
+    }
+    line.0
+}
+
+/// Monitor, console and the ports of the virtual serial controller.
+fn channels(line: &mut Line, directory: &Directory) {
+    let socket =
+        |id: &str, at: &Path| format!("socket,id={id},path={},server=on,wait=off", path(at));
+    line.pair("-chardev", socket("qmp", &directory.qmp()));
+    line.pair("-mon", "chardev=qmp,mode=control");
+    let console = socket("console", &directory.console());
+    let log = path(&directory.console_log());
+    line.pair("-chardev", format!("{console},logfile={log},logappend=on"));
+    line.pair("-serial", "chardev:console");
+    line.pair(
+        "-device",
+        "virtio-serial-pci,id=serial,addr=0x4,max_ports=4",
+    );
+    let report = path(&directory.report());
+    for (number, id, name, chardev) in [
+        (
+            1,
+            "report",
+            "org.estive.report",
+            format!("file,id=report,path={report},append=on"),
+        ),
+        (
+            2,
+            "identity",
+            "org.estive.identity",
+            socket("identity", &directory.identity()),
+        ),
+        (
+            3,
+            "agent",
+            "org.qemu.guest_agent.0",
+            socket("agent", &directory.guest_agent()),
+        ),
+    ] {
+        line.pair("-chardev", chardev);
+        line.pair(
+            "-device",
+            format!("virtserialport,bus=serial.0,nr={number},chardev={id},name={name}"),
+        );
+    }
+}
+
+fn devices(line: &mut Line, spec: &DomainSpec, config: &QemuConfig) {
+    if let Some(interface) = &spec.interface {
+        let tap = escaped(&interface.tap);
+        line.pair(
+            "-netdev",
+            format!("tap,id=n0,ifname={tap},script=no,downscript=no"),
+        );
+        let mac = escaped(&interface.mac);
+        line.pair(
+            "-device",
+            format!("virtio-net-pci,netdev=n0,mac={mac},romfile=,addr=0x2"),
+        );
+    }
+    line.pair("-object", "rng-random,id=rng,filename=/dev/urandom");
+    line.pair("-device", "virtio-rng-pci,rng=rng,addr=0x3");
+    let layer = BlockSource::File(spec.layer.clone());
+    for (name, source, address) in [
+        ("layer", &layer, "0x5"),
+        ("root", &spec.root, "0x6"),
+        ("modules", &spec.modules, "0x7"),
+    ] {
+        line.pair("-blockdev", blockdev(name, source, config));
+        line.pair(
+            "-device",
+            format!(
+                "virtio-blk-pci,drive={name},id={name}-disk,serial=estive-{name},addr={address}"
+            ),
+        );
+    }
+}
+
+fn blockdev(name: &str, source: &BlockSource, config: &QemuConfig) -> String {
+    let common = format!("node-name={name},read-only=on");
+    match source {
+        BlockSource::File(file) => {
+            format!(
+                "driver=raw,{common},file.driver=file,file.filename={}",
+                path(file)
+            )
+        }
+        BlockSource::Nbd(nbd) => {
+            let mut device = format!(
+                "driver=nbd,{common},server.type=inet,server.host={},server.port={},export={},reconnect-delay={}",
+                escaped(&nbd.host),
+                nbd.port,
+                escaped(&nbd.export),
+                config.nbd_reconnect_delay_s,
+            );
+            if nbd.tls {
+                device.push_str(",tls-creds=tls-client");
+            }
+            device
+        }
+    }
+}
+
+struct Line(Vec<String>);
+
+impl Line {
+    fn word(&mut self, word: &str) -> &mut Self {
+        self.0.push(word.to_owned());
+        self
+    }
+
+    fn pair(&mut self, option: &str, value: impl AsRef<str>) {
+        self.word(option).word(value.as_ref());
+    }
+}
+
+/// A path as one word of the command line.
+fn text(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// A path as a value in QEMU's `key=value,...`.
+fn path(path: &Path) -> String {
+    escaped(&text(path))
+}
+
+/// QEMU's `key=value,...`: a comma in a value is written twice, nothing else is special.
+fn escaped(value: &str) -> String {
+    value.replace(',', ",,")
+}

@@ -1,0 +1,525 @@
+//! The real driver: one QEMU process for each domain, driven over QMP.
+//!
+//! ```text
+//!   <runtime_dir>/<domain>/  pid  qmp.sock  console.sock  console.log  report  identity.sock  qga.sock  stderr
+//! ```
+//!
+//! **Architecture invariant:** nothing an instance needs lives in this process. QEMUs have a session of their own and
+//! are watched by pidfd; dropping the driver, or killing the agent, disturbs none, and [`Hypervisor::adopt`] finds
+//! them all by their command lines.
+
+mod arguments;
+mod directory;
+mod incoming;
+mod instance;
+mod outgoing;
+mod process;
+
+pub use arguments::{MACHINE, arguments};
+
+use crate::seam::*;
+use async_trait::async_trait;
+use directory::{Directory, failed};
+use estive_model::{DomainName, DomainSpec};
+use instance::Instance;
+use process::Process;
+use serde_json::Value;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+use tokio::sync::{OwnedMutexGuard, broadcast};
+
+/// Events kept for a slow reader.
+const EVENTS_KEPT: usize = 1024;
+
+/// How guests are executed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accel {
+    /// By translation: works everywhere, slow.
+    Tcg,
+    /// By the processor's virtualisation. Must have been proved to work: a device that opens is no proof.
+    Kvm,
+}
+
+/// How QEMU is used on this host.
+#[derive(Debug, Clone)]
+pub struct QemuConfig {
+    /// Directory of this host's instances, one directory for each. Short: the path of
+    /// `<runtime_dir>/<domain>/identity.sock` must fit into the 107 bytes of a unix socket.
+    pub runtime_dir: PathBuf,
+    /// The emulator, a path or a name looked up in `PATH`.
+    pub emulator: PathBuf,
+    /// How guests are executed.
+    pub accel: Accel,
+    /// Directory with `ca-cert.pem`, `server-cert.pem`, `server-key.pem`, `client-cert.pem`, `client-key.pem` (QEMU's
+    /// `tls-creds-x509`); needed for network block devices and streams over TLS.
+    pub credentials: Option<PathBuf>,
+    /// Directory of the cgroup (version 1 or 2) instances are put into.
+    pub cgroup: Option<PathBuf>,
+    /// How long a guest's reads wait for a network block device's server that went away, in seconds.
+    pub nbd_reconnect_delay_s: u32,
+    /// Longest time a command may take.
+    pub patience: Duration,
+}
+
+impl QemuConfig {
+    /// Emulation by translation, without credentials or cgroup.
+    pub fn new(runtime_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            runtime_dir: runtime_dir.into(),
+            emulator: "qemu-system-x86_64".into(),
+            accel: Accel::Tcg,
+            credentials: None,
+            cgroup: None,
+            nbd_reconnect_delay_s: 60,
+            patience: Duration::from_secs(10),
+        }
+    }
+}
+
+/// See the module.
+pub struct QemuHypervisor {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: QemuConfig,
+    version: String,
+    happenings: broadcast::Sender<InstanceEvent>,
+    instances: Mutex<HashMap<DomainName, Arc<Instance>>>,
+    /// Making and ending an instance of one domain takes turns.
+    turns: Mutex<HashMap<DomainName, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+impl QemuHypervisor {
+    /// Makes the runtime directory and asks the emulator for its version. Starts and finds nothing: see
+    /// [`Hypervisor::adopt`].
+    pub async fn new(mut config: QemuConfig) -> Result<Self, HypervisorError> {
+        let directory = config.runtime_dir.clone();
+        let doing = |source| {
+            failed(
+                format!("making the directory {}", directory.display()),
+                source,
+            )
+        };
+        std::fs::create_dir_all(&directory).map_err(doing)?;
+        // Instances are recognised by this path: it must have one spelling only.
+        config.runtime_dir = directory.canonicalize().map_err(doing)?;
+        for file in [&mut config.credentials, &mut config.cgroup]
+            .into_iter()
+            .flatten()
+        {
+            *file = std::path::absolute(&*file)
+                .map_err(|source| failed(format!("finding {}", file.display()), source))?;
+        }
+        let version = version(&config).await?;
+        let (happenings, _) = broadcast::channel(EVENTS_KEPT);
+        let inner = Inner {
+            config,
+            version,
+            happenings,
+            instances: Mutex::default(),
+            turns: Mutex::default(),
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// The configuration in use.
+    pub fn config(&self) -> &QemuConfig {
+        &self.inner.config
+    }
+}
+
+impl Drop for QemuHypervisor {
+    fn drop(&mut self) {
+        // A QEMU takes one monitor connection at a time: let go of all at once, for whoever adopts next.
+        for instance in self.inner.instances().values() {
+            instance.outgoing().abandon();
+        }
+    }
+}
+
+async fn version(config: &QemuConfig) -> Result<String, HypervisorError> {
+    let emulator = config.emulator.display();
+    let doing = format!("asking {emulator} for its version (is QEMU installed?)");
+    let mut command = tokio::process::Command::new(&config.emulator);
+    command
+        .arg("--version")
+        .stdin(std::process::Stdio::null())
+        .kill_on_drop(true);
+    let output = match tokio::time::timeout(config.patience, command.output()).await {
+        Ok(output) => output.map_err(|source| failed(doing.clone(), source))?,
+        Err(_) => return Err(failed(doing, std::io::ErrorKind::TimedOut.into())),
+    };
+    let text = String::from_utf8_lossy(&output.stdout);
+    // `QEMU emulator version 10.0.2 (Debian ...)`
+    let version = text
+        .split_once("version ")
+        .and_then(|(_, rest)| rest.split_whitespace().next());
+    match version {
+        Some(version) if output.status.success() => Ok(version.to_owned()),
+        _ => Err(failed(
+            doing,
+            std::io::Error::other(format!("it said {:?}", text.trim())),
+        )),
+    }
+}
+
+impl Inner {
+    fn instances(&self) -> MutexGuard<'_, HashMap<DomainName, Arc<Instance>>> {
+        self.instances
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn turn(&self, domain: &DomainName) -> OwnedMutexGuard<()> {
+        let turn = {
+            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+            turns.retain(|name, turn| name == domain || Arc::strong_count(turn) > 1);
+            turns.entry(domain.clone()).or_default().clone()
+        };
+        turn.lock_owned().await
+    }
+
+    fn directory(&self, domain: &DomainName) -> Directory {
+        Directory::of(&self.config.runtime_dir, domain)
+    }
+
+    fn known(&self, domain: &DomainName) -> Option<Arc<Instance>> {
+        self.instances()
+            .get(domain)
+            .filter(|instance| !instance.process.is_gone())
+            .cloned()
+    }
+
+    /// The living instance of `domain`, known or found.
+    fn find(
+        self: &Arc<Self>,
+        domain: &DomainName,
+    ) -> Result<Option<Arc<Instance>>, HypervisorError> {
+        if let Some(instance) = self.known(domain) {
+            return Ok(Some(instance));
+        }
+        self.discover(|name| name == domain)?;
+        Ok(self.known(domain))
+    }
+
+    fn required(self: &Arc<Self>, domain: &DomainName) -> Result<Arc<Instance>, HypervisorError> {
+        self.find(domain)?
+            .ok_or_else(|| HypervisorError::NoInstance(domain.clone()))
+    }
+
+    /// Takes hold of living instances that are not known yet.
+    fn discover(
+        self: &Arc<Self>,
+        wanted: impl Fn(&DomainName) -> bool,
+    ) -> Result<(), HypervisorError> {
+        let found = Process::find(&self.config.runtime_dir, |domain| {
+            wanted(domain) && self.known(domain).is_none()
+        })
+        .map_err(|source| failed("looking for running instances in /proc".into(), source))?;
+        for (domain, process) in found {
+            self.hold(domain, process);
+        }
+        Ok(())
+    }
+
+    /// Enters a living process as the instance of `domain`. Of two that hold it at once, the first stays.
+    fn hold(self: &Arc<Self>, domain: DomainName, process: Process) -> Arc<Instance> {
+        let instance = {
+            let mut instances = self.instances();
+            let known = instances
+                .get(&domain)
+                .filter(|instance| !instance.process.is_gone());
+            if let Some(known) = known {
+                return known.clone();
+            }
+            let instance = Arc::new(Instance::new(
+                domain.clone(),
+                self.directory(&domain),
+                process,
+                self.config.patience,
+                self.happenings.clone(),
+            ));
+            instances.insert(domain, instance.clone());
+            instance
+        };
+        tokio::spawn(bury(
+            Arc::downgrade(self),
+            Arc::downgrade(&instance),
+            instance.process.clone(),
+        ));
+        instance
+    }
+
+    /// Starts a process and waits until its monitor answers. Leaves nothing behind when it fails.
+    async fn launch(
+        self: &Arc<Self>,
+        spec: &DomainSpec,
+        incoming: bool,
+    ) -> Result<Arc<Instance>, HypervisorError> {
+        if self.find(&spec.name)?.is_some() {
+            return Err(HypervisorError::Exists(spec.name.clone()));
+        }
+        let directory = self.directory(&spec.name);
+        let stderr = directory.prepare(spec.identity.as_deref(), incoming)?;
+        let line = arguments(spec, &self.config, incoming);
+        let emulator = &self.config.emulator;
+        let process = Process::start(emulator, &line, stderr).map_err(|source| {
+            directory.discard();
+            failed(format!("starting {}", emulator.display()), source)
+        })?;
+        if let Some(cgroup) = &self.config.cgroup
+            && let Err(error) = process.enter_cgroup(cgroup)
+        {
+            let cgroup = cgroup.display();
+            tracing::warn!(domain = %spec.name, %cgroup, %error, "QEMU runs outside of its cgroup");
+        }
+        let instance = self.hold(spec.name.clone(), process);
+        match instance.execute("query-status", Value::Null).await {
+            Ok(_) => {
+                let _ = std::fs::remove_file(directory.identity_file());
+                Ok(instance)
+            }
+            Err(error) => {
+                let error = match error {
+                    HypervisorError::Died(domain) => HypervisorError::DiedAtStart {
+                        domain,
+                        detail: directory.last_words(),
+                    },
+                    other => other,
+                };
+                self.remove(&instance).await?;
+                directory.discard();
+                Err(error)
+            }
+        }
+    }
+
+    /// Kills the process, waits for its end and removes its sockets.
+    async fn remove(&self, instance: &Arc<Instance>) -> Result<(), HypervisorError> {
+        let domain = &instance.domain;
+        instance.outgoing().abandon();
+        instance
+            .process
+            .kill()
+            .map_err(|source| failed(format!("killing QEMU of {domain}"), source))?;
+        let ended = tokio::time::timeout(self.config.patience, instance.process.ended()).await;
+        if ended.is_err() {
+            return Err(HypervisorError::Silent {
+                domain: domain.clone(),
+                command: "SIGKILL".into(),
+                waited_ms: u64::try_from(self.config.patience.as_millis()).unwrap_or(u64::MAX),
+            });
+        }
+        self.forget(instance);
+        Ok(())
+    }
+
+    /// Drops a process that has ended. The turn of its domain is held.
+    fn forget(&self, instance: &Arc<Instance>) {
+        let mut instances = self.instances();
+        if instances
+            .get(&instance.domain)
+            .is_some_and(|known| Arc::ptr_eq(known, instance))
+        {
+            instances.remove(&instance.domain);
+            instance.directory.clear();
+        }
+    }
+}
+
+/// Waits for the end of an instance, then tells of it and cleans up after it.
+async fn bury(driver: Weak<Inner>, instance: Weak<Instance>, process: Process) {
+    process.ended().await;
+    let (Some(driver), Some(instance)) = (driver.upgrade(), instance.upgrade()) else {
+        return;
+    };
+    instance.outgoing().abandon();
+    instance.tell(InstanceHappening::Gone);
+    let _turn = driver.turn(&instance.domain).await;
+    driver.forget(&instance);
+}
+
+#[async_trait]
+impl Hypervisor for QemuHypervisor {
+    async fn create(&self, spec: &DomainSpec) -> Result<(), HypervisorError> {
+        let (inner, spec) = (self.inner.clone(), spec.clone());
+        detached(async move {
+            let _turn = inner.turn(&spec.name).await;
+            inner.launch(&spec, false).await.map(drop)
+        })
+        .await
+    }
+
+    async fn create_incoming(
+        &self,
+        spec: &DomainSpec,
+        listen: IpAddr,
+        port: u16,
+        tls: bool,
+        parameters: &MigrationParameters,
+    ) -> Result<(), HypervisorError> {
+        let (inner, spec, parameters) = (self.inner.clone(), spec.clone(), parameters.clone());
+        detached(async move {
+            let _turn = inner.turn(&spec.name).await;
+            let instance = inner.launch(&spec, true).await?;
+            let listening = instance.listen(listen, port, tls, &parameters).await;
+            if listening.is_err() {
+                inner.remove(&instance).await?;
+                instance.directory.discard();
+            }
+            listening
+        })
+        .await
+    }
+
+    async fn restore(&self, spec: &DomainSpec, from: &Path) -> Result<(), HypervisorError> {
+        let (inner, spec, from) = (self.inner.clone(), spec.clone(), from.to_owned());
+        detached(async move {
+            let _turn = inner.turn(&spec.name).await;
+            let instance = inner.launch(&spec, true).await?;
+            let loaded = instance.load(&from).await;
+            if loaded.is_err() {
+                inner.remove(&instance).await?;
+                instance.directory.discard();
+            }
+            loaded
+        })
+        .await
+    }
+
+    async fn save(&self, domain: &DomainName, to: &Path) -> Result<(), HypervisorError> {
+        let (instance, to) = (self.inner.required(domain)?, to.to_owned());
+        detached(async move { instance.save(&to).await }).await
+    }
+
+    async fn resume(&self, domain: &DomainName) -> Result<(), HypervisorError> {
+        let instance = self.inner.required(domain)?;
+        detached(async move { instance.resume().await }).await
+    }
+
+    async fn pause(&self, domain: &DomainName) -> Result<(), HypervisorError> {
+        self.inner.required(domain)?.pause().await
+    }
+
+    async fn power_button(&self, domain: &DomainName) -> Result<(), HypervisorError> {
+        let instance = self.inner.required(domain)?;
+        instance
+            .execute("system_powerdown", Value::Null)
+            .await
+            .map(drop)
+    }
+
+    async fn kill(&self, domain: &DomainName) -> Result<(), HypervisorError> {
+        let (inner, domain) = (self.inner.clone(), domain.clone());
+        detached(async move {
+            // Also an instance that is just being made: `launch` then sees it die.
+            if let Some(instance) = inner.find(&domain)? {
+                let _ = instance.process.kill();
+            }
+            let _turn = inner.turn(&domain).await;
+            match inner.find(&domain)? {
+                Some(instance) => inner.remove(&instance).await,
+                None => {
+                    let directory = inner.directory(&domain);
+                    directory.clear();
+                    Ok(())
+                }
+            }
+        })
+        .await
+    }
+
+    async fn state(&self, domain: &DomainName) -> Result<InstanceState, HypervisorError> {
+        match self.inner.find(domain)? {
+            Some(instance) => instance.state().await,
+            None => Ok(InstanceState::Gone),
+        }
+    }
+
+    async fn migrate(
+        &self,
+        domain: &DomainName,
+        to: &StreamAddress,
+        parameters: &MigrationParameters,
+    ) -> Result<(), HypervisorError> {
+        self.inner.required(domain)?.migrate(to, parameters).await
+    }
+
+    async fn migration(&self, domain: &DomainName) -> Result<MigrationProgress, HypervisorError> {
+        self.inner.required(domain)?.migration().await
+    }
+
+    async fn cancel_migration(&self, domain: &DomainName) -> Result<(), HypervisorError> {
+        self.inner.required(domain)?.cancel_migration().await
+    }
+
+    async fn start_post_copy(&self, domain: &DomainName) -> Result<(), HypervisorError> {
+        let instance = self.inner.required(domain)?;
+        instance
+            .execute("migrate-start-postcopy", Value::Null)
+            .await
+            .map(drop)
+    }
+
+    async fn adopt(&self) -> Result<Vec<Found>, HypervisorError> {
+        self.inner.discover(|_| true)?;
+        let instances: Vec<_> = self.inner.instances().values().cloned().collect();
+        let mut asked = tokio::task::JoinSet::new();
+        for instance in instances {
+            asked.spawn(async move {
+                let state = instance.state().await;
+                if let Err(error) = &state {
+                    tracing::warn!(domain = %instance.domain, %error, "a running instance does not answer");
+                }
+                Found {
+                    domain: instance.domain.clone(),
+                    state: state.ok(),
+                    pid: instance.process.pid,
+                }
+            });
+        }
+        let mut found = asked.join_all().await;
+        found.retain(|found| found.state != Some(InstanceState::Gone));
+        found.sort_by(|one, other| one.domain.cmp(&other.domain));
+        Ok(found)
+    }
+
+    fn channels(&self, domain: &DomainName) -> Channels {
+        self.inner.directory(domain).channels()
+    }
+
+    fn events(&self) -> broadcast::Receiver<InstanceEvent> {
+        self.inner.happenings.subscribe()
+    }
+
+    fn patience(&self) -> Duration {
+        self.inner.config.patience
+    }
+
+    fn describe(&self) -> String {
+        let accel = match self.inner.config.accel {
+            Accel::Tcg => "tcg",
+            Accel::Kvm => "kvm",
+        };
+        format!("QEMU {}, {accel}", self.inner.version)
+    }
+}
+
+/// Runs to its end even when the caller goes away half-way: a request that is dropped must leave nothing half-made.
+async fn detached<T: Send + 'static>(
+    work: impl Future<Output = Result<T, HypervisorError>> + Send + 'static,
+) -> Result<T, HypervisorError> {
+    match tokio::spawn(work).await {
+        Ok(result) => result,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(error) => Err(failed("driving QEMU".into(), std::io::Error::other(error))),
+        },
+    }
+}
