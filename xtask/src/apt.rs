@@ -100,6 +100,25 @@ impl Apt {
         Ok(())
     }
 
+    /// Reads the lists of the source that was added, and of no other.
+    fn read_backports(&self) -> Result<()> {
+        let step = Step::begin("reading the package lists of the backports");
+        let only = [
+            "-o",
+            &format!("Dir::Etc::SourceList={BACKPORTS_SOURCE}"),
+            "-o",
+            "Dir::Etc::SourceParts=-",
+            "-o",
+            "APT::Get::List-Cleanup=0",
+        ];
+        match step.run(Command::new("apt-get").args(["update", "-q"]).args(only)) {
+            Ok(_) => step.done(""),
+            Err(Failure::Ended { tail, .. }) => step.done(&format!("not there:\n{tail}")),
+            Err(other) => return Err(other),
+        }
+        Ok(())
+    }
+
     /// QEMU and its tools, of one version.
     ///
     /// Debian 12 has 7.2, and 10 in its backports, which are asked first. Tools that are already here from one of the
@@ -113,8 +132,9 @@ impl Apt {
             return Ok(());
         }
         let backports = format!("{suite}-backports");
-        if suite == "bookworm" {
-            add_backports(&apt_sources::read()?, suite, &backports)?;
+        let added = suite == "bookworm" && add_backports(&apt_sources::read()?, suite, &backports)?;
+        if added && self.updated {
+            self.read_backports()?;
         }
         self.update()?;
         let offered = output(
@@ -127,6 +147,11 @@ impl Apt {
             suite,
             [installed(QEMU_SYSTEM), installed(QEMU_UTILS)],
         );
+        if added && !chosen.as_ref().is_some_and(|choice| choice.from_backports) {
+            // The mirror has none: a source that fails would be in the way of every later update.
+            let path = Path::new(BACKPORTS_SOURCE);
+            std::fs::remove_file(path).map_err(file("removing", path))?;
+        }
         let Some(Choice {
             version,
             from_backports,
@@ -186,17 +211,19 @@ fn installed(package: &str) -> Option<String> {
 }
 
 /// Makes the release's backports known, in the same form and from the same mirror as the release itself.
-fn add_backports(sources: &[Source], suite: &str, backports: &str) -> Result<()> {
+/// Says whether that was needed.
+fn add_backports(sources: &[Source], suite: &str, backports: &str) -> Result<bool> {
     let path = Path::new(BACKPORTS_SOURCE);
     if path.exists() || sources.iter().any(|source| source.has_suite(backports)) {
-        return Ok(());
+        return Ok(false);
     }
     let source = apt_sources::main_archive(sources, suite)?.with_suites(&[backports.to_string()]);
     eprintln!(
         "  adding {backports} to the package sources ({})",
         path.display()
     );
-    std::fs::write(path, source.stanza()).map_err(file("writing", path))
+    std::fs::write(path, source.stanza()).map_err(file("writing", path))?;
+    Ok(true)
 }
 
 /// Which QEMU to install.

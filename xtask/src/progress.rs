@@ -12,6 +12,9 @@ use crate::failure::{Failure, Result};
 /// How many of a failed command's last lines are shown.
 const TAIL_LINES: usize = 30;
 
+/// How many characters of a command are shown when it fails.
+const LONGEST_COMMAND: usize = 160;
+
 /// Something under way that a person may be waiting for.
 pub struct Step {
     name: String,
@@ -168,5 +171,9 @@ fn spelled(command: &Command) -> String {
             first.to_string()
         });
     }
-    words.join(" ")
+    let text = words.join(" ");
+    match text.char_indices().nth(LONGEST_COMMAND) {
+        Some((cut, _)) => format!("{} ...", &text[..cut]),
+        None => text,
+    }
 }

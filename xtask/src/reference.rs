@@ -141,7 +141,19 @@ fn debootstrap(step: &Step, suite: &str, sources: &[Source], making: &Path) -> R
         "mkdir -p \"$1\"/etc/systemd/system".to_string(),
         |hook, unit| format!("{hook}; ln -sf /dev/null \"$1\"/etc/systemd/system/{unit}"),
     );
-    let mut command = Command::new("mmdebstrap");
+    // With us dies unshare, with it the first process of its namespace, and with that one every process and mount in it.
+    let mut command = Command::new("setpriv");
+    command.args([
+        "--pdeathsig",
+        "KILL",
+        "unshare",
+        "--mount",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--mount-proc",
+    ]);
+    command.arg("mmdebstrap");
     command.args([
         "--variant=minbase",
         "--mode=root",
