@@ -1,0 +1,61 @@
+//! What can go wrong in the testbed.
+
+use std::path::PathBuf;
+
+/// Why a part of the testbed could not be made, started or asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Namespaces and mounts need root.
+    #[error(
+        "the testbed makes namespaces and mounts, which needs root: run it as root or through sudo"
+    )]
+    NotRoot,
+    /// A call to the system failed.
+    #[error("{doing} failed")]
+    System {
+        doing: String,
+        #[source]
+        source: std::io::Error,
+    },
+    /// A link or namespace could not be made.
+    #[error("{doing} failed")]
+    Network {
+        doing: String,
+        #[source]
+        source: estive_network::Error,
+    },
+    /// The outer namespace ended before what runs in it was ready.
+    #[error(
+        "what runs in the outer namespace ended (exit code {code}) before it was ready; its own messages above say why"
+    )]
+    EndedEarly { code: i32 },
+    /// A kept testbed is already up.
+    #[error("a testbed is already kept up (process {pid}); take it down first ('estive-bed down')")]
+    AlreadyKept { pid: u32 },
+    /// A path is taken by something that is not ours.
+    #[error(
+        "{path} exists and is not a link of the testbed's; remove it by hand if nothing needs it"
+    )]
+    PathTaken { path: PathBuf },
+    /// What was asked for is beyond the testbed's limits.
+    #[error("{what}: {given} is not within {least} to {most}")]
+    Limit {
+        what: &'static str,
+        given: u64,
+        least: u64,
+        most: u64,
+    },
+}
+
+impl Error {
+    /// For `map_err`: what was being done, around the system's own error.
+    pub(crate) fn system(doing: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        let doing = doing.into();
+        move |source| Self::System { doing, source }
+    }
+
+    pub(crate) fn network(doing: impl Into<String>) -> impl FnOnce(estive_network::Error) -> Self {
+        let doing = doing.into();
+        move |source| Self::Network { doing, source }
+    }
+}

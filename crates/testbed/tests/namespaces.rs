@@ -1,0 +1,171 @@
+//! The outer namespace and the topology on the real kernel: hosts reach each other, and nothing is left.
+#![allow(clippy::disallowed_methods)]
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use estive_testbed::{Outer, Topology, outer};
+
+const TOOL: &str = env!("CARGO_BIN_EXE_estive-bed");
+const LIMIT: Duration = Duration::from_secs(60);
+
+fn is_root() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        eprintln!("skipped: needs root");
+    }
+    root
+}
+
+/// This test binary again, inside an outer namespace, running the one ignored test `name`.
+fn inside(name: &str) -> i32 {
+    let own = std::env::current_exe().unwrap();
+    let argv = [
+        own.as_os_str(),
+        name.as_ref(),
+        "--exact".as_ref(),
+        "--ignored".as_ref(),
+        "--nocapture".as_ref(),
+    ];
+    Outer::new(argv).through(Path::new(TOOL)).run().unwrap()
+}
+
+#[test]
+fn three_hosts_reach_each_other() {
+    if is_root() {
+        assert_eq!(inside("inside_three_hosts"), 0);
+    }
+}
+
+#[tokio::test]
+#[ignore = "runs inside the outer namespace of three_hosts_reach_each_other"]
+async fn inside_three_hosts() {
+    assert!(outer::is_inside());
+    let topology = Topology::make(3).await.unwrap();
+    assert_eq!(topology.host_ports(), ["p-h1", "p-h2", "p-h3"]);
+    for (from, to) in [
+        (&topology.hosts[0], "10.77.0.13"),
+        (&topology.hosts[2], "10.77.0.5"),
+        (&topology.client, "10.77.0.12"),
+        (&topology.manager, "10.77.0.11"),
+        (&topology.storage, "10.77.0.100"),
+    ] {
+        from.run_in(&["ping", "-c", "1", "-W", "10", to])
+            .await
+            .unwrap();
+    }
+    topology.set_cable(2, false).await.unwrap();
+    assert!(
+        topology
+            .client
+            .run_in(&["ping", "-c", "1", "-W", "1", "10.77.0.12"])
+            .await
+            .is_err()
+    );
+    // Only what was made is there: the tmpfs over /run is private.
+    let names: Vec<_> = std::fs::read_dir("/run/netns")
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert_eq!(names.len(), 7, "{names:?}");
+}
+
+#[test]
+fn the_programs_exit_code_comes_back() {
+    if is_root() {
+        assert_eq!(
+            Outer::new(["sh", "-c", "exit 7"])
+                .through(Path::new(TOOL))
+                .run()
+                .unwrap(),
+            7
+        );
+    }
+}
+
+/// Processes (as seen from here) whose environment holds `mark`.
+fn marked(mark: &str) -> Vec<u32> {
+    let has = |pid: &u32| {
+        std::fs::read(format!("/proc/{pid}/environ")).is_ok_and(|environment| {
+            environment
+                .split(|byte| *byte == 0)
+                .any(|line| line == mark.as_bytes())
+        })
+    };
+    let pids = std::fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    pids.filter(has).collect()
+}
+
+fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < LIMIT, "{what}: not within {LIMIT:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn nothing_is_left_after_kill_9_of_the_caller() {
+    if !is_root() {
+        return;
+    }
+    let name = format!("left{}", std::process::id());
+    let mark = format!("ESTIVE_TEST_MARK={name}");
+    // Orphans in sessions of their own are what an agent's QEMUs are.
+    let script = format!(
+        "ip netns add {name}; setsid sleep 1000 & nsenter --net=/run/netns/{name} setsid sleep 1000 & \
+         mount -t tmpfs {name} /mnt; echo up; exec sleep 1000"
+    );
+    let mut caller = Command::new(TOOL)
+        .args(["outer", "--", "bash", "-c", &script])
+        .env("ESTIVE_TEST_MARK", &name)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    BufReader::new(caller.stdout.take().unwrap())
+        .read_line(&mut said)
+        .unwrap();
+    assert_eq!(said, "up\n");
+    // Caller, holder, first process, program and two orphans.
+    wait_until("all are there", || marked(&mark).len() >= 6);
+    caller.kill().unwrap();
+    caller.wait().unwrap();
+    wait_until("all are gone", || marked(&mark).is_empty());
+    assert!(!Path::new("/run/netns").join(&name).exists());
+    assert!(
+        !std::fs::read_to_string("/proc/self/mounts")
+            .unwrap()
+            .contains(&name)
+    );
+}
+
+#[test]
+fn a_wish_to_end_reaches_the_program() {
+    if !is_root() {
+        return;
+    }
+    let mut caller = Command::new(TOOL)
+        .args([
+            "outer",
+            "--",
+            "bash",
+            "-c",
+            "trap 'echo gently; exit 3' TERM; echo up; while :; do read -t 1; done < <(sleep 1000)",
+        ])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(caller.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "up");
+    let pid = rustix::process::Pid::from_child(&caller);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(lines.next().unwrap().unwrap(), "gently");
+    assert_eq!(caller.wait().unwrap().code(), Some(3));
+}
