@@ -11,6 +11,8 @@ mod layer;
 mod manifest;
 mod member;
 mod reader;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub use layer::{LAYER_DISK_BYTES, LayerArchive};

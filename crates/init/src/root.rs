@@ -18,9 +18,8 @@ pub const MODULES: &str = "/u/modules";
 /// The union before it is the root.
 pub const UNION: &str = "/new";
 
-/// `/proc`, `/sys` and `/dev`, and no mask on the modes of what is made.
+/// `/proc`, `/sys` and `/dev`.
 pub fn mount_kernel_file_systems() -> Result<()> {
-    rustix::process::umask(Mode::empty());
     let quiet = MountFlags::NOSUID | MountFlags::NOEXEC | MountFlags::NODEV;
     mount("proc", "/proc", "proc", quiet, "")?;
     mount("sysfs", "/sys", "sysfs", quiet, "")?;

@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, chown};
 
 use estive_boot::disk;
-use rustix::fs::{Mode, OFlags, ResolveFlags, mkdirat, openat2};
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, chmodat, mkdirat, openat2};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount_bind, mount_move, unmount};
 
@@ -34,6 +35,11 @@ pub fn join() -> Result<()> {
     for directory in [&upper, &work] {
         fs::create_dir(directory).doing(|| format!("making {directory}"))?;
     }
+    // The union's top directory has the attributes of its uppermost one.
+    let top = fs::metadata(ROOT).doing(|| format!("looking at {ROOT}"))?;
+    chown(&upper, Some(top.uid()), Some(top.gid()))
+        .and_then(|()| fs::set_permissions(&upper, top.permissions()))
+        .doing(|| format!("giving {upper} the owner and mode of the root"))?;
     let options = format!("lowerdir={LAYER}:{ROOT},upperdir={upper},workdir={work}");
     mount("overlay", UNION, "overlay", plain, &options)?;
 
@@ -98,7 +104,10 @@ pub fn directory_in(union: &OwnedFd, path: &str, mode: u32) -> Result<OwnedFd> {
             Err(Errno::NOENT) => {
                 let name = so_far.rsplit('/').next().unwrap_or(so_far);
                 let mode = if end == path.len() { mode } else { 0o755 };
-                mkdirat(&parent, name, Mode::from_raw_mode(mode))
+                let mode = Mode::from_raw_mode(mode);
+                // The mask of PID 1 would take bits from /tmp.
+                mkdirat(&parent, name, mode)
+                    .and_then(|()| chmodat(&parent, name, mode, AtFlags::empty()))
                     .doing(|| format!("making /{so_far} in the root"))?;
                 open_in(union, so_far).doing(|| format!("opening /{so_far} in the root"))?
             }
