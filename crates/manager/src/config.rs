@@ -1,0 +1,187 @@
+//! The manager's configuration file.
+
+use crate::error::ManagerError;
+use estive_api::Endpoint;
+use estive_model::{HostName, NbdSource};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// What `manager.yaml` says; unknown keys are refused. Relative paths are relative to the file's directory.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ManagerConfig {
+    /// Where it serves over mutual TLS, `ADDRESS:PORT`. Without it: only the local socket.
+    #[serde(default)]
+    pub listen: Option<SocketAddr>,
+    /// Its unix socket, for root and its own user.
+    #[serde(default = "default_socket")]
+    pub socket: PathBuf,
+    /// Where it keeps its store and the deployments' secrets; made when missing.
+    pub state: PathBuf,
+    /// Its credentials, as `estive authority issue` wrote them. Needed for every `https://` agent and for `listen`.
+    #[serde(default)]
+    pub credentials: Option<PathBuf>,
+    /// Hosts and the URLs of their agents.
+    pub hosts: BTreeMap<HostName, Endpoint>,
+    /// What clones are made from, by name; a herd file's `reference:` names one.
+    pub references: BTreeMap<String, ReferenceConfig>,
+    /// How long `up` waits for a clone to answer, in seconds.
+    #[serde(default = "default_boot_timeout_s")]
+    pub boot_timeout_s: u64,
+}
+
+/// One reference: a root and what boots it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReferenceConfig {
+    /// Its sealed root, as a network block device.
+    pub root: RootConfig,
+    /// Kernel.
+    pub kernel: PathBuf,
+    /// Initial RAM file system with `estive-init`.
+    pub initramfs: PathBuf,
+    /// Image with the kernel's modules.
+    pub modules: PathBuf,
+    /// Template sets of its clones when their herd file names none; empty for a root that only answers ping.
+    #[serde(default)]
+    pub sets: Vec<String>,
+}
+
+/// Where the root is served.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RootConfig {
+    /// Address of the server, as the hosts reach it.
+    pub host: String,
+    /// Its TCP port.
+    pub port: u16,
+    /// Name of the export.
+    pub export: String,
+    /// Whether it is served over mutual TLS.
+    #[serde(default)]
+    pub tls: bool,
+}
+
+impl RootConfig {
+    pub(crate) fn nbd(&self) -> NbdSource {
+        NbdSource {
+            host: self.host.clone(),
+            port: self.port,
+            export: self.export.clone(),
+            tls: self.tls,
+        }
+    }
+}
+
+fn default_socket() -> PathBuf {
+    PathBuf::from("/run/estive/manager.sock")
+}
+
+fn default_boot_timeout_s() -> u64 {
+    300
+}
+
+impl ManagerConfig {
+    /// Reads the file. Errors name it, and the line where its YAML is wrong.
+    pub fn load(path: &Path) -> Result<Self, ManagerError> {
+        let read = |source| ManagerError::File {
+            doing: "read the configuration",
+            path: path.to_owned(),
+            source,
+        };
+        let length = std::fs::metadata(path).map_err(read)?.len();
+        if length > MAX_FILE_BYTES {
+            return Err(ManagerError::Config {
+                path: path.to_owned(),
+                reason: format!("it has {length} bytes, the limit is {MAX_FILE_BYTES}"),
+            });
+        }
+        let text = std::fs::read_to_string(path).map_err(read)?;
+        let directory = path.parent().unwrap_or(Path::new("."));
+        Self::parse(&text, directory).map_err(|reason| ManagerError::Config {
+            path: path.to_owned(),
+            reason,
+        })
+    }
+
+    fn parse(text: &str, directory: &Path) -> Result<Self, String> {
+        let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
+        let mut config: Self = serde_saphyr::from_str_with_options(text, options)
+            .map_err(|error| error.without_snippet().to_string())?;
+        if config.hosts.is_empty() {
+            return Err("hosts: names no host; write at least one NAME: URL".to_owned());
+        }
+        let uses_tls = config.listen.is_some()
+            || config
+                .hosts
+                .values()
+                .any(|endpoint| matches!(endpoint, Endpoint::Tls { .. }));
+        if uses_tls && config.credentials.is_none() {
+            return Err(
+                "credentials: is missing, and listen: or an https host needs it; issue them with \
+                        \"estive authority issue --role manager\""
+                    .to_owned(),
+            );
+        }
+        let absolute = |path: &mut PathBuf| *path = directory.join(&*path);
+        absolute(&mut config.socket);
+        absolute(&mut config.state);
+        config.credentials.iter_mut().for_each(absolute);
+        for reference in config.references.values_mut() {
+            absolute(&mut reference.kernel);
+            absolute(&mut reference.initramfs);
+            absolute(&mut reference.modules);
+        }
+        Ok(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "
+listen: 10.77.0.2:7600
+socket: /run/m.sock
+state: state
+credentials: /c
+hosts: {host1: \"https://10.77.0.11:7601\", host2: \"unix:/run/a.sock\"}
+references:
+  default:
+    root: {host: 10.77.0.5, port: 10809, export: root, tls: true}
+    kernel: /k
+    initramfs: /i
+    modules: /m
+    sets: [base-debian, web]
+";
+
+    #[test]
+    fn the_documented_form_is_read_and_paths_are_made_absolute() {
+        let config = ManagerConfig::parse(GOOD, Path::new("/etc/estive")).unwrap();
+        assert_eq!(config.state, Path::new("/etc/estive/state"));
+        assert_eq!(config.socket, Path::new("/run/m.sock"));
+        assert_eq!(config.hosts.len(), 2);
+        assert_eq!(config.boot_timeout_s, 300);
+        assert!(config.references["default"].root.tls);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (from, to, wanted) in [
+            ("state: state", "state: state\nstat: x", "stat"),
+            ("state: state\n", "", "state"),
+            ("https://10.77", "http://10.77", "http://10.77"),
+            ("host1:", "-host1:", "-host1"),
+            ("credentials: /c\n", "", "issue"),
+            ("tls: true", "tls: maybe", "line 9"),
+        ] {
+            let text = GOOD.replacen(from, to, 1);
+            let error = ManagerConfig::parse(&text, Path::new("/")).unwrap_err();
+            assert!(error.contains(wanted), "{to}: {error}");
+        }
+    }
+}
