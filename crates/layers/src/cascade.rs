@@ -1,15 +1,17 @@
 //! The cascade: globals, then groups from the outermost in, then the host; the later level wins.
 //! Mappings are joined key by key, all else is replaced.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::host_range::{self, MAX_CLONES};
+use crate::layer;
 use crate::problem::{Problems, shown};
 use crate::reserved::{self, Level};
 use crate::yaml::{Key, Node, Position, Value};
 
 const MAX_GROUP_DEPTH: usize = 16;
 const MAX_GROUP_NAME_CHARS: usize = 128;
+const MAX_KEY_BYTES: usize = 256;
 
 /// The values of one level, or of several joined. Each node still knows where it was written.
 #[derive(Debug, Clone, Default)]
@@ -220,7 +222,6 @@ impl Reader<'_> {
     /// Sorts keys into reserved ones and variables.
     fn values(&mut self, entries: Vec<(Key, Node)>, place: Place) -> Values {
         let mut values = Values::default();
-        let mut direct = BTreeSet::new();
         for (key, node) in entries {
             let Some((name, level, _)) = reserved::KEYS.iter().find(|(name, ..)| *name == key.text)
             else {
@@ -230,11 +231,8 @@ impl Reader<'_> {
                         "unknown key {given}; did you mean {meant}? (a variable of that name goes under vars:)"
                     );
                     self.problems.add(key.at, message);
-                } else if key.text.is_empty() || key.text.len() > 256 {
-                    self.problems.add(key.at, "a key has 1 to 256 bytes");
                 } else {
-                    direct.insert(key.text.clone());
-                    values.variables.insert(key.text, node);
+                    self.variable(key, node, &mut values);
                 }
                 continue;
             };
@@ -248,18 +246,27 @@ impl Reader<'_> {
                     continue;
                 };
                 for (key, node) in entries {
-                    if direct.contains(&key.text) {
-                        let message =
-                            format!("the variable {} stands here and beside vars:", key.text);
-                        self.problems.add(key.at, message);
-                    }
-                    values.variables.insert(key.text, node);
+                    self.variable(key, node, &mut values);
                 }
             } else {
                 values.reserved.insert(*name, node);
             }
         }
         values
+    }
+
+    fn variable(&mut self, key: Key, node: Node, values: &mut Values) {
+        let name = key.text;
+        if name.is_empty() || name.len() > MAX_KEY_BYTES {
+            let message = format!("a key has 1 to {MAX_KEY_BYTES} bytes");
+            self.problems.add(key.at, message);
+        } else if layer::TEMPLATE_NAMES.contains(&name.as_str()) {
+            let message = format!("{name} means something else in templates; choose another name");
+            self.problems.add(key.at, message);
+        } else if values.variables.insert(name.clone(), node).is_some() {
+            let message = format!("the variable {name} stands here and beside vars:");
+            self.problems.add(key.at, message);
+        }
     }
 
     /// The entries of a mapping; nothing counts as an empty one.

@@ -1,0 +1,45 @@
+use std::io;
+use std::path::PathBuf;
+
+/// What can go wrong while sets are read and layers made.
+#[derive(Debug, thiserror::Error)]
+pub enum LayerError {
+    #[error("there is no template set {name:?}{}; the sets that ship are {known}",
+        meant.as_ref().map(|meant| format!(" (did you mean {meant}?)")).unwrap_or_default())]
+    UnknownSet {
+        name: String,
+        meant: Option<String>,
+        known: String,
+    },
+
+    #[error("the template set {set}: {path}: {what}")]
+    Set {
+        set: String,
+        path: String,
+        what: String,
+    },
+
+    #[error("{doing} {path}")]
+    Io {
+        doing: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+
+    #[error("rendering sets/{template}:{line} for {clone}: {what}")]
+    Template {
+        /// `SET/PATH.j2`
+        template: String,
+        line: usize,
+        clone: String,
+        what: String,
+    },
+
+    #[error("making the layer of {clone}")]
+    Archive {
+        clone: String,
+        #[source]
+        source: estive_archive::Error,
+    },
+}

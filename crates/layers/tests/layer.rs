@@ -1,0 +1,345 @@
+//! Layers: what the shipped sets make of a clone, and what is refused.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+
+use estive_layers::{
+    DeploymentSecret, HerdPlan, LayerError, Renderer, TemplateSet, Tree, TreeNode, herd, render,
+    render_herd,
+};
+
+const EXAMPLE: &str = include_str!("../../../examples/first-herd/herd.yaml");
+
+fn secret() -> DeploymentSecret {
+    DeploymentSecret::new([7; 32])
+}
+
+fn plan(text: &str) -> HerdPlan {
+    herd::parse("herd.yaml", text, "demo").unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn shipped(names: &[&str]) -> Vec<TemplateSet> {
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    TemplateSet::find_all(&names, &[]).unwrap()
+}
+
+fn tree(text: &str, sets: &[TemplateSet]) -> Tree {
+    let plan = plan(text);
+    let secret = secret();
+    let renderer = Renderer::new(&plan, sets, &secret).unwrap();
+    renderer.tree(&plan.clones[0]).unwrap()
+}
+
+fn text<'a>(tree: &'a Tree, path: &str) -> (u32, &'a str) {
+    match tree.get(path) {
+        Some(TreeNode::File { owner, bytes }) => (owner.mode, std::str::from_utf8(bytes).unwrap()),
+        other => panic!("{path}: {other:?}"),
+    }
+}
+
+#[test]
+fn the_shipped_sets_make_the_example_word_for_word() {
+    let tree = tree(EXAMPLE, &shipped(&["base-debian", "web"]));
+    let paths: Vec<&str> = tree
+        .paths()
+        .filter(|path| !path.contains("systemd/system/"))
+        .collect();
+    assert_eq!(
+        paths,
+        [
+            "etc/.updated",
+            "etc/NetworkManager/conf.d/10-estive.conf",
+            "etc/cloud/cloud-init.disabled",
+            "etc/fstab",
+            "etc/hostname",
+            "etc/hosts",
+            "etc/machine-id",
+            "etc/network/interfaces",
+            "etc/nginx/sites-enabled/default",
+            "etc/ssh/ssh_host_ecdsa_key",
+            "etc/ssh/ssh_host_ecdsa_key.pub",
+            "etc/ssh/ssh_host_ed25519_key",
+            "etc/ssh/ssh_host_ed25519_key.pub",
+            "etc/ssh/ssh_host_rsa_key",
+            "etc/ssh/ssh_host_rsa_key.pub",
+            "etc/systemd/network/10-estive.network",
+            "tmp",
+            "var/.updated",
+            "var/lib/dbus/machine-id",
+            "var/lib/systemd/random-seed",
+            "var/log/journal",
+            "var/tmp",
+            "var/www/html/index.html",
+        ]
+    );
+    assert_eq!(text(&tree, "etc/hostname"), (0o644, "clone01\n"));
+    assert_eq!(
+        text(&tree, "etc/hosts").1,
+        "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n10.77.0.148\tclone01\n10.77.0.151\tclone02\n10.77.0.117\tclone03\n10.77.0.116\tclone04\n"
+    );
+    assert_eq!(
+        text(&tree, "etc/systemd/network/10-estive.network").1,
+        "# The interface is set before systemd starts, and its traffic may already flow: take it as it is.\n\
+         [Match]\nName=eth0\n\n[Network]\nAddress=10.77.0.148/24\nKeepConfiguration=yes\nDHCP=no\n\
+         IPv6AcceptRA=no\nLinkLocalAddressing=no\n"
+    );
+    let (mode, page) = text(&tree, "var/www/html/index.html");
+    assert_eq!(mode, 0o644);
+    assert!(page.contains("<title>clone01</title>"), "{page}");
+    assert!(page.contains("<p>clone01 of first-herd answers at 10.77.0.148.</p>\n<p>One root, many systems.</p>\n</body>"), "{page}");
+    let (mode, key) = text(&tree, "etc/ssh/ssh_host_ed25519_key");
+    assert_eq!(mode, 0o600);
+    assert!(
+        key.starts_with("-----BEGIN OPENSSH PRIVATE KEY-----\n"),
+        "{key}"
+    );
+    assert!(
+        key.ends_with("-----END OPENSSH PRIVATE KEY-----\n"),
+        "{key}"
+    );
+    let masked = TreeNode::Symlink {
+        target: "/dev/null".to_owned(),
+    };
+    assert_eq!(
+        tree.get("etc/systemd/system/apt-daily.timer"),
+        Some(&masked)
+    );
+    assert_eq!(tree.get("var/log/journal"), Some(&TreeNode::Whiteout));
+}
+
+#[test]
+fn what_is_given_is_in_the_layer() {
+    let text_of_herd = "
+gateway: 10.77.0.1
+nameservers: [10.77.0.1, 10.77.0.3]
+ssh_authorized_keys: ssh-ed25519 AAAA me
+greeting: <b>&
+hosts: {a: }
+";
+    let tree = tree(text_of_herd, &shipped(&["base-debian", "web"]));
+    assert_eq!(
+        text(&tree, "etc/resolv.conf").1,
+        "nameserver 10.77.0.1\nnameserver 10.77.0.3\n"
+    );
+    assert_eq!(
+        text(&tree, "root/.ssh/authorized_keys"),
+        (0o600, "ssh-ed25519 AAAA me\n")
+    );
+    let Some(TreeNode::Directory { owner }) = tree.get("root/.ssh") else {
+        panic!("{:?}", tree.get("root/.ssh"));
+    };
+    assert_eq!(owner.mode, 0o700);
+    assert!(
+        text(&tree, "etc/systemd/network/10-estive.network")
+            .1
+            .contains("\nGateway=10.77.0.1\n")
+    );
+    assert!(
+        text(&tree, "var/www/html/index.html")
+            .1
+            .contains("<p>&lt;b&gt;&amp;</p>")
+    );
+}
+
+#[test]
+fn without_sets_the_layer_is_minimal() {
+    let tree = tree("hosts: {a: }", &[]);
+    assert_eq!(
+        tree.paths().collect::<Vec<_>>(),
+        ["etc/hostname", "etc/hosts", "etc/machine-id"]
+    );
+}
+
+#[test]
+fn the_same_inputs_give_the_same_bytes_in_any_order() {
+    let sets = shipped(&["base-debian", "web"]);
+    let one = plan("a: {x: 1, y: 2}\nb: 3\nhosts: {a: , b: }");
+    let two = plan("b: 3\nhosts: {b: , a: }\na: {y: 2, x: 1}\n");
+    let first = render(&one.clones[0], &one, &sets, &secret()).unwrap();
+    let second = render(&two.clones[0], &two, &sets, &secret()).unwrap();
+    assert_eq!(first, second);
+    let b = render(&one.clones[1], &one, &sets, &secret()).unwrap();
+    assert_ne!(first.digest, b.digest);
+    let members = archive_paths(&first.bytes);
+    assert_eq!(members[0].0, ".estive/manifest.json");
+    let seed = members
+        .iter()
+        .find(|(path, _)| path == "var/lib/systemd/random-seed")
+        .unwrap();
+    assert_eq!(seed.1, "CharacterDevice { major: 0, minor: 0 }");
+}
+
+#[test]
+fn each_clone_of_a_herd_has_the_layer_of_its_own_sets() {
+    let herd = plan("sets: [web]\nhosts:\n  b:\n  a: {sets: []}\n  c: {sets: [base-debian]}\n");
+    let layers = render_herd(&herd, &[], &secret()).unwrap();
+    for (layer, clone) in layers.iter().zip(&herd.clones) {
+        assert_eq!(layer.clone, clone.name);
+        let sets = TemplateSet::find_all(&clone.sets, &[]).unwrap();
+        assert_eq!(*layer, render(clone, &herd, &sets, &secret()).unwrap());
+    }
+    assert_eq!(layers.len(), 3);
+}
+
+fn archive_paths(bytes: &[u8]) -> Vec<(String, String)> {
+    estive_archive::Reader::new(bytes, estive_archive::Limits::default())
+        .map(|member| {
+            let member = member.unwrap();
+            (member.path.to_owned(), format!("{:?}", member.kind))
+        })
+        .collect()
+}
+
+#[test]
+fn every_shipped_set_says_what_it_is_for() {
+    for name in TemplateSet::shipped() {
+        assert!(
+            !TemplateSet::embedded(name).unwrap().help().is_empty(),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn the_sets_inside_are_those_of_the_checkout() {
+    let sets = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../sets");
+    for name in TemplateSet::shipped() {
+        let herd = "greeting: hi\nhosts: {a: }";
+        let own = TemplateSet::load(name, &sets.join(name)).unwrap();
+        assert_eq!(tree(herd, &[own]), tree(herd, &shipped(&[name])), "{name}");
+    }
+}
+
+fn write(dir: &Path, path: &str, text: &str) {
+    let path = dir.join(path);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+#[test]
+fn the_upper_set_wins_by_file_and_own_sets_come_before_shipped_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    let web = dir.path().join("web");
+    write(&web, "var/www/html/index.html", "mine");
+    write(&web, "etc/ssh/.wh.__dir_opaque", "");
+    write(&web, "etc/ssh/sshd_config", "mine");
+    write(
+        &web,
+        "usr/local/bin/tool.j2",
+        "#!/bin/sh\necho {{ clones | length }}\n",
+    );
+    fs::set_permissions(
+        web.join("usr/local/bin/tool.j2"),
+        fs::Permissions::from_mode(0o755),
+    )
+    .unwrap();
+    symlink("../../../../etc/shadow", web.join("outside")).unwrap();
+    let names = ["base-debian".to_owned(), "web".to_owned()];
+    let sets = TemplateSet::find_all(&names, &[dir.path().to_path_buf()]).unwrap();
+    let tree = tree("hosts: {\"a[1-3]\": }", &sets);
+    assert_eq!(text(&tree, "var/www/html/index.html").1, "mine");
+    assert_eq!(
+        text(&tree, "usr/local/bin/tool"),
+        (0o755, "#!/bin/sh\necho 3\n")
+    );
+    let ssh: Vec<&str> = tree
+        .paths()
+        .filter(|path| path.starts_with("etc/ssh/"))
+        .collect();
+    assert_eq!(ssh, ["etc/ssh/sshd_config"]);
+    // A link is carried as a link; it is never followed here.
+    assert!(matches!(
+        tree.get("outside"),
+        Some(TreeNode::Symlink { .. })
+    ));
+}
+
+fn complaint(files: &[(&str, &str)], herd: &str) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    for (path, text) in files {
+        write(dir.path(), path, text);
+    }
+    let run = || -> Result<(), LayerError> {
+        let set = [TemplateSet::load("own", dir.path())?];
+        let plan = plan(herd);
+        render(&plan.clones[0], &plan, &set, &secret()).map(|_| ())
+    };
+    run().expect_err("a complaint").to_string()
+}
+
+#[test]
+fn complaints_word_for_word() {
+    let herd = "hosts: {clone01: }";
+    for (files, expected) in [
+        (
+            vec![("etc/x.j2", "a\n\n{{ colour }}\n")],
+            "rendering sets/own/etc/x.j2:3 for clone01: undefined value: `colour` is undefined",
+        ),
+        (
+            vec![("etc/x.j2", "{% if %}")],
+            "rendering sets/own/etc/x.j2:1 for any clone: syntax error",
+        ),
+        (
+            vec![(
+                "etc/x.j2",
+                "{% for a in range(9000) %}{% for b in range(9000) %}{% endfor %}{% endfor %}",
+            )],
+            "rendering sets/own/etc/x.j2:1 for clone01: engine ran out of fuel",
+        ),
+        (
+            vec![("a", ""), ("a.j2", "")],
+            "the template set own: a: two files of the set make a",
+        ),
+        (
+            vec![(".wh.__dir_opaque", "")],
+            "the template set own: .wh.__dir_opaque: would hide the whole root",
+        ),
+        (
+            vec![("etc/.wh...", "")],
+            "the template set own: etc/.wh...: ",
+        ),
+        (
+            vec![("set.yaml", "help: x\nfils: {}\n")],
+            "the template set own: set.yaml:2:1: \"fils\": not understood; there are help: TEXT and files: MAPPING",
+        ),
+        (
+            vec![("set.yaml", "files: {a: {mode: 644}}\n")],
+            "the template set own: set.yaml:1:12: \"mode\": of a file there are mode: \"0644\", uid, gid, optional: true",
+        ),
+    ] {
+        let complaint = complaint(&files, herd);
+        assert!(complaint.starts_with(expected), "{complaint}\n{expected}");
+    }
+    let error = TemplateSet::find_all(&["base-debain".to_owned()], &[]).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "there is no template set \"base-debain\" (did you mean base-debian?); the sets that ship are base-debian, web"
+    );
+    let error = herd::parse("f", "clone: 1\nhosts: {a: }", "d").unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "f:1:1: clone means something else in templates; choose another name"
+    );
+}
+
+#[test]
+fn large_and_strange_files_are_refused_before_they_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::File::create(dir.path().join("sparse"))
+        .unwrap()
+        .set_len(10 << 30)
+        .unwrap();
+    let error = TemplateSet::load("own", dir.path()).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the template set own: sparse: the set has more than 16777216 bytes"
+    );
+    fs::remove_file(dir.path().join("sparse")).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(dir.path().join("socket")).unwrap();
+    let error = TemplateSet::load("own", dir.path()).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the template set own: socket: is no file, directory or symbolic link"
+    );
+}
