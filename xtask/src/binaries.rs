@@ -35,7 +35,7 @@ pub fn estive(profile: Profile) -> Result<PathBuf> {
     Ok(target.join(directory).join("estive"))
 }
 
-/// Builds `estive-init` and the other programs of its package, each one static file; returns their directory.
+/// Builds `estive-init` and `estive-beat`, each one static file; returns their directory.
 pub fn guest_programs() -> Result<PathBuf> {
     // A target directory of their own: other flags would make cargo build everything anew each time.
     let target = machine::target_directory().join("init");
@@ -44,6 +44,8 @@ pub fn guest_programs() -> Result<PathBuf> {
         .args([
             "-p",
             "estive-init",
+            "-p",
+            "estive-beat",
             "--bins",
             "--profile",
             "init",
@@ -58,7 +60,7 @@ pub fn guest_programs() -> Result<PathBuf> {
         "RUSTFLAGS",
         "-C target-feature=+crt-static -C relocation-model=static",
     );
-    build("building estive-init", &mut command)?;
+    build("building the guests' programs", &mut command)?;
     Ok(target.join(GUEST_TARGET).join("init"))
 }
 

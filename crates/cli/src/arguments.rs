@@ -1,0 +1,101 @@
+//! The command line: global options and the tree of commands.
+
+use crate::commands;
+use crate::output::Output;
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Turns one Linux system into a herd of virtual machines over all the machines you have.
+///
+/// Exit codes: 0 done, 1 failed, 2 impossible as asked, 3 refused (rights), 4 unreachable.
+#[derive(Debug, Parser)]
+#[command(
+    name = "estive",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// The manager: https://ADDRESS:PORT or unix:/PATH.
+    #[arg(
+        long,
+        global = true,
+        env = "ESTIVE_MANAGER",
+        value_name = "URL",
+        default_value = "unix:/run/estive/manager.sock"
+    )]
+    pub manager: String,
+    /// Drive one agent alone, without a manager.
+    #[arg(long, global = true, value_name = "URL")]
+    pub agent: Option<String>,
+    /// Directory of your certificate and key, for https.
+    #[arg(long, global = true, env = "ESTIVE_CREDENTIALS", value_name = "DIR")]
+    pub credentials: Option<PathBuf>,
+    /// How answers are shown.
+    #[arg(long, global = true, value_enum, default_value = "table")]
+    pub output: Output,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Bring a herd up: layers, hosts, clones; then a table of addresses
+    Up(commands::up::Up),
+    /// Take a deployment down: its clones are stopped and removed
+    Down(commands::down::Down),
+    /// List the domains
+    Ls,
+    /// Show one domain: where it is, what it does, what is under way
+    Show(commands::show::Show),
+    /// Move a running domain to another host without stopping it
+    Migrate(commands::migrate::Migrate),
+    /// Start a stopped or crashed domain on the host that owns it
+    Start(commands::status::Start),
+    /// Stop a domain: asked to power off, ended after the grace
+    Stop(commands::status::Stop),
+    /// Halt a domain's processors
+    Pause(commands::status::Pause),
+    /// Start a paused domain's processors again
+    Resume(commands::status::Resume),
+    /// Attach to a domain's serial console (leave with Ctrl-])
+    Console(commands::console::Console),
+    /// Log in to a domain by SSH, through its host
+    Ssh(commands::ssh::Ssh),
+    /// Join standard input and output to a TCP port of a domain (for ssh's ProxyCommand)
+    Proxy(commands::proxy::Proxy),
+    /// Print everything a domain wrote on its console
+    Logs(commands::logs::Logs),
+    /// Print what was done, and why
+    Events(commands::events::Events),
+    /// List the hosts
+    Hosts,
+    /// Put a domain's archive on one agent (with --agent)
+    Define(commands::define::Define),
+    /// Remove a stopped domain from one agent (with --agent)
+    Delete(commands::define::Delete),
+    /// Seal a root into the image that clones share
+    Seal(commands::seal::Seal),
+    /// Run the daemon of a host
+    Agent(commands::agent::Agent),
+    /// Run the manager
+    Manager(commands::manager::Manager),
+    /// Serve a sealed root to hosts
+    Storage(commands::storage::Storage),
+    /// The private certificate authority
+    Authority(commands::authority::Authority),
+    /// Print the versions of this command and of the service it speaks to
+    Version,
+    /// Print a completion script for a shell
+    Completion(commands::completion::Completion),
+    /// Write the man pages
+    Man(commands::man::Man),
+}

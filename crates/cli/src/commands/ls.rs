@@ -1,0 +1,114 @@
+//! `estive ls`: the domains, where each is and what it does.
+
+use crate::arguments::Global;
+use crate::connection::{PATIENCE, Service, service};
+use crate::failure::Failure;
+use crate::output::{self, Output, table};
+use estive_api::wire::{DomainReport, HerdDomain};
+
+pub async fn run(global: &Global) -> Result<u8, Failure> {
+    match service(global)? {
+        Service::Manager(client) => {
+            let domains: Vec<HerdDomain> = client.get_json("/domains", PATIENCE).await?;
+            match global.output {
+                Output::Json => output::json(&domains)?,
+                Output::Table => output::print(&render(&domains))?,
+            }
+        }
+        Service::Agent(client) => {
+            let domains: Vec<DomainReport> = client.get_json("/domains", PATIENCE).await?;
+            match global.output {
+                Output::Json => output::json(&domains)?,
+                Output::Table => output::print(&render_alone(&domains))?,
+            }
+        }
+    }
+    Ok(0)
+}
+
+fn render(domains: &[HerdDomain]) -> String {
+    let rows: Vec<Vec<String>> = domains
+        .iter()
+        .map(|domain| {
+            vec![
+                domain.name.to_string(),
+                domain.deployment.to_string(),
+                domain.host.to_string(),
+                domain.state.to_string(),
+                domain.address.clone(),
+                format!("{} MiB", domain.memory_mib),
+                match (&domain.moving, &domain.note) {
+                    (Some(moving), _) => format!("moving to {}", moving.destination),
+                    (None, Some(note)) => note.clone(),
+                    (None, None) => String::new(),
+                },
+            ]
+        })
+        .collect();
+    table(
+        &[
+            "domain",
+            "deployment",
+            "host",
+            "state",
+            "address",
+            "memory",
+            "note",
+        ],
+        &rows,
+    )
+}
+
+fn render_alone(domains: &[DomainReport]) -> String {
+    let rows: Vec<Vec<String>> = domains
+        .iter()
+        .map(|domain| {
+            vec![
+                domain.name.to_string(),
+                domain.state.to_string(),
+                format!("{} MiB", domain.memory_mib),
+                domain
+                    .pid
+                    .map_or_else(|| "-".to_owned(), |pid| pid.to_string()),
+                domain.note.clone().unwrap_or_default(),
+            ]
+        })
+        .collect();
+    table(&["domain", "state", "memory", "pid", "note"], &rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use estive_api::wire::{BootTimes, MovingReport};
+    use estive_model::{
+        DeploymentName, DomainName, DomainState, Generation, HostName, OperationId,
+    };
+
+    #[test]
+    fn a_moving_domain_says_where_to() {
+        let domain = HerdDomain {
+            name: DomainName::new("clone01").unwrap(),
+            deployment: DeploymentName::new("first-herd").unwrap(),
+            host: HostName::new("host1").unwrap(),
+            generation: Generation(3),
+            state: DomainState::Running,
+            wanted: DomainState::Running,
+            address: "10.77.0.101".to_owned(),
+            memory_mib: 384,
+            moving: Some(MovingReport {
+                operation: OperationId::new("move-1").unwrap(),
+                destination: HostName::new("host2").unwrap(),
+                generation: Generation(4),
+                waiting_for: "the stream".to_owned(),
+            }),
+            note: None,
+            boot: BootTimes::default(),
+        };
+        assert_eq!(
+            render(&[domain]),
+            "DOMAIN   DEPLOYMENT  HOST   STATE    ADDRESS      MEMORY   NOTE\n\
+             clone01  first-herd  host1  running  10.77.0.101  384 MiB  moving to host2\n"
+        );
+    }
+}

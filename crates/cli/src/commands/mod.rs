@@ -1,0 +1,85 @@
+//! One file a command.
+
+pub mod agent;
+pub mod authority;
+pub mod completion;
+pub mod console;
+pub mod define;
+pub mod down;
+pub mod events;
+pub mod hosts;
+pub mod logs;
+pub mod ls;
+pub mod man;
+pub mod manager;
+pub mod migrate;
+pub mod proxy;
+pub mod seal;
+pub mod show;
+pub mod ssh;
+pub mod status;
+pub mod storage;
+pub mod up;
+pub mod version;
+
+use crate::arguments::{Arguments, Command};
+use crate::failure::Failure;
+use tokio_util::sync::CancellationToken;
+
+/// Runs a command; gives the exit code.
+pub async fn run(arguments: Arguments) -> Result<u8, Failure> {
+    let global = arguments.global;
+    match arguments.command {
+        Command::Up(up) => up.run(&global).await,
+        Command::Down(down) => down.run(&global).await,
+        Command::Ls => ls::run(&global).await,
+        Command::Show(show) => show.run(&global).await,
+        Command::Migrate(migrate) => migrate.run(&global).await,
+        Command::Start(start) => start.run(&global).await,
+        Command::Stop(stop) => stop.run(&global).await,
+        Command::Pause(pause) => pause.run(&global).await,
+        Command::Resume(resume) => resume.run(&global).await,
+        Command::Console(console) => console.run(&global).await,
+        Command::Ssh(ssh) => ssh.run(&global),
+        Command::Proxy(proxy) => proxy.run(&global).await,
+        Command::Logs(logs) => logs.run(&global).await,
+        Command::Events(events) => events.run(&global).await,
+        Command::Hosts => hosts::run(&global).await,
+        Command::Define(define) => define.run(&global).await,
+        Command::Delete(delete) => delete.run(&global).await,
+        Command::Seal(seal) => seal.run(&global).await,
+        Command::Agent(agent) => agent.run().await,
+        Command::Manager(manager) => manager.run().await,
+        Command::Storage(storage) => storage.run().await,
+        Command::Authority(authority) => authority.run(),
+        Command::Version => version::run(&global).await,
+        Command::Completion(completion) => completion.run(),
+        Command::Man(man) => man.run(),
+    }
+}
+
+/// Cancelled at the first SIGINT or SIGTERM.
+fn shutdown() -> Result<CancellationToken, Failure> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let token = CancellationToken::new();
+    for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
+        let mut received = signal(kind).map_err(crate::failure::failed)?;
+        let token = token.clone();
+        tokio::spawn(async move {
+            received.recv().await;
+            token.cancel();
+        });
+    }
+    Ok(token)
+}
+
+/// What daemons say goes to standard error; `RUST_LOG` chooses how much.
+fn speak() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(crate::output::draws())
+        .try_init();
+}

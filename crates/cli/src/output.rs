@@ -1,0 +1,98 @@
+//! Tables for people, JSON for programs.
+
+use crate::failure::{Failure, failed};
+use comfy_table::{ContentArrangement, Table, presets};
+use serde::Serialize;
+use std::io::{IsTerminal, Write};
+
+/// How a command shows its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Output {
+    /// Columns.
+    Table,
+    /// One JSON document.
+    Json,
+}
+
+/// Prints text on standard output; a reader that went away is no failure.
+pub fn print(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::failed(
+            format!("could not write the answer: {error}"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Prints a value as JSON.
+pub fn json(value: &impl Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(value).map_err(failed)?;
+    print(&format!("{text}\n"))
+}
+
+/// Lays rows out under headings, without lines around them, as wide as they are.
+pub fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
+    let mut table = Table::new();
+    table
+        .load_style(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(
+        headings
+            .iter()
+            .map(|heading| heading.to_uppercase())
+            .collect::<Vec<_>>(),
+    );
+    for row in rows {
+        table.add_row(row.clone());
+    }
+    let mut text = String::new();
+    for line in table.to_string().lines() {
+        text.push_str(line.strip_prefix(' ').unwrap_or(line).trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// `-` where there is nothing, seconds with two decimals otherwise.
+pub fn seconds(ms: Option<u64>) -> String {
+    ms.map_or_else(
+        || "-".to_owned(),
+        |ms| format!("{}.{:02} s", ms / 1000, ms % 1000 / 10),
+    )
+}
+
+/// A size for people: MiB with one decimal.
+pub fn mib(bytes: u64) -> String {
+    let tenths = bytes.saturating_mul(10) / (1024 * 1024);
+    format!("{}.{} MiB", tenths / 10, tenths % 10)
+}
+
+/// Whether progress may be drawn: standard error is a terminal.
+pub fn draws() -> bool {
+    std::io::stderr().is_terminal()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_is_its_columns_and_no_more() {
+        let rows = vec![
+            vec!["clone01".to_owned(), "host1".to_owned()],
+            vec!["c2".to_owned(), "host10".to_owned()],
+        ];
+        assert_eq!(
+            table(&["clone", "host"], &rows),
+            "CLONE    HOST\nclone01  host1\nc2       host10\n"
+        );
+    }
+
+    #[test]
+    fn times_and_sizes_are_rounded_down_in_plain_words() {
+        assert_eq!(seconds(Some(7_259)), "7.25 s");
+        assert_eq!(seconds(None), "-");
+        assert_eq!(mib(1024 * 1024 * 3 / 2), "1.5 MiB");
+    }
+}
