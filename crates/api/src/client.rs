@@ -245,7 +245,28 @@ impl Client {
         path: &str,
         within: Duration,
     ) -> Result<Lines<T>, ClientError> {
-        let call = Call::new(Method::GET, path);
+        self.lines(Call::new(Method::GET, path), within).await
+    }
+
+    /// Like [`Client::stream_lines`], for an order: `method` is PUT, POST or DELETE, `body` may be empty.
+    pub async fn stream_lines_of<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: &'static str,
+        body: impl Into<Bytes>,
+        within: Duration,
+    ) -> Result<Lines<T>, ClientError> {
+        let call =
+            Call::new(method, path).body(HeaderValue::from_static(content_type), body.into());
+        self.lines(call, within).await
+    }
+
+    async fn lines<T: DeserializeOwned>(
+        &self,
+        call: Call,
+        within: Duration,
+    ) -> Result<Lines<T>, ClientError> {
         self.bounded(&call, within, async {
             let (response, sender) = self.exchange(&call).await?;
             let response = self.successful(&call, response).await?;
