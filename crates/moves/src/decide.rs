@@ -63,6 +63,21 @@ impl<H: Clone> Ownership<H> {
         })
     }
 
+    /// Before a start: a new generation for it, to be written before [`crate::Input::Start`] is sent with it. `None`
+    /// while a move is open.
+    pub fn starting(&self) -> Option<Self> {
+        if self.moving.is_some() {
+            return None;
+        }
+        let generation = self.granted.next();
+        Some(Self {
+            generation,
+            granted: generation,
+            wanted: Wanted::Running,
+            ..self.clone()
+        })
+    }
+
     /// Write (4): the destination owns it.
     pub fn committed(&self) -> Self {
         match &self.moving {
@@ -167,4 +182,24 @@ pub fn decide<H>(record: &Ownership<H>, source: HostView, destination: HostView)
         // The source knows nothing of what the store says it owns: cannot tell, change nothing.
         _ => Decision::Wait,
     }
+}
+
+/// The grant of an instance that a host still keeps ready although that move is over: the host has not heard the
+/// discard, or heard a late prepare. Tell it to discard (again), so that nothing half-made stays.
+pub fn leftover<H>(record: &Ownership<H>, view: HostView) -> Option<Generation> {
+    let HostView::Says(
+        Entry {
+            holding: Holding::Incoming(held),
+            ..
+        },
+        _,
+    ) = view
+    else {
+        return None;
+    };
+    let open = record
+        .moving
+        .as_ref()
+        .is_some_and(|pending| pending.grant.generation <= held.generation);
+    (!open && held.generation <= record.granted).then_some(held.generation)
 }

@@ -81,8 +81,10 @@ pub enum Seen {
     Running,
     /// Processors halted on demand.
     Paused,
-    /// Processors run, memory is being sent.
+    /// Memory is being sent; processors run, or are halted for the moment of the switch.
     Streaming,
+    /// Post-copy was switched to: processors halted for good, the rest of memory follows. Its death is the guest's.
+    Following,
     /// The whole stream was sent and loaded by the other side, processors halted.
     Sent,
     /// Waits for a stream or is receiving it.

@@ -42,6 +42,6 @@ mod decide;
 mod entry;
 mod step;
 
-pub use decide::{Decision, HostView, Ownership, PendingMove, Wanted, decide};
+pub use decide::{Decision, HostView, Ownership, PendingMove, Wanted, decide, leftover};
 pub use entry::{Entry, Grant, Holding, Seen};
 pub use step::{Answer, CommitOutcome, Effect, Input, Refusal, step};
