@@ -9,6 +9,7 @@
 
 mod seam;
 
+pub mod conformance;
 pub mod guest_agent;
 pub mod qemu;
 pub mod qmp;
