@@ -19,6 +19,13 @@ pub enum Profile {
 
 /// Builds `estive`; returns where it is.
 pub fn estive(profile: Profile) -> Result<PathBuf> {
+    let (mut command, path) = estive_command(profile);
+    build("building estive", &mut command)?;
+    Ok(path)
+}
+
+/// The command that builds `estive`, and where that will be.
+pub fn estive_command(profile: Profile) -> (Command, PathBuf) {
     let target = machine::target_directory();
     let mut command = cargo("build");
     command
@@ -31,8 +38,7 @@ pub fn estive(profile: Profile) -> Result<PathBuf> {
             "release"
         }
     };
-    build("building estive", &mut command)?;
-    Ok(target.join(directory).join("estive"))
+    (command, target.join(directory).join("estive"))
 }
 
 /// Builds `estive-init` and `estive-beat`, each one static file; returns their directory.

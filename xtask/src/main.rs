@@ -6,6 +6,7 @@
 mod apt;
 mod apt_sources;
 mod binaries;
+mod built_tests;
 mod cache;
 mod check;
 mod demo;

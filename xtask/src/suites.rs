@@ -54,9 +54,12 @@ const TABLE: &[Row] = &[
     plain("estive-exports", "seal", 120),
     plain("estive-exports", "nbd", 120),
     plain("estive-layers", "herd", 120),
+    plain("estive-layers", "layer", 120),
     plain("estive-network", "links", 120),
     plain("estive-testbed", "namespaces", 120),
     guests("estive-api", "qemu_tls", 300),
+    guests("estive-init", "guest", 900),
+    guests("estive-hypervisor", "guest", 900),
 ];
 
 const UNIT_BOUND_S: u64 = 900;

@@ -4,17 +4,17 @@
 //! then. What cargo's test runner prints goes straight to standard output.
 
 use std::path::PathBuf;
-use std::process::{ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
-use serde::Deserialize;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::binaries::{self, Profile, cargo};
+use crate::built_tests::{self, BuiltTest, Workspace};
 use crate::failure::{Failure, Result};
 use crate::machine;
-use crate::progress::{Step, output};
+use crate::progress::Step;
 use crate::setup::{self, Prepared};
 use crate::suites::{self, Suite, What};
 
@@ -23,6 +23,7 @@ enum End {
     Passed,
     Failed(ExitStatus),
     TooLong(Duration),
+    NotBuilt,
 }
 
 struct Outcome {
@@ -31,34 +32,34 @@ struct Outcome {
     took: Duration,
 }
 
+/// From nothing, on two slow cores.
+const BUILD_BOUND: Duration = Duration::from_secs(2400);
+
 pub fn test(wanted: &[String], list: bool) -> Result<()> {
-    let mut suites = suites::all(&targets()?);
+    let workspace = Workspace::read()?;
+    let mut suites = suites::all(&workspace.test_targets());
     if list {
         for suite in &suites {
+            let guests = if suite.guests { ", on guests" } else { "" };
             println!(
-                "{:<24} {:>5} s at most{}",
+                "{:<24} {:>5} s at most{guests}",
                 suite.name,
-                suite.bound.as_secs(),
-                if suite.guests { ", on guests" } else { "" }
+                suite.bound.as_secs()
             );
         }
         return Ok(());
     }
     let known: Vec<&str> = suites.iter().map(|suite| suite.name.as_str()).collect();
     if let Some(stranger) = wanted.iter().find(|name| !known.contains(&name.as_str())) {
+        let known = known.join(" ");
         return Err(Failure::Unfit(format!(
-            "no suite is called '{stranger}'; there are: {}",
-            known.join(" ")
+            "no suite is called '{stranger}'; there are: {known}"
         )));
     }
     suites.retain(|suite| wanted.is_empty() || wanted.contains(&suite.name));
 
     let started = Instant::now();
-    let environment = if suites.iter().any(|suite| suite.guests) {
-        prepare()?
-    } else {
-        Vec::new()
-    };
+    let on_guests = suites.iter().any(|suite| suite.guests);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -67,21 +68,36 @@ pub fn test(wanted: &[String], list: bool) -> Result<()> {
             program: "a runtime".into(),
             source,
         })?;
-    let built = runtime.block_on(run(
-        "build",
-        BUILD_BOUND,
-        build_all(wanted.is_empty(), &suites),
-        &[],
-    ))?;
-    let mut outcomes = vec![built];
+    let mut outcomes = Vec::new();
+    let mut environment = Vec::new();
+    if on_guests {
+        environment = prepare()?;
+        // Dev, as the tests are. One that does not compile fails the run, and yet keeps no other suite from running.
+        let (building, path) = binaries::estive_command(Profile::Dev);
+        println!("building estive");
+        outcomes.push(runtime.block_on(run("estive", BUILD_BOUND, building))?);
+        environment.push(("ESTIVE_BIN", path));
+    }
+    println!("building the tests");
+    let (building, tests) = built_tests::build(&suites)?;
+    outcomes.push(runtime.block_on(run("build", BUILD_BOUND, building))?);
+    let tests = tests.read(&workspace)?;
     for suite in &suites {
         println!("\nsuite {}", suite.name);
-        let outcome = runtime.block_on(run(
-            &suite.name,
-            suite.bound,
-            cargo_test(suite),
-            &environment,
-        ))?;
+        let command = match &suite.what {
+            What::Unit => Some(unit()),
+            What::Target { package, target } => tests
+                .get(package, target)
+                .map(|test| start(test, suite, &environment)),
+        };
+        let outcome = match command {
+            Some(command) => runtime.block_on(run(&suite.name, suite.bound, command))?,
+            None => Outcome {
+                name: suite.name.clone(),
+                end: End::NotBuilt,
+                took: Duration::ZERO,
+            },
+        };
         println!(
             "suite {} {} in {:.1} s",
             outcome.name,
@@ -93,14 +109,12 @@ pub fn test(wanted: &[String], list: bool) -> Result<()> {
     summary(&outcomes, started.elapsed())
 }
 
-/// From nothing, on two slow cores.
-const BUILD_BOUND: Duration = Duration::from_secs(2400);
-
 impl End {
     fn spelled(&self) -> String {
         match self {
             End::Passed => "passed".into(),
             End::Failed(status) => format!("FAILED ({status})"),
+            End::NotBuilt => "FAILED (not built)".into(),
             End::TooLong(bound) => format!("FAILED (killed after {} s)", bound.as_secs()),
         }
     }
@@ -138,7 +152,6 @@ fn prepare() -> Result<Vec<(&'static str, PathBuf)>> {
         accel,
     } = setup::setup()?;
     let programs = binaries::guest_programs()?;
-    let estive = binaries::estive(Profile::Dev)?;
     Ok(vec![
         ("ESTIVE_KERNEL_TREE", kernel.directory),
         ("ESTIVE_REFERENCE_ROOT", reference_root),
@@ -146,34 +159,35 @@ fn prepare() -> Result<Vec<(&'static str, PathBuf)>> {
         ("ESTIVE_ACCEL", accel.as_str().into()),
         ("ESTIVE_INIT", programs.join("estive-init")),
         ("ESTIVE_GUEST_PROGRAMS", programs),
-        ("ESTIVE_BIN", estive),
     ])
 }
 
-fn build_all(everything: bool, suites: &[Suite]) -> std::process::Command {
-    println!("building the tests");
+/// The tests beside the code, with the features that they were built with.
+fn unit() -> Command {
     let mut command = cargo("test");
-    command.arg("--no-run");
-    if everything || suites.iter().any(|suite| suite.what == What::Unit) {
-        command.arg("--workspace");
-    } else {
-        for suite in suites {
-            if let What::Target { package, target } = &suite.what {
-                command.args(["-p", package, "--test", target]);
-            }
-        }
-    }
+    command.args(["--workspace", "--lib", "--bins", "--no-fail-fast"]);
     command
 }
 
-fn cargo_test(suite: &Suite) -> std::process::Command {
-    let mut command = cargo("test");
-    match &suite.what {
-        What::Unit => command.args(["--workspace", "--lib", "--bins", "--no-fail-fast"]),
-        What::Target { package, target } => command.args(["-p", package, "--test", target]),
-    };
+/// One file of tests. It is started without cargo, which would choose other features for one package alone and build
+/// everything anew; and as root, since such tests make namespaces and guests.
+fn start(test: &BuiltTest, suite: &Suite, environment: &[(&'static str, PathBuf)]) -> Command {
+    let mut command = Command::new(if machine::is_root() { "env" } else { "sudo" });
+    if !machine::is_root() {
+        command.arg("env");
+    }
+    let kept = ["PATH", "HOME"]
+        .into_iter()
+        .filter_map(|name| Some((name, PathBuf::from(std::env::var_os(name)?))));
+    let own = ("CARGO_MANIFEST_DIR", test.package_directory.clone());
+    for (name, value) in kept.chain([own]).chain(environment.iter().cloned()) {
+        command.arg(format!("{name}={}", value.display()));
+    }
+    command
+        .arg(&test.executable)
+        .current_dir(&test.package_directory);
     if suite.guests {
-        command.args(["--", "--test-threads=1"]);
+        command.arg("--test-threads=1");
     }
     command
 }
@@ -181,23 +195,12 @@ fn cargo_test(suite: &Suite) -> std::process::Command {
 /// Runs one command in a process group of its own, to its end or its bound.
 ///
 /// When we are told to stop, the group is killed and so are we: nothing is left to wait for.
-async fn run(
-    name: &str,
-    bound: Duration,
-    mut command: std::process::Command,
-    environment: &[(&'static str, PathBuf)],
-) -> Result<Outcome> {
+async fn run(name: &str, bound: Duration, command: Command) -> Result<Outcome> {
     let spawn = |source| Failure::Spawn {
         doing: format!("suite {name}"),
-        program: "cargo".into(),
+        program: "a test".into(),
         source,
     };
-    command.envs(environment.iter().map(|(name, value)| (name, value)));
-    if !machine::is_root() && !environment.is_empty() {
-        let names: Vec<&str> = environment.iter().map(|(name, _)| *name).collect();
-        let runner = format!("sudo --preserve-env={}", names.join(","));
-        command.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER", runner);
-    }
     let mut interrupted = signal(SignalKind::interrupt()).map_err(spawn)?;
     let mut terminated = signal(SignalKind::terminate()).map_err(spawn)?;
     let started = Instant::now();
@@ -243,7 +246,7 @@ fn kill(group: Option<Pid>) {
     }
     // Tests on guests run as root, which we are not: sudo may end them.
     let step = Step::begin("ending the suite");
-    let mut command = std::process::Command::new("sudo");
+    let mut command = Command::new("sudo");
     if step
         .run(command.args([
             "kill",
@@ -255,42 +258,4 @@ fn kill(group: Option<Pid>) {
     {
         step.done("");
     }
-}
-
-#[derive(Deserialize)]
-struct Metadata {
-    packages: Vec<Package>,
-}
-
-#[derive(Deserialize)]
-struct Package {
-    name: String,
-    targets: Vec<Target>,
-}
-
-#[derive(Deserialize)]
-struct Target {
-    name: String,
-    kind: Vec<String>,
-}
-
-/// Every file of a `tests/` directory, as (package, target).
-fn targets() -> Result<Vec<(String, String)>> {
-    let text = output(
-        "listing the suites",
-        cargo("metadata").args(["--no-deps", "--format-version", "1"]),
-    )?;
-    let metadata: Metadata = serde_json::from_str(&text).map_err(|source| Failure::Json {
-        what: "cargo metadata".into(),
-        source,
-    })?;
-    let mut pairs = Vec::new();
-    for package in metadata.packages {
-        for target in package.targets {
-            if target.kind.iter().any(|kind| kind == "test") {
-                pairs.push((package.name.clone(), target.name));
-            }
-        }
-    }
-    Ok(pairs)
 }

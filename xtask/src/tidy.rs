@@ -37,6 +37,7 @@ const FLOORS: &[(&str, Floor)] = &[
     ("estive-api", Floor::At(3)),
     ("estive-agent", Floor::At(4)),
     ("estive-manager", Floor::At(4)),
+    ("estive-beat", Floor::At(5)),
     ("estive-cli", Floor::At(5)),
     ("estive-init", Floor::At(5)),
     ("estive-sim", Floor::Side),
