@@ -1,7 +1,7 @@
 //! The initramfs of a clone: PID 1, the console, and the modules it loads.
 //!
-//! Not compressed: under emulation the kernel takes longer to inflate a few megabytes than QEMU
-//! takes to hand them over.
+//! Not compressed: at 2.5 MB, gzip made no difference to the time of a boot that could be told from
+//! noise (six of each under emulation, 4.0 s of CPU both), and one thing less can go wrong.
 
 use estive_archive::{Kind, Member, Writer};
 

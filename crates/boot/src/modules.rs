@@ -8,7 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{Error, Result};
 
 /// Loaded before the clone has its identity: buses, disks, file systems.
-pub const BEFORE_IDENTITY: [&str; 7] = [
+///
+/// `erofs` needs the checksum crc32c through the kernel's crypto interface, which `modules.dep`
+/// does not know; the kernel would call `modprobe` for it, and there is none. Which module has it
+/// changed over time, and most kernels have it built in.
+pub const BEFORE_IDENTITY: [&str; 9] = [
+    "crc32c_generic",
+    "crc32c_cryptoapi",
     "virtio_pci",
     "virtio_console",
     "virtio_blk",
@@ -19,8 +25,14 @@ pub const BEFORE_IDENTITY: [&str; 7] = [
 ];
 /// Loaded when the identity is asked for, as late as possible: a forked template then sees its own.
 pub const FOR_IDENTITY: [&str; 1] = ["qemu_fw_cfg"];
-/// A kernel may be without these: the guest then has less entropy, or waits on the identity port.
-pub const OPTIONAL: [&str; 2] = ["virtio_rng", "qemu_fw_cfg"];
+/// A kernel may be without these: the checksum is built in, the guest has less entropy, or it waits
+/// on the identity port.
+pub const OPTIONAL: [&str; 4] = [
+    "crc32c_generic",
+    "crc32c_cryptoapi",
+    "virtio_rng",
+    "qemu_fw_cfg",
+];
 
 const LINES_MAX: usize = 100_000;
 const LINE_BYTES_MAX: usize = 64 << 10;

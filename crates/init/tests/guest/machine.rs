@@ -234,6 +234,9 @@ impl Guest {
                     self.story()
                 );
             }
+            if self.report().failure.is_some() {
+                panic!("PID 1 stopped before {what}\n{}", self.story());
+            }
             std::thread::sleep(POLL);
         }
         panic!("no {what} in {PATIENCE:?}\n{}", self.story());
