@@ -37,6 +37,25 @@ pub enum Error {
         "{path} exists and is not a link of the testbed's; remove it by hand if nothing needs it"
     )]
     PathTaken { path: PathBuf },
+    /// A program of the bed did not do what it should.
+    #[error("the {name}: {problem}; the end of its log:\n{log}")]
+    Part { name: String, problem: String, log: String },
+    /// A command failed.
+    #[error("'{command}' ended with {status}: {stderr}")]
+    Command { command: String, status: std::process::ExitStatus, stderr: String },
+    /// Something did not happen in time.
+    #[error("{what}: not within {limit_s} s; is the machine short of processor time?")]
+    TooSlow { what: String, limit_s: u64 },
+    /// JSON that cannot be read.
+    #[error("what {what} printed cannot be read")]
+    Json {
+        what: String,
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A load, ping or witness could not be started or ended before it should.
+    #[error("{what}: {problem}")]
+    Gauge { what: String, problem: String },
     /// What was asked for is beyond the testbed's limits.
     #[error("{what}: {given} is not within {least} to {most}")]
     Limit {

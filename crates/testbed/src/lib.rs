@@ -5,12 +5,15 @@
 //! crate is replayed in simulation.
 #![allow(clippy::disallowed_methods)]
 
+pub mod bed;
 mod error;
 pub mod outer;
 mod outer_first;
 mod outer_kept;
+mod part;
 pub mod topology;
 
+pub use bed::{Bed, BedConfig, BedReference};
 pub use error::Error;
 pub use outer::{Outer, Running};
 pub use outer_kept::Kept;
