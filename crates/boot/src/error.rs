@@ -1,3 +1,5 @@
+//! What can go wrong here, each with what to try.
+
 #[cfg(feature = "builder")]
 use std::path::PathBuf;
 

@@ -4,6 +4,7 @@
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
+// SAFETY: declared as in reboot(2) of glibc, sync(2) and umask(2); none takes a pointer.
 unsafe extern "C" {
     safe fn reboot(command: i32) -> i32;
     safe fn sync();
