@@ -39,7 +39,8 @@ pub struct RootServerConfig {
     /// Name of the export, which the clients ask for.
     pub export: String,
     /// Mutual TLS: a directory with `ca-cert.pem`, `server-cert.pem` and `server-key.pem`. QEMU
-    /// refuses certificates whose key usage lacks key encipherment, also for elliptic curves.
+    /// refuses certificates whose critical key usage lacks key encipherment, also for elliptic
+    /// curves.
     /// `None` serves in the clear and is for tests on one machine.
     pub credentials: Option<PathBuf>,
 }
