@@ -50,22 +50,23 @@ fn answer(stream: &mut TcpStream, status: &str, body: &str) {
         .and_then(|()| stream.write_all(body.as_bytes()));
 }
 
-/// Bytes without end: byte k of the body is k modulo 251, so that a reader can check every one.
+/// Numbered lines without end, from 1, so that a reader can check every byte.
 fn big(stream: &mut TcpStream) {
-    let head =
-        "HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nConnection: close\r\n\r\n";
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n";
     if stream.write_all(head.as_bytes()).is_err() {
         return;
     }
-    let mut sent = 0usize;
+    let mut number = 0u64;
     loop {
-        let chunk: Vec<u8> = (sent..sent + BIG_CHUNK)
-            .map(|at| u8::try_from(at % 251).unwrap_or(0))
-            .collect();
-        if stream.write_all(&chunk).is_err() {
+        let mut chunk = String::with_capacity(BIG_CHUNK + 32);
+        while chunk.len() < BIG_CHUNK {
+            number += 1;
+            chunk.push_str(&number.to_string());
+            chunk.push('\n');
+        }
+        if stream.write_all(chunk.as_bytes()).is_err() {
             return;
         }
-        sent += BIG_CHUNK;
         thread::sleep(BIG_PAUSE);
     }
 }

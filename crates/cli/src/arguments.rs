@@ -76,6 +76,8 @@ pub enum Command {
     Logs(commands::logs::Logs),
     /// Print what was done, and why
     Events(commands::events::Events),
+    /// Print a clone's SSH host key as a line of known_hosts
+    HostKey(commands::host_key::Key),
     /// List the hosts
     Hosts,
     /// Put a domain's archive on one agent (with --agent)

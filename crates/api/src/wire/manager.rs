@@ -221,3 +221,10 @@ pub enum MigrateLine {
         problem: crate::Problem,
     },
 }
+
+/// A clone's SSH host key, derived from its deployment's secret: known before the clone has ever run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostKey {
+    /// In OpenSSH's form: `ssh-ed25519 AAAA…`.
+    pub public_key: String,
+}

@@ -34,6 +34,7 @@
 //! | `/deployments` | GET | → [`DeploymentReport`]s |
 //! | `/domain/NAME/migrate` | POST | [`MigrateOrder`] → stream of [`MigrateLine`] |
 //! | `/domain/NAME/status` | PUT | [`StatusOrder`] → [`HerdDomain`] |
+//! | `/domain/NAME/host-key` | GET | → [`HostKey`] |
 //! | `/domain/NAME/console.log`, `…/boot`, `…/console`, `…/tcp/PORT` | GET | passed on to the owner's agent |
 //! | `/events?after=N&domain=NAME` | GET | → [`estive_model::Event`]s |
 

@@ -7,6 +7,7 @@ pub mod console;
 pub mod define;
 pub mod down;
 pub mod events;
+pub mod host_key;
 pub mod hosts;
 pub mod logs;
 pub mod ls;
@@ -44,6 +45,7 @@ pub async fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Proxy(proxy) => proxy.run(&global).await,
         Command::Logs(logs) => logs.run(&global).await,
         Command::Events(events) => events.run(&global).await,
+        Command::HostKey(key) => key.run(&global).await,
         Command::Hosts => hosts::run(&global).await,
         Command::Define(define) => define.run(&global).await,
         Command::Delete(delete) => delete.run(&global).await,

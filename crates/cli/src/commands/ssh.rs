@@ -1,5 +1,6 @@
 //! `estive ssh`: log in to a domain, through its host.
 
+use super::host_key::alias;
 use crate::arguments::Global;
 use crate::failure::{Failure, failed};
 use clap::Args;
@@ -31,26 +32,43 @@ impl Ssh {
             )));
         }
         let estive = std::env::current_exe().map_err(failed)?;
-        let mut proxy = vec![quoted(&estive.to_string_lossy())];
+        let mut us = vec![quoted(&estive.to_string_lossy())];
         match &global.agent {
-            Some(url) => proxy.extend(["--agent".to_owned(), quoted(url)]),
-            None => proxy.extend(["--manager".to_owned(), quoted(&global.manager)]),
+            Some(url) => us.extend(["--agent".to_owned(), quoted(url)]),
+            None => us.extend(["--manager".to_owned(), quoted(&global.manager)]),
         }
         if let Some(directory) = &global.credentials {
-            proxy.extend([
+            us.extend([
                 "--credentials".to_owned(),
                 quoted(&directory.to_string_lossy()),
             ]);
         }
-        proxy.extend(["proxy".to_owned(), self.domain.to_string(), "22".to_owned()]);
+        let us = us.join(" ").replace('%', "%%");
         let mut ssh = Command::new("ssh");
-        ssh.arg("-o").arg(format!(
-            "ProxyCommand={}",
-            proxy.join(" ").replace('%', "%%")
-        ));
-        // A clone's host key is derived from the deployment's secret: the same name brings the same key back.
-        ssh.args(["-o", "StrictHostKeyChecking=accept-new"]);
-        ssh.args(["-o", &format!("HostKeyAlias=estive-{}", self.domain)]);
+        ssh.arg("-o")
+            .arg(format!("ProxyCommand={us} proxy {} 22", self.domain));
+        ssh.arg("-o")
+            .arg(format!("HostKeyAlias={}", alias(&self.domain)));
+        ssh.args([
+            "-o",
+            "UserKnownHostsFile=/dev/null",
+            "-o",
+            "GlobalKnownHostsFile=/dev/null",
+        ]);
+        if global.agent.is_none() {
+            // The key is derived from the deployment's secret: the manager knows it, nobody need trust on first use.
+            ssh.arg("-o")
+                .arg(format!("KnownHostsCommand={us} host-key {}", self.domain));
+            ssh.args([
+                "-o",
+                "StrictHostKeyChecking=yes",
+                "-o",
+                "HostKeyAlgorithms=ssh-ed25519",
+            ]);
+        } else {
+            eprintln!("estive: one agent alone knows no host keys: this one is not checked");
+            ssh.args(["-o", "StrictHostKeyChecking=no", "-o", "LogLevel=ERROR"]);
+        }
         if let Some(identity) = &self.identity {
             ssh.arg("-i").arg(identity);
         }
