@@ -1,0 +1,173 @@
+//! The agent's configuration file.
+
+use crate::AgentError;
+use estive_hypervisor::{Accel, QemuConfig};
+use estive_model::{Capacity, HostName};
+use serde::Deserialize;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+/// What an agent is told at start. YAML; unknown keys are refused.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentConfig {
+    /// The host's name.
+    pub name: HostName,
+    /// Where manager and other agents reach it; without it only the unix socket is served.
+    #[serde(default)]
+    pub listen: Option<SocketAddr>,
+    /// Unix socket for this host's own users.
+    pub socket: PathBuf,
+    /// Journal, domains, files by digest.
+    pub state: PathBuf,
+    /// QEMU's sockets. Short: a unix socket's path has at most 107 bytes.
+    pub runtime: PathBuf,
+    /// Certificate and key of this agent; needed with `listen`.
+    #[serde(default)]
+    pub credentials: Option<PathBuf>,
+    /// Bridge that domains are joined to.
+    pub bridge: String,
+    /// What domains may use.
+    pub capacity: CapacityConfig,
+    /// How guests are executed.
+    #[serde(default)]
+    pub accel: AccelConfig,
+    /// Where streams of moves come in.
+    pub migration: MigrationConfig,
+    /// Directory of the cgroup that QEMUs are put into.
+    #[serde(default)]
+    pub cgroup: Option<PathBuf>,
+    /// The emulator.
+    #[serde(default)]
+    pub emulator: Option<PathBuf>,
+}
+
+/// See [`Capacity`].
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CapacityConfig {
+    /// Cores.
+    pub cores: u32,
+    /// Memory, in MiB.
+    pub memory_mib: u64,
+}
+
+/// How guests are executed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AccelConfig {
+    /// By emulation.
+    #[default]
+    Tcg,
+    /// By the processor's virtualisation, which must have been proved to work.
+    Kvm,
+}
+
+/// Where streams of moves come in: one port for each.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MigrationConfig {
+    /// Address of this host.
+    pub address: IpAddr,
+    /// First port.
+    pub first_port: u16,
+    /// Last port.
+    pub last_port: u16,
+    /// Whether streams are encrypted with the agents' credentials.
+    pub tls: bool,
+}
+
+impl AgentConfig {
+    /// Reads and checks the file.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self, AgentError> {
+        let path = path.as_ref();
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| AgentError::file("read the configuration", path, source))?;
+        Self::parse(&text).map_err(|reason| AgentError::Config {
+            path: path.to_owned(),
+            reason,
+        })
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let config: Self = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
+        let migration = &config.migration;
+        if migration.first_port == 0 || migration.first_port > migration.last_port {
+            return Err("migration: first_port to last_port is an empty range".into());
+        }
+        if config.credentials.is_none() && (config.listen.is_some() || migration.tls) {
+            return Err(
+                "credentials are needed for `listen` and for `migration: tls: true`; issue them with \
+                 'estive authority issue --role agent'"
+                    .into(),
+            );
+        }
+        if config.capacity.memory_mib == 0 || config.capacity.cores == 0 {
+            return Err("capacity: a host without memory or cores can hold no domain".into());
+        }
+        Ok(config)
+    }
+
+    /// What it declares.
+    pub fn capacity(&self) -> Capacity {
+        Capacity {
+            cores: self.capacity.cores,
+            memory_mib: self.capacity.memory_mib,
+        }
+    }
+
+    /// How QEMU is used.
+    pub fn qemu(&self) -> QemuConfig {
+        let mut qemu = QemuConfig::new(&self.runtime);
+        if let Some(emulator) = &self.emulator {
+            qemu.emulator = emulator.clone();
+        }
+        qemu.accel = match self.accel {
+            AccelConfig::Tcg => Accel::Tcg,
+            AccelConfig::Kvm => Accel::Kvm,
+        };
+        qemu.credentials = self.credentials.clone();
+        qemu.cgroup = self.cgroup.clone();
+        qemu
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXAMPLE: &str = "
+name: host1
+listen: 10.77.0.11:7601
+socket: /run/estive/agent.sock
+state: /var/lib/estive
+runtime: /run/e
+credentials: /etc/estive/agent
+bridge: br0
+capacity: {cores: 2, memory_mib: 2048}
+accel: tcg
+migration: {address: 10.77.0.11, first_port: 49152, last_port: 49215, tls: true}
+";
+
+    #[test]
+    fn the_agreed_file_is_read() {
+        let config = AgentConfig::parse(EXAMPLE).unwrap();
+        assert_eq!(config.capacity().memory_mib, 2048);
+        assert_eq!(config.accel, AccelConfig::Tcg);
+    }
+
+    #[test]
+    fn what_cannot_be_obeyed_is_refused_with_its_name() {
+        for (from, to, word) in [
+            ("bridge: br0", "bridge: br0\nbrigde: br1", "brigde"),
+            ("memory_mib: 2048", "memory_mib: 2048, disk: 1", "disk"),
+            ("first_port: 49152", "first_port: 50000", "empty range"),
+            ("credentials: /etc/estive/agent\n", "", "credentials"),
+            ("memory_mib: 2048", "memory_mib: 0", "memory"),
+            ("name: host1", "name: ../host1", "host name"),
+        ] {
+            let error = AgentConfig::parse(&EXAMPLE.replacen(from, to, 1)).unwrap_err();
+            assert!(error.contains(word), "{to}: {error}");
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! A domain's directory on this host, and what the hypervisor is told from it.
+
+use crate::files::Files;
+use estive_api::Problem;
+use estive_api::domain_xml::{CONFIG_FILE, DiskSource, DomainXml, IDENTITY_FILE, LAYER_FILE};
+use estive_boot::Identity;
+use estive_boot::identity::Seed;
+use estive_model::{BlockSource, Checksummed, Digest, DomainSpec, Interface};
+use rand::TryRngCore as _;
+use std::fs;
+use std::path::Path;
+
+/// Reads the description from a domain's directory.
+pub fn read_xml(place: &Path) -> Result<DomainXml, Problem> {
+    let path = place.join(CONFIG_FILE);
+    let text = fs::read_to_string(&path).map_err(|error| unreadable(&path, &error))?;
+    DomainXml::parse(&text).map_err(|error| unreadable(&path, &error))
+}
+
+/// Reads the identity from a domain's directory, completed with fresh random bytes.
+pub fn read_identity(place: &Path, xml: &DomainXml) -> Result<Identity, Problem> {
+    let path = place.join(IDENTITY_FILE);
+    let bytes = fs::read(&path).map_err(|error| unreadable(&path, &error))?;
+    complete_identity(&bytes, xml)
+}
+
+fn unreadable(path: &Path, error: &dyn std::error::Error) -> Problem {
+    Problem::failed(format!("could not read {}: {error}", path.display()))
+        .advice("delete the domain and define it again")
+}
+
+/// The hypervisor's view of a domain: every file resolved on this host.
+pub fn spec(
+    place: &Path,
+    xml: &DomainXml,
+    files: &Files,
+    bridge: &str,
+    tap: String,
+) -> Result<DomainSpec, Problem> {
+    let shared = |digest: &Digest| {
+        let path = files.path(digest);
+        if path.is_file() {
+            Ok(path)
+        } else {
+            Err(
+                Problem::failed(format!("{digest}, which {} names, is not here", xml.name))
+                    .advice("put the file by its digest, then ask again"),
+            )
+        }
+    };
+    let checksummed = |digest: &Digest| {
+        shared(digest).map(|path| Checksummed {
+            path,
+            digest: Some(digest.clone()),
+        })
+    };
+    let disk = |source: &DiskSource| match source {
+        DiskSource::File(digest) => shared(digest).map(BlockSource::File),
+        DiskSource::Nbd(nbd) => Ok(BlockSource::Nbd(nbd.clone())),
+    };
+    let identity = match xml.identity_by_fw_cfg {
+        true => Some(identity_line(&read_identity(place, xml)?)?),
+        false => None,
+    };
+    Ok(DomainSpec {
+        name: xml.name.clone(),
+        uuid: xml.uuid.clone(),
+        memory_mib: xml.memory_mib,
+        cpus: xml.cpus,
+        kernel: checksummed(&xml.kernel)?,
+        initramfs: checksummed(&xml.initramfs)?,
+        command_line: xml.command_line.clone(),
+        layer: place.join(LAYER_FILE),
+        root: disk(&xml.root)?,
+        modules: disk(&xml.modules)?,
+        interface: xml.mac.as_ref().map(|mac| Interface {
+            mac: mac.clone(),
+            bridge: bridge.to_owned(),
+            tap,
+        }),
+        identity,
+    })
+}
+
+/// The identity as the guest reads it.
+pub fn identity_line(identity: &Identity) -> Result<String, Problem> {
+    identity
+        .to_json()
+        .map_err(|error| Problem::failed(error.to_string()))
+}
+
+/// Checks an identity that came in an archive (without seed) and gives it a fresh one.
+pub fn complete_identity(bytes: &[u8], xml: &DomainXml) -> Result<Identity, Problem> {
+    let bad = |reason: String| {
+        Problem::invalid(format!(
+            "the identity of {} cannot be taken: {reason}",
+            xml.name
+        ))
+    };
+    let mut value: serde_json::Value =
+        serde_json::from_slice(bytes).map_err(|error| bad(error.to_string()))?;
+    let fields = value
+        .as_object_mut()
+        .ok_or_else(|| bad("it is not a JSON object".into()))?;
+    if fields.contains_key("seed") {
+        return Err(bad(
+            "it holds a seed; the host adds fresh random bytes at each start".into(),
+        ));
+    }
+    let mut seed = [0; 64];
+    rand::rngs::OsRng
+        .try_fill_bytes(&mut seed)
+        .map_err(|error| Problem::failed(format!("the system gives no random bytes: {error}")))?;
+    fields.insert("seed".into(), String::from(Seed(seed)).into());
+    let identity =
+        Identity::parse(value.to_string().as_bytes()).map_err(|error| bad(error.to_string()))?;
+    if identity.name != xml.name.as_str() {
+        return Err(bad(format!("it names {:?}", identity.name)));
+    }
+    if let Some(mac) = &xml.mac
+        && identity.mac.to_string() != *mac
+    {
+        return Err(bad(format!(
+            "its MAC address {} is not {mac}",
+            identity.mac
+        )));
+    }
+    Ok(identity)
+}

@@ -1,0 +1,57 @@
+//! The seam for a domain's network interface on its host.
+
+use async_trait::async_trait;
+use estive_model::DomainName;
+
+/// Makes and removes the tap of a domain. Both may be asked again.
+#[async_trait]
+pub trait Taps: Send + Sync {
+    /// Its name, at most 15 characters.
+    fn name(&self, domain: &DomainName) -> String;
+    /// Makes it and joins it to the bridge.
+    async fn ensure(&self, domain: &DomainName, bridge: &str) -> Result<(), String>;
+    /// Removes it; one that is not there is no error.
+    async fn remove(&self, domain: &DomainName) -> Result<(), String>;
+}
+
+/// Taps of this host's kernel.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct HostTaps;
+
+#[async_trait]
+impl Taps for HostTaps {
+    fn name(&self, domain: &DomainName) -> String {
+        estive_network::tap_name(domain)
+    }
+
+    async fn ensure(&self, domain: &DomainName, bridge: &str) -> Result<(), String> {
+        estive_network::tap_ensure(&self.name(domain), bridge)
+            .await
+            .map_err(|error| error.to_string())
+    }
+
+    async fn remove(&self, domain: &DomainName) -> Result<(), String> {
+        estive_network::tap_remove(&self.name(domain))
+            .await
+            .map_err(|error| error.to_string())
+    }
+}
+
+/// No taps at all, for a simulated hypervisor.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoTaps;
+
+#[async_trait]
+impl Taps for NoTaps {
+    fn name(&self, domain: &DomainName) -> String {
+        estive_network::tap_name(domain)
+    }
+
+    async fn ensure(&self, _domain: &DomainName, _bridge: &str) -> Result<(), String> {
+        Ok(())
+    }
+
+    async fn remove(&self, _domain: &DomainName) -> Result<(), String> {
+        Ok(())
+    }
+}
