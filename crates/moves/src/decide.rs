@@ -176,6 +176,22 @@ pub fn decide<H>(record: &Ownership<H>, source: HostView, destination: HostView)
                 },
                 _,
             ) if floor < granted => Decision::Prepare(grant),
+            // Left from an older move, whose discard was lost: the prepare replaces it.
+            HostView::Says(
+                Entry {
+                    holding: Holding::Incoming(held),
+                    ..
+                },
+                _,
+            ) if held.generation < granted => Decision::Prepare(grant),
+            // It has just moved from there and is being forgotten (or, after post-copy, still read from there).
+            HostView::Says(
+                Entry {
+                    holding: Holding::Released(held),
+                    ..
+                },
+                _,
+            ) if held.generation < granted => Decision::Wait,
             _ => Decision::Abort(granted),
         },
         Holding::Running | Holding::Stopped => Decision::Abort(granted),

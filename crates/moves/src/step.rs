@@ -244,16 +244,23 @@ fn start(entry: Entry, seen: Seen, generation: Generation) -> Vec<Effect> {
         }
         Stopped | Running if generation <= entry.floor => refuse(Refusal::OldGeneration),
         Running if seen != Seen::Gone => refuse(Refusal::NotHeldSo),
-        Stopped | Running => vec![
-            Persist(Entry {
-                holding: Running,
-                generation,
-                floor: generation,
-            }),
-            Create,
-            Resume,
-            Effect::Answer(Done),
-        ],
+        Stopped | Running => {
+            let mut effects = vec![
+                Persist(Entry {
+                    holding: Running,
+                    generation,
+                    floor: generation,
+                }),
+                Create,
+                Resume,
+                Effect::Answer(Done),
+            ];
+            if seen != Seen::Gone {
+                // Left from before the stop, see `forget`.
+                effects.insert(0, Kill);
+            }
+            effects
+        }
         Outgoing(_) => refuse(Refusal::Moving),
         Released(_) => refuse(Refusal::Released),
         Incoming(_) | Absent => refuse(Refusal::Unknown),
@@ -273,7 +280,8 @@ fn stop(entry: Entry) -> Vec<Effect> {
 
 fn forget(entry: Entry) -> Vec<Effect> {
     match entry.holding {
-        Stopped => vec![Persist(entry.holding(Absent)), Effect::Answer(Done)],
+        // Its instance may stand still, when the agent fell between "stopped" and the kill and could not ask it since.
+        Stopped => vec![Kill, Persist(entry.holding(Absent)), Effect::Answer(Done)],
         Absent => answer(Done),
         Running => refuse(Refusal::NotHeldSo),
         Outgoing(_) | Incoming(_) => refuse(Refusal::Moving),
@@ -292,6 +300,14 @@ fn prepare(entry: Entry, seen: Seen, grant: Grant) -> Vec<Effect> {
             answer(Done)
         }
         Incoming(held) if held == grant => refuse(Refusal::NotRunning),
+        // The store grants a move only after it has closed the one before: what is kept ready for an older one is a
+        // leftover whose discard was lost, and must not make the next move fail.
+        Incoming(held) if held.generation < grant.generation => vec![
+            Kill,
+            Persist(entry.holding(Incoming(grant)).raised(grant.generation)),
+            CreateIncoming(grant),
+            Effect::Answer(Done),
+        ],
         Absent => refuse(Refusal::OldGeneration),
         _ => refuse(Refusal::NotHeldSo),
     }
@@ -338,8 +354,13 @@ fn abort(entry: Entry, generation: Generation) -> Vec<Effect> {
 
 fn discard(entry: Entry, generation: Generation) -> Vec<Effect> {
     match entry.holding {
-        Incoming(grant) if grant.generation == generation => {
-            vec![Kill, Persist(entry.holding(Absent)), Effect::Answer(Done)]
+        // An older one is over too: the store grants one after the other.
+        Incoming(grant) if grant.generation <= generation => {
+            vec![
+                Kill,
+                Persist(entry.holding(Absent).raised(generation)),
+                Effect::Answer(Done),
+            ]
         }
         Absent if entry.floor >= generation => answer(Done),
         // A late "prepare" of that grant must find it refused.

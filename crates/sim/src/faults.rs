@@ -148,8 +148,8 @@ pub struct CaseCount {
 /// What a table found.
 #[derive(Debug, Clone, Default)]
 pub struct Tally {
-    /// For each scenario, its name, its number of steps, and its cases.
-    pub rows: Vec<(String, usize, CaseCount)>,
+    /// For each scenario and process killed first: how its cases ended.
+    pub rows: Vec<(Scenario, Process, CaseCount)>,
     /// What went wrong, each with its case.
     pub failures: Vec<String>,
 }
@@ -165,14 +165,20 @@ impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{:10} {:>5} {:>8} {:>8} {:>8} {:>8} {:>8}",
-            "scenario", "steps", "cases", "stayed", "moved", "stopped", "crashed"
+            "{:10} {:10} {:>7} {:>7} {:>7} {:>7} {:>7}",
+            "scenario", "killed", "cases", "stayed", "moved", "stopped", "crashed"
         )?;
-        for (name, steps, count) in &self.rows {
+        for (scenario, process, count) in &self.rows {
             writeln!(
                 f,
-                "{name:10} {steps:>5} {:>8} {:>8} {:>8} {:>8} {:>8}",
-                count.cases, count.stayed, count.moved, count.stopped, count.crashed
+                "{:10} {:10} {:>7} {:>7} {:>7} {:>7} {:>7}",
+                format!("{scenario:?}"),
+                process.to_string(),
+                count.cases,
+                count.stayed,
+                count.moved,
+                count.stopped,
+                count.crashed
             )?;
         }
         Ok(())
@@ -229,8 +235,15 @@ fn tally(
     let mut tally = Tally::default();
     for scenario in scenarios {
         let steps = scenario.steps(rules)?.len();
-        let mut count = CaseCount::default();
+        let mut counts = [CaseCount::default(); Process::ALL.len()];
         for kills in cases(steps) {
+            let Some(row) = kills
+                .first()
+                .and_then(|kill| Process::ALL.iter().position(|process| *process == kill.process))
+            else {
+                continue;
+            };
+            let count = &mut counts[row];
             for late in [false, true] {
                 let case = Case {
                     scenario: *scenario,
@@ -249,7 +262,9 @@ fn tally(
                 }
             }
         }
-        tally.rows.push((format!("{scenario:?}"), steps, count));
+        for (process, count) in Process::ALL.into_iter().zip(counts) {
+            tally.rows.push((*scenario, process, count));
+        }
     }
     Ok(tally)
 }

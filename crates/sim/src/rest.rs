@@ -68,6 +68,8 @@ pub struct Run {
     pub(crate) restarts: bool,
     pub(crate) kills: Vec<Kill>,
     steps: usize,
+    /// Something happened in this round.
+    busy: bool,
     pub(crate) names: Option<Vec<StepName>>,
 }
 
@@ -87,6 +89,7 @@ impl Run {
             restarts: true,
             kills: Vec::new(),
             steps: 0,
+            busy: false,
             names: None,
         }
     }
@@ -100,6 +103,7 @@ impl Run {
     ) -> Result<(), Violation> {
         let step = self.steps;
         self.steps += 1;
+        self.busy = true;
         if self.names.is_some() {
             let name = name(self);
             if let Some(names) = &mut self.names {
@@ -188,18 +192,25 @@ impl Run {
     /// Until nothing is left to do; what is down is started again.
     pub fn settle(&mut self) -> Result<(), Violation> {
         let mut retried = None;
+        let mut in_vain = 0;
         for _ in 0..ROUNDS_MAX {
             if self.restarts {
                 self.restart()?;
             }
-            let steps = self.steps;
+            self.busy = false;
             self.round()?;
-            if self.steps != steps || self.restart()? {
+            if self.busy || self.restart()? {
                 continue;
             }
             // Nobody has anything to do: what was not answered in time counts as not answered.
             let before = self.world.clone();
-            if retried.as_ref() == Some(&before) {
+            // A retry may meet its own kill, of which there are two at most.
+            in_vain = if retried.as_ref() == Some(&before) {
+                in_vain + 1
+            } else {
+                0
+            };
+            if in_vain > self.kills.len() && self.asking == [false; 2] {
                 return Ok(());
             }
             self.patience_ends();
@@ -218,7 +229,7 @@ impl Run {
                 Holding::Outgoing(grant) if waits => {
                     self.inbox[host as usize].push_back(Input::Ready(grant.generation, false));
                 }
-                Holding::Released(grant) => {
+                Holding::Released(grant) if !moves_on(self.world.at(host).life) => {
                     self.inbox[host.other() as usize].push_back(Input::Commit(grant.generation));
                 }
                 _ => {}
@@ -361,21 +372,26 @@ impl Run {
                 |run| run.apply(Some(host), Action::Do(host)),
             );
         }
-        let input = match self.inbox[host as usize].pop_front() {
-            Some(input) => input,
-            None => match self.noticed(host) {
-                Some(input) => input,
-                None => return Ok(()),
-            },
+        let matters = |input: Input| {
+            // What changes nothing is no step.
+            let effects = (self.rules.step)(&state.entry, state.life.seen(), input);
+            !Queue::filled(effects, input).is_empty()
         };
-        if matches!(input, Input::Ready(..)) {
-            self.asking[host as usize] = false;
+        let mut heard = None;
+        while let Some(input) = self.inbox[host as usize].pop_front() {
+            if matches!(input, Input::Ready(..)) {
+                self.asking[host as usize] = false;
+            }
+            if matters(input) {
+                heard = Some(input);
+                break;
+            }
+            self.busy = true;
         }
-        // What changes nothing is no step.
-        let effects = (self.rules.step)(&state.entry, state.life.seen(), input);
-        if Queue::filled(effects, input).is_empty() {
+        let Some(input) = heard.or_else(|| self.noticed(host).filter(|input| matters(*input)))
+        else {
             return Ok(());
-        }
+        };
         let heard = Message { to: host, input };
         self.point(
             Process::Agent(host),
@@ -388,8 +404,10 @@ impl Run {
     fn noticed(&self, host: Host) -> Option<Input> {
         let state = self.world.at(host);
         match (state.entry.holding, state.life) {
-            // Retried, when its patience ends.
-            (Holding::Released(_), _) => None,
+            // The commit is retried when its patience ends; before the first one, the processors must be halted.
+            (Holding::Released(_), life) => {
+                (self.looks && moves_on(life)).then_some(Input::Restarted)
+            }
             (Holding::Outgoing(_), _) if self.asking[host as usize] => None,
             (Holding::Outgoing(_) | Holding::Running, Life::Sent) => Some(Input::StreamSent),
             (Holding::Outgoing(_), Life::Gone) => Some(Input::InstanceGone),
@@ -418,7 +436,14 @@ impl Run {
                 Action::Switch(host)
             }
             Life::Switching if linked => Action::Complete(host),
-            Life::Following if linked => Action::RestArrives(host),
+            // Late, so that what must wait for it is seen to wait.
+            Life::Following if linked => {
+                let other = self.world.at(host.other());
+                if matches!(other.entry.holding, Holding::Incoming(_)) || !self.idle(host) {
+                    return Ok(());
+                }
+                Action::RestArrives(host)
+            }
             Life::Streaming | Life::Switching => Action::Fail(host, Failure::DestinationWaits),
             // Its stream was connected once (else the source would not have released it) and is cut.
             Life::Awaiting(granted)
@@ -516,4 +541,9 @@ impl Run {
     pub fn steps(&self) -> usize {
         self.steps
     }
+}
+
+/// Processors run, or may run again by themselves.
+fn moves_on(life: Life) -> bool {
+    life.runs() || life == Life::Switching
 }

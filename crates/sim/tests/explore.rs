@@ -40,3 +40,23 @@ fn starts() {
 fn unclear() {
     go("unclear", true, Bounds { unclear: true, looks: true, ..Bounds::default() });
 }
+#[test]
+fn two_crash() {
+    go("two crash", true, Bounds { grants: 2, crashes: [1, 1], deaths: 0, give_up: false, switching: false, ..Bounds::default() });
+}
+#[test]
+fn two_death() {
+    go("two death", true, Bounds { grants: 2, crashes: [0, 0], deaths: 1, give_up: true, switching: false, ..Bounds::default() });
+}
+#[test]
+fn starts_two() {
+    go("starts two", true, Bounds { grants: 2, crashes: [1, 1], deaths: 1, give_up: false, starts: true, switching: false, ..Bounds::default() });
+}
+#[test]
+fn post_unclear() {
+    go("post unclear", true, Bounds { post_copy: true, unclear: true, looks: true, crashes: [1,1], deaths: 0, give_up: false, ..Bounds::default() });
+}
+#[test]
+fn crashes_two() {
+    go("crashes", true, Bounds { crashes: [3,3], deaths: 2, ..Bounds::default() });
+}
