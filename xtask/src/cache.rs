@@ -3,6 +3,7 @@
 //! ```text
 //! ${ESTIVE_CACHE:-${XDG_CACHE_HOME:-~/.cache}/estive}/
 //!   lock                        held while anything below is made
+//!   prepared.json               what the last setup left ready
 //!   acceleration.json           the verdict on KVM
 //!   kernel/SUITE/               boot/vmlinuz-*, lib/modules/*
 //!   reference/SUITE-DIGEST/     the reference's root
@@ -18,6 +19,7 @@ use rustix::fs::{FlockOperation, flock};
 use crate::failure::{Failure, Result, file};
 use crate::machine;
 use crate::progress::Step;
+use crate::setup::Prepared;
 
 const HALF_MADE: &str = "making-";
 
@@ -47,6 +49,25 @@ impl Cache {
 
     pub fn sealed(&self, key: &str) -> PathBuf {
         self.root.join("sealed").join(key)
+    }
+
+    /// What the last setup left ready, for who may not look into all of it.
+    pub fn prepared(&self) -> Result<Prepared> {
+        let path = self.root.join("prepared.json");
+        let text = fs::read(&path).map_err(file("reading", &path))?;
+        serde_json::from_slice(&text).map_err(|source| Failure::Json {
+            what: path.display().to_string(),
+            source,
+        })
+    }
+
+    pub fn write_prepared(&self, prepared: &Prepared) -> Result<()> {
+        let path = self.root.join("prepared.json");
+        let text = serde_json::to_vec_pretty(prepared).map_err(|source| Failure::Json {
+            what: "what is prepared".into(),
+            source,
+        })?;
+        fs::write(&path, text).map_err(file("writing", &path))
     }
 
     /// Waits until no other run makes anything here, and clears what a run that died left half-made.
@@ -95,10 +116,18 @@ impl Cache {
 /// `./x clean`.
 pub fn clean(builds: bool) -> Result<()> {
     let root = directory()?;
-    if root.exists() {
+    if root.exists() && !machine::is_root() {
+        machine::again_as_root(&["clean"], &root)?;
+    } else if root.exists() {
         let _lock = Cache { root: root.clone() }.lock()?;
         let step = Step::begin(format!("removing the cache {}", root.display()));
-        for name in ["kernel", "reference", "sealed", "acceleration.json"] {
+        for name in [
+            "prepared.json",
+            "kernel",
+            "reference",
+            "sealed",
+            "acceleration.json",
+        ] {
             remove(&root.join(name))?;
         }
         step.done("");

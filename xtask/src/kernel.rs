@@ -5,6 +5,8 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use serde::{Deserialize, Serialize};
+
 use crate::apt::Apt;
 use crate::cache::Cache;
 use crate::failure::{Failure, Result, file};
@@ -14,6 +16,7 @@ use crate::progress::{Step, output};
 const NEWEST: &str = "linux-image-cloud-amd64";
 
 /// A kernel unpacked as its package lays it out: `boot/vmlinuz-VERSION`, `lib/modules/VERSION`.
+#[derive(Serialize, Deserialize)]
 pub struct KernelTree {
     pub directory: PathBuf,
     pub version: String,

@@ -1,7 +1,7 @@
 //! What this machine is: its Debian suite, where programs are, whether we are root.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::failure::{Failure, Result, file};
 
@@ -47,21 +47,46 @@ pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// `sudo` before our own program, with the variables that matter to it. It inherits the terminal: sudo may ask.
-pub fn ourselves_as_root(more: &[(&str, String)]) -> Result<Command> {
-    let program = std::env::current_exe().map_err(file("finding", Path::new("/proc/self/exe")))?;
+/// Runs ourselves again through sudo, with the cache of who we are and the variables that matter to us.
+///
+/// The terminal is inherited, since sudo may ask for a password; what is printed to standard output is not.
+pub fn again_as_root(arguments: &[&str], cache: &Path) -> Result<()> {
+    if program("sudo").is_none() {
+        return Err(Failure::Unfit(
+            "this needs root, and there is no sudo: run ./x as root".into(),
+        ));
+    }
+    let own = std::env::current_exe().map_err(file("finding", Path::new("/proc/self/exe")))?;
     let mut command = Command::new("sudo");
     command
         .arg("env")
         .args(ours().map(|(name, value)| format!("{name}={value}")));
     command
-        .args(more.iter().map(|(name, value)| format!("{name}={value}")))
-        .arg(program);
-    Ok(command)
+        .arg(format!("ESTIVE_CACHE={}", cache.display()))
+        .arg(own)
+        .args(arguments);
+    let doing = format!("running './x {}' as root", arguments.join(" "));
+    let status = command
+        .stdout(Stdio::null())
+        .status()
+        .map_err(|source| Failure::Spawn {
+            doing: doing.clone(),
+            program: "sudo".into(),
+            source,
+        })?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(Failure::Ended {
+        doing,
+        command: "sudo".into(),
+        status,
+        tail: "see its message above".into(),
+    })
 }
 
 /// The variables by which we are told things, which sudo would drop.
-pub fn ours() -> impl Iterator<Item = (String, String)> {
+fn ours() -> impl Iterator<Item = (String, String)> {
     std::env::vars().filter(|(name, _)| {
         name.starts_with("ESTIVE_") || name == "CARGO_TARGET_DIR" || name == "NO_COLOR"
     })

@@ -4,7 +4,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use estive_exports::Sealed;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -78,7 +77,7 @@ touch "$root"/etc/.updated "$root"/var/.updated
 /// A root made here and the image of it.
 pub struct Reference {
     pub root: PathBuf,
-    pub sealed: Sealed,
+    pub sealed: PathBuf,
 }
 
 /// The reference in the cache, made the first time. `suite` is the machine's own Debian suite.
@@ -190,7 +189,7 @@ struct Record {
 }
 
 /// The image of a root in `directory`, made when it is not there yet.
-fn sealed(root: &Path, directory: &Path) -> Result<Sealed> {
+fn sealed(root: &Path, directory: &Path) -> Result<PathBuf> {
     let place = directory.join("sealed.json");
     let known = fs::read(&place)
         .ok()
@@ -201,11 +200,7 @@ fn sealed(root: &Path, directory: &Path) -> Result<Sealed> {
             .metadata()
             .is_ok_and(|metadata| metadata.len() == record.size_bytes)
         {
-            return Ok(Sealed {
-                digest: record.digest,
-                path,
-                size_bytes: record.size_bytes,
-            });
+            return Ok(path);
         }
     }
     let step = Step::begin("sealing the reference");
@@ -235,7 +230,7 @@ fn sealed(root: &Path, directory: &Path) -> Result<Sealed> {
         &sealed.digest,
         sealed.size_bytes >> 20
     ));
-    Ok(sealed)
+    Ok(sealed.path)
 }
 
 #[cfg(test)]

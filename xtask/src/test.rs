@@ -155,7 +155,7 @@ fn prepare() -> Result<Vec<(&'static str, PathBuf)>> {
     Ok(vec![
         ("ESTIVE_KERNEL_TREE", kernel.directory),
         ("ESTIVE_REFERENCE_ROOT", reference_root),
-        ("ESTIVE_REFERENCE", sealed.path),
+        ("ESTIVE_REFERENCE", sealed),
         ("ESTIVE_ACCEL", accel.as_str().into()),
         ("ESTIVE_INIT", programs.join("estive-init")),
         ("ESTIVE_GUEST_PROGRAMS", programs),
