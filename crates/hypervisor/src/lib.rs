@@ -7,12 +7,13 @@
 //! (`-S`), and only [`Hypervisor::resume`] starts them. A source whose migration *fails* goes on running by itself
 //! (that is QEMU's own behaviour); a source whose migration *completed* stays halted for ever unless resumed.
 
-mod seam;
-
 pub mod conformance;
 pub mod guest_agent;
 pub mod qemu;
 pub mod qmp;
+mod seam;
+pub mod simulated;
 
 pub use qemu::{Accel, QemuConfig, QemuHypervisor};
 pub use seam::*;
+pub use simulated::{SimulatedFabric, SimulatedHypervisor};
