@@ -211,3 +211,96 @@ fn path(path: &Path) -> String {
 fn escaped(value: &str) -> String {
     value.replace(',', ",,")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use estive_model::{Checksummed, DomainName, Interface, NbdSource};
+
+    fn spec() -> DomainSpec {
+        let file = |path: &str| Checksummed {
+            path: path.into(),
+            digest: None,
+        };
+        DomainSpec {
+            name: DomainName::new("clone01").unwrap(),
+            uuid: "6f2c4b1e-4c8e-4d8b-9f43-0c1f6a2f5a10".into(),
+            memory_mib: 384,
+            cpus: 2,
+            kernel: file("/cache/vmlinuz"),
+            initramfs: file("/cache/initramfs"),
+            command_line: "console=ttyS0 quiet net.ifnames=0".into(),
+            layer: "/state/clone01/layer".into(),
+            root: BlockSource::Nbd(NbdSource {
+                host: "10.77.0.5".into(),
+                port: 10809,
+                export: "sha256:aa".into(),
+                tls: true,
+            }),
+            modules: BlockSource::File("/cache/modules.erofs".into()),
+            interface: Some(Interface {
+                mac: "52:54:00:12:34:56".into(),
+                bridge: "br0".into(),
+                tap: "et-clone01".into(),
+            }),
+            identity: Some("{}".into()),
+        }
+    }
+
+    /// One option with its value a line.
+    fn drawn(arguments: &[String]) -> String {
+        arguments
+            .join("\n")
+            .replace("\n-", "\u{0}-")
+            .replace('\n', "  ")
+            .replace('\u{0}', "\n")
+    }
+
+    #[test]
+    fn the_command_line_of_a_clone() {
+        let mut config = QemuConfig::new("/run/estive");
+        config.credentials = Some("/etc/estive/tls".into());
+        insta::assert_snapshot!(drawn(&arguments(&spec(), &config, true)));
+    }
+
+    #[test]
+    fn a_name_cannot_become_an_option() {
+        let mut spec = spec();
+        spec.root = BlockSource::Nbd(NbdSource {
+            host: "h,server.port=1".into(),
+            port: 10809,
+            export: "a,read-only=off".into(),
+            tls: false,
+        });
+        spec.layer = "/state/a,read-only=off".into();
+        let config = QemuConfig::new("/run/a,b");
+        let line = arguments(&spec, &config, false);
+        for value in line.iter().filter(|value| value.contains("driver=")) {
+            // A doubled comma is one that belongs to a value.
+            let options = value.replace(",,", "");
+            let given = options
+                .split(',')
+                .filter(|option| option.starts_with("read-only="));
+            assert_eq!(given.collect::<Vec<_>>(), ["read-only=on"], "{value}");
+            assert_eq!(
+                options.matches(",server.port=").count(),
+                usize::from(value.contains("nbd"))
+            );
+        }
+        assert_eq!(line[0..2], ["-pidfile", "/run/a,b/clone01/pid"]);
+    }
+
+    #[test]
+    fn clones_differ_only_by_what_is_theirs() {
+        let config = QemuConfig::new("/run/estive");
+        let (one, mut other) = (spec(), spec());
+        other.name = DomainName::new("clone02").unwrap();
+        other.identity = None;
+        let devices = |spec: &DomainSpec| {
+            let line = arguments(spec, &config, false);
+            let devices = line.windows(2).filter(|pair| pair[0] == "-device");
+            devices.map(|pair| pair[1].clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(devices(&one), devices(&other));
+    }
+}
