@@ -17,7 +17,7 @@ pub enum Profile {
     Release,
 }
 
-/// Builds `estive`; returns where it is.
+/// Builds `estive`, and beside it the testbed's programs; returns where it is.
 pub fn estive(profile: Profile) -> Result<PathBuf> {
     let (mut command, path) = estive_command(profile);
     build("building estive", &mut command)?;
@@ -29,7 +29,14 @@ pub fn estive_command(profile: Profile) -> (Command, PathBuf) {
     let target = machine::target_directory();
     let mut command = cargo("build");
     command
-        .args(["-p", "estive-cli", "--target-dir"])
+        .args([
+            "-p",
+            "estive-cli",
+            "-p",
+            "estive-testbed",
+            "--bins",
+            "--target-dir",
+        ])
         .arg(&target);
     let directory = match profile {
         Profile::Dev => "debug",

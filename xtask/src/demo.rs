@@ -1,9 +1,14 @@
-//! `./x demo`: prepares this machine, builds a release, and shows a herd on it.
+//! `./x demo` and `./x bench`: prepare this machine, build a release, and hand over to the testbed's program.
 
-use std::path::PathBuf;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::binaries::{self, Profile};
+use crate::boot_parts;
+use crate::cache;
 use crate::failure::{Failure, Result};
+use crate::machine;
 use crate::setup;
 
 pub struct Options {
@@ -11,27 +16,131 @@ pub struct Options {
     pub reference: Option<PathBuf>,
     /// Leave everything up at the end.
     pub keep: bool,
+    /// Only take down what was kept up.
+    pub down: bool,
     /// How many live migrations.
     pub moves: u32,
 }
 
 pub fn demo(options: &Options) -> Result<()> {
-    if let Some(root) = options.reference.as_ref().filter(|root| !root.is_dir()) {
-        return Err(Failure::Unfit(format!(
-            "--reference {}: no such directory",
-            root.display()
-        )));
+    if options.down {
+        let mut command = testbed_program(&binaries::estive(Profile::Release)?)?;
+        command.arg("down");
+        return hand_over(command);
     }
+    let other = match &options.reference {
+        Some(root) => Some(root.canonicalize().map_err(|source| Failure::File {
+            doing: "no reference at",
+            path: root.clone(),
+            source,
+        })?),
+        None => None,
+    };
+    let mut command = prepared(other.as_deref(), "demo", None)?;
+    command.arg(format!("--moves={}", options.moves));
+    if options.keep {
+        command.arg("--keep");
+    }
+    if other.as_deref().is_some_and(|root| !is_full(root)) {
+        println!(
+            "plain      no systemd, nginx and sshd in it: its clones count as up when they answer ping"
+        );
+        command.arg("--plain");
+    }
+    hand_over(command)
+}
+
+pub fn bench(name: &str, runs: Option<u32>) -> Result<()> {
+    let mut command = prepared(None, "bench", Some(name))?;
+    command
+        .arg("--results")
+        .arg(machine::repository().join("bench/results.jsonl"));
+    if let Some(runs) = runs {
+        command.arg(format!("--runs={runs}"));
+    }
+    hand_over(command)
+}
+
+/// Setup, release, sealed root: the testbed program's command, up to its own options.
+fn prepared(other: Option<&Path>, what: &str, name: Option<&str>) -> Result<Command> {
     let prepared = setup::setup()?;
     let programs = binaries::guest_programs()?;
     let estive = binaries::estive(Profile::Release)?;
-    prepared.print();
-    println!("estive     {}", estive.display());
-    println!("programs   {}", programs.display());
-    println!(
-        "asked for  {} moves{}",
-        options.moves,
-        if options.keep { ", kept up" } else { "" }
-    );
-    Err(Failure::NotBuilt("the demo itself"))
+    let root = other.unwrap_or(&prepared.reference_root);
+    let image = match other {
+        Some(root) => seal(root)?,
+        None => prepared.sealed.clone(),
+    };
+    let parts = boot_parts::prepare(
+        root,
+        &prepared.kernel.directory,
+        &programs.join("estive-init"),
+    )?;
+    println!("reference  {}", root.display());
+    println!("sealed     {}", image.display());
+    println!("kernel     {} ({})", parts.kernel.display(), parts.whose);
+    println!("guests     run on {}", prepared.accel.as_str());
+    let mut command = testbed_program(&estive)?;
+    command.arg(what).args(name);
+    for (option, path) in [
+        ("--estive", estive.as_path()),
+        ("--image", &image),
+        ("--kernel", &parts.kernel),
+        ("--initramfs", &parts.initramfs),
+        ("--modules", &parts.modules),
+        ("--herd", &machine::repository().join("examples/first-herd")),
+    ] {
+        command.arg(option).arg(path);
+    }
+    command.arg(format!("--accel={}", prepared.accel.as_str()));
+    Ok(command)
+}
+
+/// Seals another root into the cache: the same tree gives the same file, so a second run finds it by its digest.
+fn seal(root: &Path) -> Result<PathBuf> {
+    let out = cache::directory()?.join("sealed-others");
+    let step = crate::progress::Step::begin(format!("sealing {}", root.display()));
+    let options = estive_exports::seal::SealOptions {
+        leave_out: vec![cache::directory()?, machine::target_directory()],
+    };
+    let sealed =
+        estive_exports::seal::seal_with(root, &out, &options).map_err(|error| Failure::Seal {
+            root: root.to_owned(),
+            source: Box::new(error),
+        })?;
+    step.done("");
+    Ok(sealed.path)
+}
+
+/// Can its clones be asked by HTTP and SSH?
+fn is_full(root: &Path) -> bool {
+    let has = |places: &[&str]| {
+        places
+            .iter()
+            .any(|place| root.join(place).symlink_metadata().is_ok())
+    };
+    has(&["usr/lib/systemd/systemd", "lib/systemd/systemd"])
+        && has(&["usr/sbin/nginx"])
+        && has(&["usr/sbin/sshd"])
+}
+
+fn testbed_program(estive: &Path) -> Result<Command> {
+    let program = estive.with_file_name("estive-demo");
+    if machine::is_root() {
+        return Ok(Command::new(program));
+    }
+    let mut command = Command::new("sudo");
+    command.arg("--").arg(program);
+    Ok(command)
+}
+
+/// Becomes the program: whoever kills `./x demo` kills the demo.
+fn hand_over(mut command: Command) -> Result<()> {
+    let program = format!("{command:?}");
+    let source = command.exec();
+    Err(Failure::Spawn {
+        doing: "showing it".into(),
+        program,
+        source,
+    })
 }

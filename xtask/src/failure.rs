@@ -6,8 +6,6 @@ pub type Result<T> = std::result::Result<T, Failure>;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    #[error("'{0}' is not built yet")]
-    NotBuilt(&'static str),
     #[error(
         "{doing}: could not run {program}; is it installed? ./x setup installs what is missing"
     )]

@@ -6,6 +6,7 @@
 mod apt;
 mod apt_sources;
 mod binaries;
+mod boot_parts;
 mod built_tests;
 mod cache;
 mod check;
@@ -28,7 +29,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use failure::{Failure, Result};
+use failure::Result;
 
 #[derive(Parser)]
 #[command(
@@ -56,6 +57,9 @@ enum Command {
         /// How many live migrations
         #[arg(long, value_name = "N", default_value_t = 10)]
         moves: u32,
+        /// Take down what --keep left up
+        #[arg(long, conflicts_with_all = ["reference", "keep"])]
+        down: bool,
     },
     /// Format, clippy, tidy and licences
     Check {
@@ -73,8 +77,11 @@ enum Command {
     },
     /// One benchmark
     Bench {
-        /// Which
+        /// boot, migrate, downtime or lost
         name: String,
+        /// How many runs; each benchmark has its own default
+        #[arg(long)]
+        runs: Option<u32>,
     },
     /// Only the house rules
     Tidy,
@@ -103,12 +110,14 @@ fn run(command: Command) -> Result<()> {
             reference,
             keep,
             moves,
+            down,
         } => demo::demo(&demo::Options {
             reference,
             keep,
+            down,
             moves,
         }),
-        Command::Bench { .. } => Err(Failure::NotBuilt("bench")),
+        Command::Bench { name, runs } => demo::bench(&name, runs),
         Command::Check { only } => check::check(&only),
         Command::Test { suites, list } => test::test(&suites, list),
         Command::Tidy => tidy::tidy(),

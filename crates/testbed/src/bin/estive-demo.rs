@@ -1,0 +1,203 @@
+//! The demo and the benchmarks: each in an outer namespace of its own, taken down by the kernel whatever dies.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "shows and measures: nothing here is replayed in simulation"
+)]
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use estive_testbed::bed::{BedConfig, BedReference};
+use estive_testbed::demo::{self, DemoConfig};
+use estive_testbed::outer::{self, INSIDE};
+use estive_testbed::{Error, Kept, Outer};
+
+#[derive(Parser)]
+#[command(about = "The demo and the benchmarks, in an outer namespace")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// A herd comes up, one clone is moved under load
+    Demo(Demo),
+    /// One benchmark
+    Bench(Bench),
+    /// Take a demo that was kept up down
+    Down,
+}
+
+#[derive(Args)]
+struct Parts {
+    /// The `estive` program
+    #[arg(long)]
+    estive: PathBuf,
+    /// Sealed root
+    #[arg(long)]
+    image: PathBuf,
+    /// Kernel
+    #[arg(long)]
+    kernel: PathBuf,
+    /// Initial RAM file system
+    #[arg(long)]
+    initramfs: PathBuf,
+    /// Image of the kernel's modules
+    #[arg(long)]
+    modules: PathBuf,
+    /// `tcg` or `kvm`
+    #[arg(long, default_value = "tcg")]
+    accel: String,
+    /// Folder of the herd
+    #[arg(long)]
+    herd: PathBuf,
+}
+
+#[derive(Args)]
+struct Demo {
+    #[command(flatten)]
+    parts: Parts,
+    /// How many moves
+    #[arg(long, default_value_t = 10)]
+    moves: u32,
+    /// Stay up at the end
+    #[arg(long)]
+    keep: bool,
+    /// The root has no systemd, nginx or sshd: clones only come up, and answer ping
+    #[arg(long)]
+    plain: bool,
+}
+
+#[derive(Args)]
+struct Bench {
+    /// boot, migrate, downtime, lost
+    name: String,
+    #[command(flatten)]
+    parts: Parts,
+    /// File to which the result is appended
+    #[arg(long)]
+    results: PathBuf,
+    /// How many runs; each benchmark has its own default
+    #[arg(long)]
+    runs: Option<u32>,
+}
+
+fn main() -> ExitCode {
+    outer::enter_if_asked();
+    let ended = match Arguments::parse().command {
+        Command::Demo(demo) if outer::is_inside() => inside(demo_inside(demo)),
+        Command::Bench(bench) if outer::is_inside() => inside(bench_inside(bench)),
+        Command::Demo(Demo {
+            keep: true, parts, ..
+        }) => keep(&parts),
+        Command::Demo(_) | Command::Bench(_) => again().run(),
+        Command::Down => down(),
+    };
+    match ended {
+        Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(1)),
+        Err(error) => {
+            eprintln!("{}", estive_testbed::error_chain(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// This same command, inside an outer namespace.
+fn again() -> Outer {
+    Outer::new(std::iter::once("/proc/self/exe".into()).chain(std::env::args_os().skip(1)))
+}
+
+fn inside(work: impl Future<Output = Result<i32, Error>>) -> Result<i32, Error> {
+    debug_assert!(std::env::var_os(INSIDE).is_some());
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(Error::system("making a runtime"))?
+        .block_on(async {
+            // Asked to end: what stands is dropped in order, and the kernel takes the rest.
+            let mut terminate =
+                tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+                    .map_err(Error::system("listening for signals"))?;
+            tokio::select! {
+                ended = work => ended,
+                _ = terminate.recv() => Ok(130),
+            }
+        })
+}
+
+fn bed(parts: &Parts, plain: bool) -> Result<BedConfig, Error> {
+    let tool = parts.estive.with_file_name("estive-bed");
+    let sets = if plain {
+        vec![]
+    } else {
+        vec!["base-debian".to_owned(), "web".to_owned()]
+    };
+    let reference = BedReference {
+        image: parts.image.clone(),
+        kernel: parts.kernel.clone(),
+        initramfs: parts.initramfs.clone(),
+        modules: parts.modules.clone(),
+        sets,
+    };
+    let mut config = BedConfig::new(parts.estive.clone(), tool, reference);
+    config.accel.clone_from(&parts.accel);
+    Ok(config)
+}
+
+async fn demo_inside(demo: Demo) -> Result<i32, Error> {
+    demo::run(DemoConfig {
+        bed: bed(&demo.parts, demo.plain)?,
+        herd: demo.parts.herd,
+        moves: demo.moves,
+        keep: demo.keep,
+        full: !demo.plain,
+    })
+    .await
+}
+
+async fn bench_inside(bench: Bench) -> Result<i32, Error> {
+    let config = bed(&bench.parts, false)?;
+    estive_testbed::bench::run(
+        &bench.name,
+        config,
+        &bench.parts.herd,
+        &bench.results,
+        bench.runs,
+    )
+    .await
+}
+
+fn keep(parts: &Parts) -> Result<i32, Error> {
+    match again().run_to_keep()? {
+        Ok(mut kept) => {
+            let socket = std::path::Path::new("/run/estive/manager.sock");
+            kept.link(socket)?;
+            let key =
+                kept.outside_path(&std::path::Path::new(outer::WORK_DIRECTORY).join("ssh-key"));
+            let estive = parts.estive.display();
+            println!("== it stays up; try");
+            println!("   {estive} ls");
+            println!("   {estive} show clone03");
+            println!("   {estive} migrate clone03 --to host2");
+            println!("   {estive} console clone03");
+            println!("   {estive} ssh clone03 -i {}", key.display());
+            println!("   {estive} events");
+            println!("   {estive} down first-herd");
+            println!("   ./x demo --down          takes hosts, manager and all down");
+            Ok(0)
+        }
+        Err(code) => Ok(code),
+    }
+}
+
+fn down() -> Result<i32, Error> {
+    match Kept::find()? {
+        Some(kept) => kept.down().map(|()| 0),
+        None => {
+            println!("no demo is kept up");
+            Ok(0)
+        }
+    }
+}
