@@ -1,55 +1,84 @@
-//! A file of numbered lines, each synced, and the judgement whether any is missing.
+//! A file of numbered lines, each on disk before the next: what a stream of durable writes is to a move.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
-use std::thread;
+use std::io::{self, BufRead, BufReader, Write};
+use std::time::Duration;
 
 const PATH: &str = "/tmp/log";
-/// Rotated at this number of lines, so that a long test does not fill the guest's memory; numbers go on.
-const MAX_LINES: u64 = 200_000;
+const INTERVAL: Duration = Duration::from_millis(20);
+/// Some hours of lines; from there the file stays as it is.
+const LINES_MAX: u64 = 2_000_000;
 
-/// Appends lines for ever.
-pub fn write() {
-    let mut number = 0u64;
+/// Appends lines, going on from the last whole one.
+pub fn append() -> io::Result<()> {
+    let mut number = read()?.map_or(0, |found| found.last);
+    let mut file = File::options().create(true).append(true).open(PATH)?;
+    while number < LINES_MAX {
+        number += 1;
+        file.write_all(format!("{number}\n").as_bytes())?;
+        file.sync_all()?;
+        std::thread::sleep(INTERVAL);
+    }
     loop {
-        let Ok(mut file) = File::create(PATH) else {
-            thread::sleep(super::PERIOD);
-            continue;
-        };
-        for _ in 0..MAX_LINES {
-            if writeln!(file, "{number}")
-                .and_then(|()| file.sync_all())
-                .is_err()
-            {
-                eprintln!("estive-beat: could not write line {number} to {PATH}");
+        std::thread::park();
+    }
+}
+
+/// What the file holds.
+pub struct Found {
+    /// The last number.
+    pub last: u64,
+    /// Every line is one more than the line before it, from 1.
+    pub contiguous: bool,
+}
+
+/// Reads the whole file; `None`: there is none yet.
+pub fn read() -> io::Result<Option<Found>> {
+    match File::open(PATH) {
+        Ok(file) => check(BufReader::new(file)).map(Some),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn check(mut lines: impl BufRead) -> io::Result<Found> {
+    let mut found = Found {
+        last: 0,
+        contiguous: true,
+    };
+    let mut line = String::new();
+    loop {
+        line.clear();
+        // A line without its end is being written just now.
+        if lines.read_line(&mut line)? == 0 || !line.ends_with('\n') {
+            return Ok(found);
+        }
+        match line.trim_end().parse() {
+            Ok(number) if number == found.last + 1 => found.last = number,
+            _ => {
+                found.contiguous = false;
+                return Ok(found);
             }
-            number += 1;
-            thread::sleep(super::PERIOD);
         }
     }
 }
 
-/// `lines N first A last B gaps G`: how many lines stand in the file and how often one did not follow the one before.
-pub fn judge() -> String {
-    let Ok(file) = File::open(PATH) else {
-        return "no log\n".to_owned();
-    };
-    let (mut lines, mut gaps, mut first, mut last) = (0u64, 0u64, None, None::<u64>);
-    for line in BufReader::new(file).lines().map_while(Result::ok) {
-        // The last line may be half-written while it is read.
-        let Ok(number) = line.parse::<u64>() else {
-            continue;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gap_a_repetition_and_rubbish_are_found() {
+        let check = |text: &str| {
+            check(text.as_bytes())
+                .map(|found| (found.last, found.contiguous))
+                .unwrap()
         };
-        if last.is_some_and(|last| last + 1 != number) {
-            gaps += 1;
+        assert_eq!(check(""), (0, true));
+        assert_eq!(check("1\n2\n3\n"), (3, true));
+        assert_eq!(check("1\n2\n3"), (2, true));
+        for bad in ["1\n3\n", "1\n1\n", "1\nx\n", "2\n", "1\n\0\n"] {
+            assert!(!check(bad).1, "{bad:?}");
         }
-        first.get_or_insert(number);
-        last = Some(number);
-        lines += 1;
     }
-    format!(
-        "lines {lines} first {} last {} gaps {gaps}\n",
-        first.unwrap_or(0),
-        last.unwrap_or(0)
-    )
 }

@@ -77,7 +77,10 @@ impl BedConfig {
             references: BTreeMap::from([("default".to_owned(), default)]),
             accel: "tcg".to_owned(),
             hosts: 3,
-            capacity: Capacity { cores: 2, memory_mib: 2048 },
+            capacity: Capacity {
+                cores: 2,
+                memory_mib: 2048,
+            },
             migration_tls: true,
             boot_timeout_s: 300,
             directory: PathBuf::from(outer::WORK_DIRECTORY),
@@ -118,21 +121,38 @@ impl Bed {
         for directory in ["log", "manager/state"] {
             make_directory(&config.directory.join(directory))?;
         }
-        place.issue("storage", "storage", &[topology::STORAGE_ADDRESS.into()]).await?;
-        place.issue("manager", "manager", &[topology::MANAGER_ADDRESS.into()]).await?;
+        place
+            .issue("storage", "storage", &[topology::STORAGE_ADDRESS.into()])
+            .await?;
+        place
+            .issue("manager", "manager", &[topology::MANAGER_ADDRESS.into()])
+            .await?;
         place.issue("user", "demo", &[]).await?;
         let mut storage = Vec::new();
         for (index, (name, reference)) in config.references.iter().enumerate() {
-            storage.push(Part::new(place.storage(&topology, name, reference, root_port(index))));
+            storage.push(Part::new(place.storage(
+                &topology,
+                name,
+                reference,
+                root_port(index),
+            )));
         }
         let mut agents = Vec::new();
         for host in 1..=config.hosts {
             let name = host_name(host);
-            place.issue("agent", &name, &[topology::host_address(host).into()]).await?;
+            place
+                .issue("agent", &name, &[topology::host_address(host).into()])
+                .await?;
             agents.push(Part::new(place.agent(&topology, host)?));
         }
         let manager = Part::new(place.manager(&topology)?);
-        Ok(Self { config, topology, storage, agents, manager })
+        Ok(Self {
+            config,
+            topology,
+            storage,
+            agents,
+            manager,
+        })
     }
 
     /// The namespaces.
@@ -156,7 +176,10 @@ impl Bed {
     /// The unix socket of host `host`'s agent (hosts count from 1).
     #[must_use]
     pub fn agent_socket(&self, host: u8) -> PathBuf {
-        self.config.directory.join(host_name(host)).join("agent.sock")
+        self.config
+            .directory
+            .join(host_name(host))
+            .join("agent.sock")
     }
 
     /// Credentials of the user `demo`.
@@ -177,7 +200,11 @@ impl Bed {
     }
 
     /// As [`Bed::start_agent`], with variables in its environment, as `ESTIVE_FAULT`.
-    pub async fn start_agent_with(&mut self, host: u8, environment: &[(&str, &str)]) -> Result<(), Error> {
+    pub async fn start_agent_with(
+        &mut self,
+        host: u8,
+        environment: &[(&str, &str)],
+    ) -> Result<(), Error> {
         self.agent_part(host)?.start(environment)?;
         self.wait_for_agent(host).await
     }
@@ -213,7 +240,9 @@ impl Bed {
     pub async fn start_manager_with(&mut self, environment: &[(&str, &str)]) -> Result<(), Error> {
         self.manager.start(environment)?;
         let socket = manager_socket();
-        self.manager.wait_until(ANSWER_LIMIT, || answers(&socket)).await
+        self.manager
+            .wait_until(ANSWER_LIMIT, || answers(&socket))
+            .await
     }
 
     /// Waits until the manager ended by itself; gives its exit code (137: killed).
@@ -243,7 +272,11 @@ impl Bed {
             let port = root_port(index);
             let pid = part.pid().unwrap_or_default();
             let listening = || async move {
-                if listens(pid, port) { Ok(()) } else { Err(format!("nothing listens on port {port}")) }
+                if listens(pid, port) {
+                    Ok(())
+                } else {
+                    Err(format!("nothing listens on port {port}"))
+                }
             };
             part.wait_until(ANSWER_LIMIT, listening).await?;
         }
@@ -256,13 +289,24 @@ impl Bed {
     }
 
     /// As [`Bed::estive`], with variables in its environment.
-    pub async fn estive_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Result<Output, Error> {
+    pub async fn estive_with(
+        &self,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Result<Output, Error> {
         let shown = format!("estive {}", arguments.join(" "));
         let mut command = self.estive_command();
-        command.args(arguments).envs(environment.iter().copied()).stdin(Stdio::null()).kill_on_drop(true);
+        command
+            .args(arguments)
+            .envs(environment.iter().copied())
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
         tokio::time::timeout(COMMAND_LIMIT, command.output())
             .await
-            .map_err(|_| Error::TooSlow { what: shown.clone(), limit_s: COMMAND_LIMIT.as_secs() })?
+            .map_err(|_| Error::TooSlow {
+                what: shown.clone(),
+                limit_s: COMMAND_LIMIT.as_secs(),
+            })?
             .map_err(Error::system(format!("running '{shown}'")))
     }
 
@@ -279,14 +323,20 @@ impl Bed {
                 stderr: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
             });
         }
-        serde_json::from_slice(&output.stdout).map_err(|source| Error::Json { what: shown(), source })
+        serde_json::from_slice(&output.stdout).map_err(|source| Error::Json {
+            what: shown(),
+            source,
+        })
     }
 
     /// The `estive` command at the client's place, to be given arguments.
     #[must_use]
     pub fn estive_command(&self) -> Command {
         let mut command = self.topology.client.command(&self.config.estive);
-        command.env("ESTIVE_MANAGER", format!("unix:{}", manager_socket().display()));
+        command.env(
+            "ESTIVE_MANAGER",
+            format!("unix:{}", manager_socket().display()),
+        );
         command.env("ESTIVE_CREDENTIALS", self.user_credentials());
         command
     }
@@ -294,25 +344,38 @@ impl Bed {
     /// The living QEMU of `domain` on `host`, by the pid file that QEMU itself locks; `None` if there is none.
     #[must_use]
     pub fn qemu_pid(&self, domain: &DomainName, host: u8) -> Option<u32> {
-        let path = runtime(&self.config.directory.join(host_name(host))).join(domain.as_str()).join("pid");
+        let path = runtime(&self.config.directory.join(host_name(host)))
+            .join(domain.as_str())
+            .join("pid");
         let pid: u32 = std::fs::read_to_string(path).ok()?.trim().parse().ok()?;
         let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
         let name = line.split(|byte| *byte == 0).next()?;
-        String::from_utf8_lossy(name).contains("qemu").then_some(pid)
+        String::from_utf8_lossy(name)
+            .contains("qemu")
+            .then_some(pid)
     }
 
     /// SIGKILL to the QEMU of `domain` on `host`. Says whether there was one.
     #[must_use]
     pub fn kill_qemu(&self, domain: &DomainName, host: u8) -> bool {
-        let pid = self.qemu_pid(domain, host).and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
+        let pid = self
+            .qemu_pid(domain, host)
+            .and_then(|pid| i32::try_from(pid).ok())
+            .and_then(Pid::from_raw);
         pid.is_some_and(|pid| kill_process(pid, Signal::KILL).is_ok())
     }
 
     /// The ends of all logs, to be shown when something failed.
     #[must_use]
     pub fn logs(&self) -> String {
-        let parts = self.storage.iter().chain(&self.agents).chain([&self.manager]);
-        parts.map(|part| format!("--- {}\n{}", part.recipe.name, tail(&part.recipe.log, 4096))).collect()
+        let parts = self
+            .storage
+            .iter()
+            .chain(&self.agents)
+            .chain([&self.manager]);
+        parts
+            .map(|part| format!("--- {}\n{}", part.recipe.name, tail(&part.recipe.log, 4096)))
+            .collect()
     }
 
     /// Ends everything, QEMUs too. The namespaces go with the outer one.
@@ -326,19 +389,30 @@ impl Bed {
 
     fn agent_part(&mut self, host: u8) -> Result<&mut Part, Error> {
         let most = u64::from(self.config.hosts);
-        let limit = Error::Limit { what: "number of the host", given: u64::from(host), least: 1, most };
-        usize::from(host).checked_sub(1).and_then(|index| self.agents.get_mut(index)).ok_or(limit)
+        let limit = Error::Limit {
+            what: "number of the host",
+            given: u64::from(host),
+            least: 1,
+            most,
+        };
+        usize::from(host)
+            .checked_sub(1)
+            .and_then(|index| self.agents.get_mut(index))
+            .ok_or(limit)
     }
 
     async fn wait_for_agent(&mut self, host: u8) -> Result<(), Error> {
         let socket = self.agent_socket(host);
-        self.agent_part(host)?.wait_until(ANSWER_LIMIT, || answers(&socket)).await
+        self.agent_part(host)?
+            .wait_until(ANSWER_LIMIT, || answers(&socket))
+            .await
     }
 }
 
 /// Does the service behind this unix socket say what it is?
 async fn answers(socket: &Path) -> Result<(), String> {
-    let client = Client::new(Endpoint::Unix(socket.to_owned()), None).map_err(|error| error.to_string())?;
+    let client =
+        Client::new(Endpoint::Unix(socket.to_owned()), None).map_err(|error| error.to_string())?;
     let about: Result<Value, _> = client.get_json("/about", Duration::from_secs(5)).await;
     about.map(drop).map_err(|error| error.to_string())
 }
@@ -382,7 +456,8 @@ fn make_directory(path: &Path) -> Result<(), Error> {
 
 /// Writes JSON, which is YAML too, so that no value needs quoting by hand.
 fn write_configuration(path: &Path, value: &Value) -> Result<(), Error> {
-    std::fs::write(path, format!("{value:#}\n")).map_err(Error::system(format!("writing {}", path.display())))
+    std::fs::write(path, format!("{value:#}\n"))
+        .map_err(Error::system(format!("writing {}", path.display())))
 }
 
 /// Where each part of a bed has its files.
@@ -395,29 +470,65 @@ impl Place<'_> {
         self.config.directory.join("credentials").join(name)
     }
 
-    fn recipe(&self, name: String, namespace: &Namespace, log: &str, arguments: Vec<OsString>) -> Recipe {
+    fn recipe(
+        &self,
+        name: String,
+        namespace: &Namespace,
+        log: &str,
+        arguments: Vec<OsString>,
+    ) -> Recipe {
         let mut argv = vec![self.config.estive.clone().into_os_string()];
         argv.extend(arguments);
-        Recipe { name, namespace: namespace.clone(), argv, log: self.config.directory.join("log").join(log) }
+        Recipe {
+            name,
+            namespace: namespace.clone(),
+            argv,
+            log: self.config.directory.join("log").join(log),
+        }
     }
 
     async fn issue(&self, role: &str, name: &str, addresses: &[IpAddr]) -> Result<(), Error> {
         let mut command = Command::new(&self.config.estive);
-        command.args(["authority", "issue", "--role", role, "--name", name, "--authority"]);
-        command.arg(self.config.directory.join("authority")).arg("--out").arg(self.credentials(name));
+        command.args([
+            "authority",
+            "issue",
+            "--role",
+            role,
+            "--name",
+            name,
+            "--authority",
+        ]);
+        command
+            .arg(self.config.directory.join("authority"))
+            .arg("--out")
+            .arg(self.credentials(name));
         for address in addresses {
             command.arg("--address").arg(address.to_string());
         }
         let shown = format!("estive authority issue --role {role} --name {name}");
-        let output = command.stdin(Stdio::null()).output().await.map_err(Error::system(format!("running '{shown}'")))?;
+        let output = command
+            .stdin(Stdio::null())
+            .output()
+            .await
+            .map_err(Error::system(format!("running '{shown}'")))?;
         if output.status.success() {
             return Ok(());
         }
         let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        Err(Error::Command { command: shown, status: output.status, stderr })
+        Err(Error::Command {
+            command: shown,
+            status: output.status,
+            stderr,
+        })
     }
 
-    fn storage(&self, topology: &Topology, name: &str, reference: &BedReference, port: u16) -> Recipe {
+    fn storage(
+        &self,
+        topology: &Topology,
+        name: &str,
+        reference: &BedReference,
+        port: u16,
+    ) -> Recipe {
         let arguments = vec![
             "storage".into(),
             "--image".into(),
@@ -429,7 +540,12 @@ impl Place<'_> {
             "--credentials".into(),
             self.credentials("storage").into_os_string(),
         ];
-        self.recipe(format!("storage of {name}"), &topology.storage, &format!("storage-{name}.log"), arguments)
+        self.recipe(
+            format!("storage of {name}"),
+            &topology.storage,
+            &format!("storage-{name}.log"),
+            arguments,
+        )
     }
 
     fn agent(&self, topology: &Topology, host: u8) -> Result<Recipe, Error> {
@@ -459,13 +575,23 @@ impl Place<'_> {
         write_configuration(&file, &configuration)?;
         let arguments = vec!["agent".into(), "--config".into(), file.into_os_string()];
         let namespace = &topology.hosts[usize::from(host - 1)];
-        Ok(self.recipe(format!("agent of {name}"), namespace, &format!("{name}.log"), arguments))
+        Ok(self.recipe(
+            format!("agent of {name}"),
+            namespace,
+            &format!("{name}.log"),
+            arguments,
+        ))
     }
 
     fn manager(&self, topology: &Topology) -> Result<Recipe, Error> {
         let directory = self.config.directory.join("manager");
         let hosts: serde_json::Map<String, Value> = (1..=self.config.hosts)
-            .map(|host| (host_name(host), format!("https://{}:{AGENT_PORT}", topology::host_address(host)).into()))
+            .map(|host| {
+                (
+                    host_name(host),
+                    format!("https://{}:{AGENT_PORT}", topology::host_address(host)).into(),
+                )
+            })
             .collect();
         let references: serde_json::Map<String, Value> = self
             .config
@@ -501,6 +627,11 @@ impl Place<'_> {
         let file = directory.join("manager.yaml");
         write_configuration(&file, &configuration)?;
         let arguments = vec!["manager".into(), "--config".into(), file.into_os_string()];
-        Ok(self.recipe("manager".to_owned(), &topology.manager, "manager.log", arguments))
+        Ok(self.recipe(
+            "manager".to_owned(),
+            &topology.manager,
+            "manager.log",
+            arguments,
+        ))
     }
 }

@@ -39,10 +39,18 @@ pub enum Error {
     PathTaken { path: PathBuf },
     /// A program of the bed did not do what it should.
     #[error("the {name}: {problem}; the end of its log:\n{log}")]
-    Part { name: String, problem: String, log: String },
+    Part {
+        name: String,
+        problem: String,
+        log: String,
+    },
     /// A command failed.
     #[error("'{command}' ended with {status}: {stderr}")]
-    Command { command: String, status: std::process::ExitStatus, stderr: String },
+    Command {
+        command: String,
+        status: std::process::ExitStatus,
+        stderr: String,
+    },
     /// Something did not happen in time.
     #[error("{what}: not within {limit_s} s; is the machine short of processor time?")]
     TooSlow { what: String, limit_s: u64 },
@@ -68,7 +76,7 @@ pub enum Error {
 
 impl Error {
     /// For `map_err`: what was being done, around the system's own error.
-    pub(crate) fn system(doing: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+    pub fn system(doing: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
         let doing = doing.into();
         move |source| Self::System { doing, source }
     }
@@ -77,4 +85,17 @@ impl Error {
         let doing = doing.into();
         move |source| Self::Network { doing, source }
     }
+}
+
+/// An error and its causes in one line.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
 }

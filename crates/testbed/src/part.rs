@@ -30,7 +30,10 @@ pub(crate) struct Part {
 
 impl Part {
     pub(crate) fn new(recipe: Recipe) -> Self {
-        Self { recipe, child: None }
+        Self {
+            recipe,
+            child: None,
+        }
     }
 
     /// Starts it with `environment` added. One that runs already is left as it is. Its log grows at the end.
@@ -39,10 +42,17 @@ impl Part {
             return Ok(());
         }
         let failed = || Error::system(format!("starting the {}", self.recipe.name));
-        let log = std::fs::File::options().create(true).append(true).open(&self.recipe.log).map_err(failed())?;
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(&self.recipe.log)
+            .map_err(failed())?;
         let also = log.try_clone().map_err(failed())?;
-        let (program, arguments) =
-            self.recipe.argv.split_first().ok_or_else(|| failed()(std::io::Error::other("no program")))?;
+        let (program, arguments) = self
+            .recipe
+            .argv
+            .split_first()
+            .ok_or_else(|| failed()(std::io::Error::other("no program")))?;
         let mut command = self.recipe.namespace.command(program);
         command
             .args(arguments)
@@ -65,7 +75,9 @@ impl Part {
     }
 
     pub(crate) fn is_running(&mut self) -> bool {
-        self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+        self.child
+            .as_mut()
+            .is_some_and(|child| matches!(child.try_wait(), Ok(None)))
     }
 
     /// SIGKILL, and waits until it is gone.
@@ -78,20 +90,29 @@ impl Part {
 
     /// Waits until it ended by itself (a fault point, a signal); gives its exit code as a shell counts.
     pub(crate) async fn ended(&mut self, within: Duration) -> Result<i32, Error> {
-        let Some(child) = self.child.as_mut() else { return Ok(-1) };
+        let Some(child) = self.child.as_mut() else {
+            return Ok(-1);
+        };
         match tokio::time::timeout(within, child.wait()).await {
             Ok(Ok(status)) => {
                 self.child = None;
                 Ok(crate::outer_first::exit_code(status))
             }
-            Ok(Err(source)) => Err(Error::System { doing: format!("waiting for the {}", self.recipe.name), source }),
+            Ok(Err(source)) => Err(Error::System {
+                doing: format!("waiting for the {}", self.recipe.name),
+                source,
+            }),
             Err(_) => Err(self.trouble(format!("it still runs after {} s", within.as_secs()))),
         }
     }
 
     /// An error about this part, with the end of its log.
     pub(crate) fn trouble(&self, problem: impl Into<String>) -> Error {
-        Error::Part { name: self.recipe.name.clone(), problem: problem.into(), log: tail(&self.recipe.log, 4096) }
+        Error::Part {
+            name: self.recipe.name.clone(),
+            problem: problem.into(),
+            log: tail(&self.recipe.log, 4096),
+        }
     }
 
     /// Polls `answers` until it holds; an error when the part ends or `within` passes.
@@ -110,7 +131,10 @@ impl Part {
                 return Err(self.trouble("it ended before it answered"));
             }
             if tokio::time::Instant::now() > deadline {
-                return Err(self.trouble(format!("it did not answer within {} s: {last}", within.as_secs())));
+                return Err(self.trouble(format!(
+                    "it did not answer within {} s: {last}",
+                    within.as_secs()
+                )));
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -127,7 +151,9 @@ pub(crate) fn tail(path: &Path, limit_bytes: u64) -> String {
         file.take(limit_bytes).read_to_end(&mut bytes)?;
         Ok(bytes)
     };
-    let Ok(bytes) = read() else { return "(no log)".to_owned() };
+    let Ok(bytes) = read() else {
+        return "(no log)".to_owned();
+    };
     let text = String::from_utf8_lossy(&bytes);
     match text.split_once('\n') {
         Some((_, rest)) if bytes.len() as u64 == limit_bytes => rest.to_owned(),
@@ -142,7 +168,8 @@ pub(crate) fn listens(pid: u32, port: u16) -> bool {
         table.lines().skip(1).any(|line| {
             let mut fields = line.split_ascii_whitespace().skip(1);
             // 0A is TCP_LISTEN.
-            fields.next().is_some_and(|local| local.ends_with(&wanted)) && fields.nth(1) == Some("0A")
+            fields.next().is_some_and(|local| local.ends_with(&wanted))
+                && fields.nth(1) == Some("0A")
         })
     })
 }
@@ -150,14 +177,18 @@ pub(crate) fn listens(pid: u32, port: u16) -> bool {
 /// Every process whose network is `namespace`.
 pub(crate) fn processes_in(namespace: &Namespace) -> Vec<i32> {
     use std::os::unix::fs::MetadataExt as _;
-    let Ok(wanted) = std::fs::metadata(namespace.path()).map(|found| (found.dev(), found.ino())) else {
+    let Ok(wanted) = std::fs::metadata(namespace.path()).map(|found| (found.dev(), found.ino()))
+    else {
         return Vec::new();
     };
-    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let Ok(entries) = std::fs::read_dir("/proc") else {
+        return Vec::new();
+    };
     entries
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok())
         .filter(|pid| {
-            std::fs::metadata(format!("/proc/{pid}/ns/net")).is_ok_and(|found| (found.dev(), found.ino()) == wanted)
+            std::fs::metadata(format!("/proc/{pid}/ns/net"))
+                .is_ok_and(|found| (found.dev(), found.ino()) == wanted)
         })
         .collect()
 }

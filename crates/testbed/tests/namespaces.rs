@@ -1,36 +1,17 @@
 //! The outer namespace and the topology on the real kernel: hosts reach each other, and nothing is left.
 #![allow(clippy::disallowed_methods)]
 
+mod inside;
+
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use estive_testbed::{Outer, Topology, outer};
+use inside::{TOOL, inside, is_root};
 
-const TOOL: &str = env!("CARGO_BIN_EXE_estive-bed");
 const LIMIT: Duration = Duration::from_secs(60);
-
-fn is_root() -> bool {
-    let root = rustix::process::geteuid().is_root();
-    if !root {
-        eprintln!("skipped: needs root");
-    }
-    root
-}
-
-/// This test binary again, inside an outer namespace, running the one ignored test `name`.
-fn inside(name: &str) -> i32 {
-    let own = std::env::current_exe().unwrap();
-    let argv = [
-        own.as_os_str(),
-        name.as_ref(),
-        "--exact".as_ref(),
-        "--ignored".as_ref(),
-        "--nocapture".as_ref(),
-    ];
-    Outer::new(argv).through(Path::new(TOOL)).run().unwrap()
-}
 
 #[test]
 fn three_hosts_reach_each_other() {

@@ -1,0 +1,151 @@
+//! HTTP and echo: small, one thread for each connection, with a limit on both.
+
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::log;
+
+const CONNECTIONS_MAX: usize = 200;
+const HEAD_BYTES_MAX: usize = 4096;
+const PATIENCE: Duration = Duration::from_secs(600);
+/// `/big`: this much, this often; a slow reader sets the pace by itself.
+const BIG_BYTES: usize = 32 << 10;
+const BIG_INTERVAL: Duration = Duration::from_millis(20);
+
+static CONNECTIONS: AtomicUsize = AtomicUsize::new(0);
+
+/// Answers HTTP on port 80 until the listener fails.
+pub fn http(name: &str) -> io::Result<()> {
+    let hello = format!("hello from {name}\n");
+    listen(80, move |stream| {
+        let hello = hello.clone();
+        move || answer(&stream, &hello)
+    })
+}
+
+/// Sends back what comes, on port 7, until the listener fails.
+pub fn echo() -> io::Result<()> {
+    listen(7, |mut stream| {
+        move || {
+            let mut bytes = [0; 4096];
+            loop {
+                match stream.read(&mut bytes)? {
+                    0 => return Ok(()),
+                    read => stream.write_all(&bytes[..read])?,
+                }
+            }
+        }
+    })
+}
+
+fn listen<W: FnOnce() -> io::Result<()> + Send + 'static>(
+    port: u16,
+    work: impl Fn(TcpStream) -> W,
+) -> io::Result<()> {
+    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))?;
+    loop {
+        let (stream, _) = listener.accept()?;
+        if CONNECTIONS.load(Ordering::Relaxed) >= CONNECTIONS_MAX {
+            continue;
+        }
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        let work = work(stream);
+        CONNECTIONS.fetch_add(1, Ordering::Relaxed);
+        let run = move || {
+            // A peer that went away is its own affair.
+            let _ = work();
+            CONNECTIONS.fetch_sub(1, Ordering::Relaxed);
+        };
+        if std::thread::Builder::new()
+            .stack_size(128 << 10)
+            .spawn(run)
+            .is_err()
+        {
+            CONNECTIONS.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+fn answer(mut stream: &TcpStream, hello: &str) -> io::Result<()> {
+    let path = path_asked(stream)?;
+    match path.as_str() {
+        "/" => whole(stream, "200 OK", hello),
+        "/estive/time" => {
+            let now = SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default();
+            whole(
+                stream,
+                "200 OK",
+                &format!("{}.{:03}\n", now.as_secs(), now.subsec_millis()),
+            )
+        }
+        "/log" => match log::read()? {
+            Some(found) => {
+                let body = format!(
+                    "{{\"last\":{},\"contiguous\":{}}}\n",
+                    found.last, found.contiguous
+                );
+                whole(stream, "200 OK", &body)
+            }
+            None => whole(stream, "200 OK", "{\"last\":0,\"contiguous\":true}\n"),
+        },
+        "/big" => {
+            stream.write_all(
+                b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n",
+            )?;
+            big(stream)
+        }
+        _ => whole(
+            stream,
+            "404 Not Found",
+            "there is /, /estive/time, /big and /log\n",
+        ),
+    }
+}
+
+fn whole(mut stream: &TcpStream, status: &str, body: &str) -> io::Result<()> {
+    let length = body.len();
+    let head = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+    );
+    stream.write_all((head + body).as_bytes())
+}
+
+/// Numbered lines without end, as `seq` prints them.
+fn big(mut stream: &TcpStream) -> io::Result<()> {
+    let mut number = 0_u64;
+    let mut text = Vec::with_capacity(BIG_BYTES + 32);
+    loop {
+        text.clear();
+        while text.len() < BIG_BYTES {
+            number += 1;
+            writeln!(text, "{number}")?;
+        }
+        stream.write_all(&text)?;
+        std::thread::sleep(BIG_INTERVAL);
+    }
+}
+
+/// Reads the head of a request and gives the path of a GET.
+fn path_asked(mut stream: &TcpStream) -> io::Result<String> {
+    let mut head = Vec::new();
+    let mut bytes = [0; 1024];
+    while !head.windows(4).any(|window| window == b"\r\n\r\n") {
+        let read = stream.read(&mut bytes)?;
+        if read == 0 || head.len() + read > HEAD_BYTES_MAX {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        head.extend_from_slice(&bytes[..read]);
+    }
+    let head = String::from_utf8_lossy(&head);
+    let path = head
+        .strip_prefix("GET ")
+        .and_then(|rest| rest.split(' ').next())
+        .unwrap_or_default();
+    Ok(path.to_owned())
+}
