@@ -124,3 +124,21 @@ fn run(command: Command) -> Result<()> {
         Command::Clean { builds } => cache::clean(builds),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_help_of_the_door_names_every_command() {
+        let door = include_str!("../../x");
+        for command in super::Arguments::command().get_subcommands() {
+            let line = format!("\n  {}", command.get_name());
+            assert!(
+                door.contains(&line),
+                "./x help lacks {}",
+                command.get_name()
+            );
+        }
+    }
+}
