@@ -73,12 +73,19 @@ pub struct Trace {
 
 impl fmt::Display for Trace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "BROKEN {:?}: {}", self.violation.broken, self.violation.words)?;
+        writeln!(
+            f,
+            "BROKEN {:?}: {}",
+            self.violation.broken, self.violation.words
+        )?;
         let mut before = String::new();
         for (number, (words, world)) in self.steps.iter().enumerate() {
             writeln!(f, "{number:4}. {words}")?;
             let now = world.to_string();
-            for line in now.lines().filter(|line| !before.lines().any(|old| old == *line)) {
+            for line in now
+                .lines()
+                .filter(|line| !before.lines().any(|old| old == *line))
+            {
                 writeln!(f, "{line}")?;
             }
             before = now;
@@ -233,7 +240,10 @@ impl Interned {
     }
 
     fn known(&self, mut net: [u64; 2], sent: &[Message]) -> [u64; 2] {
-        for number in sent.iter().filter_map(|message| self.messages.numbers.get(message)) {
+        for number in sent
+            .iter()
+            .filter_map(|message| self.messages.numbers.get(message))
+        {
             net[*number as usize / 64] |= 1 << (number % 64);
         }
         net
@@ -242,7 +252,10 @@ impl Interned {
     fn sent(&mut self, mut net: [u64; 2], sent: &[Message]) -> [u64; 2] {
         for message in sent {
             let number = self.messages.number(message) as usize;
-            assert!(number < 128, "more than 128 different messages: lower the bounds");
+            assert!(
+                number < 128,
+                "more than 128 different messages: lower the bounds"
+            );
             net[number / 64] |= 1 << (number % 64);
         }
         net
@@ -282,11 +295,17 @@ pub fn explore(start: &World, rules: &Rules, bounds: &Bounds) -> Report {
         }
         let (small, _) = all[at];
         let world = parts.world(&small);
-        if bounds.liveness && rested.insert((small.hosts[0], small.hosts[1], small.manager, small.rest & 7))
+        if bounds.liveness
+            && rested.insert((
+                small.hosts[0],
+                small.hosts[1],
+                small.manager,
+                small.rest & 7,
+            ))
             && let Err(violation) = comes_to_rest(&world, rules, bounds)
             && counts(&violation)
         {
-            report.broken = Some(trace(&all, &parts, at, None, rules, violation));
+            report.broken = Some(trace(&all, &parts, at, None, rules, bounds, violation));
             break;
         }
         parts.net(small.net, &mut net);
@@ -302,7 +321,7 @@ pub fn explore(start: &World, rules: &Rules, bounds: &Bounds) -> Report {
                 .find(&counts);
             if let Some(violation) = wrong {
                 let last = Some((*action, next));
-                report.broken = Some(trace(&all, &parts, at, last, rules, violation));
+                report.broken = Some(trace(&all, &parts, at, last, rules, bounds, violation));
                 break 'all;
             }
             let net = parts.sent(small.net, &sent);
@@ -325,11 +344,32 @@ pub fn explore(start: &World, rules: &Rules, bounds: &Bounds) -> Report {
 
 /// (v) and (vi), from here with every message on its way lost.
 fn comes_to_rest(world: &World, rules: &Rules, bounds: &Bounds) -> Result<(), Violation> {
-    let mut run = Run::new(world.clone(), *rules);
-    run.looks = bounds.unclear;
-    run.settle()?;
-    run.at_rest()?;
-    run.next_move()
+    let rests = |words: bool| {
+        let mut run = Run::new(world.clone(), *rules);
+        run.looks = bounds.unclear;
+        run.names = words.then(Vec::new);
+        let rests = run
+            .settle()
+            .and_then(|()| run.at_rest())
+            .and_then(|()| run.next_move());
+        (rests, run.names.unwrap_or_default())
+    };
+    let (rested, _) = rests(false);
+    rested.map_err(|violation| {
+        let (_, names) = rests(true);
+        let steps: Vec<String> = names
+            .iter()
+            .map(|step| format!("      {}: {}", step.process, step.name))
+            .collect();
+        Violation {
+            words: format!(
+                "{}\n   after the steps below, left alone, with all messages lost:\n{}",
+                violation.words,
+                steps.join("\n")
+            ),
+            ..violation
+        }
+    })
 }
 
 fn trace(
@@ -338,6 +378,7 @@ fn trace(
     at: usize,
     last: Option<(Action, World)>,
     rules: &Rules,
+    bounds: &Bounds,
     violation: Violation,
 ) -> Trace {
     let mut path = vec![at];
@@ -348,39 +389,21 @@ fn trace(
     }
     path.reverse();
     let mut steps = vec![("at first".to_owned(), parts.world(&all[0].0))];
-    let everything = Bounds {
-        grants: u64::MAX - 1,
-        crashes: [u8::MAX; 2],
-        deaths: u8::MAX,
-        post_copy: true,
-        starts: true,
-        give_up: true,
-        unclear: true,
-        looks: true,
-        ..Bounds::default()
-    };
     let (mut net, mut actions, mut sent) = (Vec::new(), Vec::new(), Vec::new());
     for pair in path.windows(2) {
         let (from, to) = (&all[pair[0]].0, &all[pair[1]].0);
         let (world, reached) = (parts.world(from), parts.world(to));
         parts.net(from.net, &mut net);
-        for switching in [true, false] {
-            let bounds = Bounds {
-                switching,
-                ..everything
-            };
-            world.enabled(&net, &bounds, rules, &mut actions);
-            let found = actions.iter().find(|action| {
-                let mut next = world.clone();
-                sent.clear();
-                // Only the rule asked for stops an exploration: others may be broken on the way.
-                let _ = next.apply(**action, rules, &mut sent);
-                next == reached && parts.known(from.net, &sent) == to.net
-            });
-            if let Some(action) = found {
-                steps.push((action.words(&world, rules), reached));
-                break;
-            }
+        world.enabled(&net, bounds, rules, &mut actions);
+        let found = actions.iter().find(|action| {
+            let mut next = world.clone();
+            sent.clear();
+            // Only the rule asked for stops an exploration: others may be broken on the way.
+            let _ = next.apply(**action, rules, &mut sent);
+            next == reached && parts.known(from.net, &sent) == to.net
+        });
+        if let Some(action) = found {
+            steps.push((action.words(&world, rules), reached));
         }
     }
     if let Some((action, next)) = last {

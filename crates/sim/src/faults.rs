@@ -109,7 +109,11 @@ impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}", self.scenario)?;
         for kill in &self.kills {
-            write!(f, ", {} killed {:?} step {}", kill.process, kill.when, kill.step)?;
+            write!(
+                f,
+                ", {} killed {:?} step {}",
+                kill.process, kill.when, kill.step
+            )?;
         }
         f.write_str(if self.late {
             ", started again when all others rested"
@@ -217,13 +221,15 @@ fn ends(case: &Case, rules: &Rules) -> Result<Ended, Violation> {
 
 fn kills(steps: usize) -> impl Iterator<Item = Kill> {
     (0..steps).flat_map(|step| {
-        [When::Before, When::After].into_iter().flat_map(move |when| {
-            Process::ALL.into_iter().map(move |process| Kill {
-                step,
-                when,
-                process,
+        [When::Before, When::After]
+            .into_iter()
+            .flat_map(move |when| {
+                Process::ALL.into_iter().map(move |process| Kill {
+                    step,
+                    when,
+                    process,
+                })
             })
-        })
     })
 }
 
@@ -237,10 +243,11 @@ fn tally(
         let steps = scenario.steps(rules)?.len();
         let mut counts = [CaseCount::default(); Process::ALL.len()];
         for kills in cases(steps) {
-            let Some(row) = kills
-                .first()
-                .and_then(|kill| Process::ALL.iter().position(|process| *process == kill.process))
-            else {
+            let Some(row) = kills.first().and_then(|kill| {
+                Process::ALL
+                    .iter()
+                    .position(|process| *process == kill.process)
+            }) else {
                 continue;
             };
             let count = &mut counts[row];
@@ -256,9 +263,10 @@ fn tally(
                     Ok(Ended::Runs(Host::B)) => count.moved += 1,
                     Ok(Ended::Stopped) => count.stopped += 1,
                     Ok(Ended::Crashed(_)) => count.crashed += 1,
-                    Err(violation) => tally
-                        .failures
-                        .push(format!("{case}: {:?}: {}", violation.broken, violation.words)),
+                    Err(violation) => tally.failures.push(format!(
+                        "{case}: {:?}: {}",
+                        violation.broken, violation.words
+                    )),
                 }
             }
         }
@@ -271,7 +279,9 @@ fn tally(
 
 /// Every named step of every scenario × {before, after} × each process × {started again at once, when all others rest}.
 pub fn table(rules: &Rules) -> Result<Tally, Violation> {
-    tally(rules, &Scenario::ALL, |steps| kills(steps).map(|kill| vec![kill]).collect())
+    tally(rules, &Scenario::ALL, |steps| {
+        kills(steps).map(|kill| vec![kill]).collect()
+    })
 }
 
 /// Every pair of such kills. The second one's step is counted in what really happens after the first.

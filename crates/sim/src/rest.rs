@@ -5,9 +5,7 @@
 
 use crate::faults::Process;
 use crate::words;
-use crate::world::{
-    Action, Broken, Failure, Host, Life, Message, Queue, Rules, Violation, World,
-};
+use crate::world::{Action, Broken, Failure, Host, Life, Message, Queue, Rules, Violation, World};
 use estive_moves::{Decision, Holding, HostView, Input, Ownership, Seen};
 use std::collections::VecDeque;
 
@@ -428,7 +426,13 @@ impl Run {
                 let waits = !self.converges
                     && matches!(held, Holding::Outgoing(grant) if grant.post_copy)
                     || self.orders.front() == Some(&Order::GiveUp)
-                    || self.world.manager.record.moving.as_ref().is_some_and(|m| m.give_up)
+                    || self
+                        .world
+                        .manager
+                        .record
+                        .moving
+                        .as_ref()
+                        .is_some_and(|m| m.give_up)
                         && matches!(held, Holding::Outgoing(_));
                 if waits {
                     return Ok(());

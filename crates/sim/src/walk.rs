@@ -44,7 +44,8 @@ pub fn walk(seed: u64, steps_max: usize, rules: &Rules, words: bool) -> Walked {
         runs_on: None,
         broken: None,
     };
-    let (mut net, mut actions, mut sent): (Vec<Message>, _, _) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut net, mut actions, mut sent): (Vec<Message>, _, _) =
+        (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..steps_max {
         world.enabled(&net, &bounds, rules, &mut actions);
         // Faults are rare, else nothing would ever get anywhere.

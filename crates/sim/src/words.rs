@@ -153,11 +153,7 @@ impl Action {
             Self::OrderMove { post_copy } => format!(
                 "a move to {} is ordered{}",
                 world.manager.record.host.other(),
-                if post_copy {
-                    ", post-copy allowed"
-                } else {
-                    ""
-                }
+                if post_copy { ", post-copy allowed" } else { "" }
             ),
             Self::GiveUp => "the move is given up".to_owned(),
             Self::OrderStart => "a start is ordered".to_owned(),
@@ -196,7 +192,11 @@ impl fmt::Display for World {
                 f,
                 "      {host}: {} | instance {life}{}{} | manager's view: {view}",
                 entry(&state.entry),
-                if state.partial { " (pages missing)" } else { "" },
+                if state.partial {
+                    " (pages missing)"
+                } else {
+                    ""
+                },
                 if state.down { " | agent down" } else { "" },
             )?;
         }

@@ -1,62 +1,145 @@
-//! The machine of `estive-moves`, explored.
+//! The machine of `estive-moves`, explored: nothing can be broken within these bounds.
+//!
+//! `ESTIVE_DEEP=1` widens them (minutes, and some gigabytes).
 
-use estive_sim::{Bounds, Report, Rules, World, explore};
+use estive_sim::{Bounds, Rules, World, explore};
 
-fn say(name: &str, report: &Report, started: std::time::Instant) {
+fn holds(name: &str, running: bool, bounds: Bounds) {
+    let report = explore(&World::new(running, &bounds), &Rules::default(), &bounds);
     println!(
-        "{name}: {} states, {} transitions, {} rested from, depth {}, {} messages, cut {}, {:.1} s",
-        report.states, report.transitions, report.rested, report.depth, report.messages, report.cut,
-        started.elapsed().as_secs_f64()
+        "{name}: {} states, {} transitions, {} rests, depth {}, {} messages",
+        report.states, report.transitions, report.rested, report.depth, report.messages
     );
     if let Some(trace) = &report.broken {
-        println!("{trace}");
+        panic!("{trace}");
+    }
+    assert!(!report.cut, "the bound on states was met: nothing is shown");
+    // A machine that refuses everything would break nothing either.
+    assert!(report.depth > 30, "nothing went far: {}", report.depth);
+}
+
+fn deep() -> bool {
+    std::env::var_os("ESTIVE_DEEP").is_some()
+}
+
+/// Every fault, several times, during one move.
+#[test]
+fn one_move_under_every_fault() {
+    let more = u8::from(deep());
+    let bounds = Bounds {
+        crashes: [2 + more, 2],
+        deaths: 1 + more,
+        ..Bounds::default()
+    };
+    holds("one move", true, bounds);
+}
+
+/// A move, and then a move back or again, with orders and answers of the first still on their way.
+#[test]
+fn two_moves_with_a_crash_of_one_agent() {
+    for crashes in [[1, 0], [0, 1]] {
+        let bounds = Bounds {
+            grants: 2,
+            crashes,
+            deaths: 0,
+            give_up: deep(),
+            switching: false,
+            ..Bounds::default()
+        };
+        holds("two moves, a crash", true, bounds);
     }
 }
 
-fn go(name: &str, running: bool, bounds: Bounds) {
-    let started = std::time::Instant::now();
-    let report = explore(&World::new(running, &bounds), &Rules::default(), &bounds);
-    say(name, &report, started);
-    assert!(report.broken.is_none());
+#[test]
+fn two_moves_with_a_death_of_an_instance() {
+    let bounds = Bounds {
+        grants: 2,
+        crashes: [u8::from(deep()); 2],
+        deaths: 1,
+        give_up: deep(),
+        switching: false,
+        ..Bounds::default()
+    };
+    holds("two moves, a death", true, bounds);
 }
 
 #[test]
-fn first() {
-    go("first", true, Bounds::default());
+fn three_moves_without_faults_of_processes() {
+    let bounds = Bounds {
+        grants: 3,
+        crashes: [0, 0],
+        deaths: 0,
+        give_up: false,
+        switching: false,
+        liveness: false,
+        states_max: 20_000_000,
+        ..Bounds::default()
+    };
+    if deep() {
+        holds("three moves", true, bounds);
+    }
 }
+
 #[test]
-fn post() {
-    go("post", true, Bounds { post_copy: true, ..Bounds::default() });
+fn a_move_with_post_copy() {
+    let bounds = Bounds {
+        post_copy: true,
+        give_up: deep(),
+        ..Bounds::default()
+    };
+    holds("post-copy", true, bounds);
 }
+
+/// An instance that cannot be asked, at any moment at which an agent looks; and agents that look at any time.
 #[test]
-fn two() {
-    go("two", true, Bounds { grants: 2, crashes: [0, 0], deaths: 0, give_up: false, ..Bounds::default() });
+fn a_move_of_an_instance_that_cannot_always_be_asked() {
+    let bounds = Bounds {
+        unclear: true,
+        looks: true,
+        ..Bounds::default()
+    };
+    holds("unclear", true, bounds);
+    let bounds = Bounds {
+        post_copy: true,
+        deaths: u8::from(deep()),
+        give_up: deep(),
+        ..bounds
+    };
+    holds("unclear, post-copy", true, bounds);
 }
+
+/// Starts and stops that come late, between and during moves.
 #[test]
-fn starts() {
-    go("starts", false, Bounds { grants: 2, crashes: [1, 0], deaths: 0, give_up: false, starts: true, ..Bounds::default() });
+fn starts_stops_and_moves() {
+    let bounds = Bounds {
+        grants: 2,
+        crashes: [1, u8::from(deep())],
+        deaths: 0,
+        starts: true,
+        give_up: false,
+        switching: false,
+        ..Bounds::default()
+    };
+    holds("stopped at first", false, bounds);
+    let bounds = Bounds {
+        crashes: [0, u8::from(deep())],
+        ..bounds
+    };
+    holds("running at first", true, bounds);
 }
+
+/// Starts and stops with an instance that stays behind because it could not be asked.
 #[test]
-fn unclear() {
-    go("unclear", true, Bounds { unclear: true, looks: true, ..Bounds::default() });
-}
-#[test]
-fn two_crash() {
-    go("two crash", true, Bounds { grants: 2, crashes: [1, 1], deaths: 0, give_up: false, switching: false, ..Bounds::default() });
-}
-#[test]
-fn two_death() {
-    go("two death", true, Bounds { grants: 2, crashes: [0, 0], deaths: 1, give_up: true, switching: false, ..Bounds::default() });
-}
-#[test]
-fn starts_two() {
-    go("starts two", true, Bounds { grants: 2, crashes: [1, 1], deaths: 1, give_up: false, starts: true, switching: false, ..Bounds::default() });
-}
-#[test]
-fn post_unclear() {
-    go("post unclear", true, Bounds { post_copy: true, unclear: true, looks: true, crashes: [1,1], deaths: 0, give_up: false, ..Bounds::default() });
-}
-#[test]
-fn crashes_two() {
-    go("crashes", true, Bounds { crashes: [3,3], deaths: 2, ..Bounds::default() });
+fn starts_and_stops_of_an_instance_that_cannot_always_be_asked() {
+    let bounds = Bounds {
+        grants: 2,
+        crashes: [1, 0],
+        deaths: 0,
+        starts: true,
+        give_up: false,
+        switching: false,
+        unclear: true,
+        ..Bounds::default()
+    };
+    holds("starts, unclear", false, bounds);
 }

@@ -1,0 +1,145 @@
+//! Bugs planted in the rules, each of which the exploration must find. It is no proof of anything if it finds none.
+
+use estive_moves::{
+    Decision, Effect, Entry, Holding, HostView, Input, Ownership, Seen, decide, step,
+};
+use estive_sim::{Bounds, Broken, Host, Rules, Trace, World, explore};
+
+fn finds(name: &str, rules: Rules, only: Option<Broken>) -> Trace {
+    let bounds = Bounds {
+        only,
+        // What is broken in the world itself is traced through what happens in it.
+        liveness: only.is_none_or(|only| only == Broken::Stuck),
+        ..Bounds::default()
+    };
+    let report = explore(&World::new(true, &bounds), &rules, &bounds);
+    let trace = report
+        .broken
+        .unwrap_or_else(|| panic!("{name}: not found in {} states", report.states));
+    println!("{name}, found after {} states:\n{trace}", report.states);
+    trace
+}
+
+/// The source starts its processors again after it has released the domain.
+fn resumes_after_release(entry: &Entry, seen: Seen, input: Input) -> Vec<Effect> {
+    match (entry.holding, input) {
+        (Holding::Released(_), Input::Restarted) => vec![Effect::Resume],
+        _ => step(entry, seen, input),
+    }
+}
+
+#[test]
+fn a_source_that_resumes_after_release_makes_it_run_twice() {
+    let rules = Rules {
+        step: resumes_after_release,
+        ..Rules::default()
+    };
+    let trace = finds("resumes after release", rules, Some(Broken::Twice));
+    assert_eq!(trace.violation.broken, Broken::Twice);
+    // The trace is one that people can follow: the release, the crash, the restart, and both running.
+    let words: Vec<&str> = trace
+        .steps
+        .iter()
+        .map(|(words, _)| words.as_str())
+        .collect();
+    let at = |what: &str| {
+        words
+            .iter()
+            .position(|words| words.contains(what))
+            .unwrap_or_else(|| panic!("no step says {what:?}: {words:#?}"))
+    };
+    assert!(at("agent A: write released(2)") < at("agent A dies"));
+    assert!(at("agent A dies") < at("agent A is started again"));
+    let (_, last) = trace.steps.last().expect("a trace has steps");
+    assert!(Host::BOTH.iter().all(|host| last.at(*host).life.runs()));
+
+    // With every rule checked the first wrong step is found before it comes to that.
+    let first = finds("resumes after release, first wrong step", rules, None);
+    assert_eq!(first.violation.broken, Broken::RunsUnheld);
+    assert!(first.steps.len() < trace.steps.len());
+}
+
+/// The commit leaves before the release is on disk.
+fn commits_before_release(entry: &Entry, seen: Seen, input: Input) -> Vec<Effect> {
+    let mut effects = step(entry, seen, input);
+    if let [Effect::Persist(_), Effect::SendCommit(_)] = effects[..] {
+        effects.swap(0, 1);
+    }
+    effects
+}
+
+#[test]
+fn a_commit_that_leaves_before_the_release_is_on_disk_makes_it_run_twice() {
+    let rules = Rules {
+        step: commits_before_release,
+        ..Rules::default()
+    };
+    let trace = finds("commit before release", rules, Some(Broken::Twice));
+    assert_eq!(trace.violation.broken, Broken::Twice);
+}
+
+#[test]
+fn a_destination_that_runs_by_itself_makes_it_run_twice() {
+    let rules = Rules {
+        runs_by_itself: true,
+        ..Rules::default()
+    };
+    let trace = finds("runs by itself", rules, Some(Broken::Twice));
+    assert_eq!(trace.violation.broken, Broken::Twice);
+}
+
+/// The manager ends a move by itself when somebody gives it up.
+fn discards_unasked(record: &Ownership<Host>, source: HostView, destination: HostView) -> Decision {
+    match &record.moving {
+        Some(pending) if pending.give_up => Decision::Stay(pending.grant.generation),
+        _ => decide(record, source, destination),
+    }
+}
+
+#[test]
+fn a_manager_that_discards_without_the_sources_word_loses_the_guest() {
+    let rules = Rules {
+        decide: discards_unasked,
+        ..Rules::default()
+    };
+    let trace = finds("discards unasked", rules, Some(Broken::LostByRules));
+    assert_eq!(trace.violation.broken, Broken::LostByRules);
+}
+
+/// An abort before the stream is answered, and forgotten.
+fn forgets_aborts(entry: &Entry, seen: Seen, input: Input) -> Vec<Effect> {
+    match (entry.holding, input) {
+        (Holding::Running, Input::Abort(_)) => vec![],
+        _ => step(entry, seen, input),
+    }
+}
+
+/// The manager takes the answer for the journal.
+fn trusts_aborts(record: &Ownership<Host>, source: HostView, destination: HostView) -> Decision {
+    match (decide(record, source, destination), source) {
+        (Decision::Abort(generation), HostView::Says(entry, _))
+            if entry.holding == Holding::Running =>
+        {
+            Decision::Stay(generation)
+        }
+        (decision, _) => decision,
+    }
+}
+
+#[test]
+fn an_abort_that_is_answered_but_not_written_down_is_found() {
+    let rules = Rules {
+        step: forgets_aborts,
+        decide: trusts_aborts,
+        ..Rules::default()
+    };
+    let trace = finds("floor not raised", rules, Some(Broken::Stuck));
+    assert_eq!(trace.violation.broken, Broken::Stuck);
+    assert!(
+        trace
+            .steps
+            .iter()
+            .any(|(words, _)| words.contains("write outgoing(2)")),
+        "{trace}"
+    );
+}
