@@ -399,21 +399,27 @@ impl Domain {
                         Holding::Outgoing(_) | Holding::Released(_)
                     )
             }
-            Ok(_) => self.needs_another_look().await,
+            Ok(_) => self.needs_another_look(input).await,
         };
         if unclear {
             self.agent.look_again(&self.handle, LOOK_AGAIN);
         }
     }
 
-    async fn needs_another_look(&self) -> bool {
-        let side_task_lives = [&self.watcher, &self.asker]
-            .into_iter()
-            .flatten()
-            .any(|task| !task.is_finished());
+    /// Whether nobody would come back to this by himself.
+    async fn needs_another_look(&self, input: Input) -> bool {
+        let lives = |task: &AbortHandle| !task.is_finished();
         match self.record.entry.holding {
-            Holding::Outgoing(_) => !side_task_lives,
-            Holding::Released(_) | Holding::Incoming(_) => false,
+            Holding::Outgoing(_) => ![&self.watcher, &self.asker]
+                .into_iter()
+                .flatten()
+                .any(lives),
+            // Told that it is taken, and not dropped: the rest of its memory still follows, or it cannot be asked.
+            Holding::Released(_) => {
+                matches!(input, Input::Committed(..))
+                    || !self.committer.as_ref().is_some_and(|(_, task)| lives(task))
+            }
+            Holding::Incoming(_) => false,
             _ => self.see().await == Seen::Unclear,
         }
     }
@@ -438,24 +444,11 @@ impl Domain {
             Holding::Outgoing(grant) if self.see().await == Seen::Streaming => {
                 self.watch_stream(grant, self.agent.hypervisor.events());
             }
-            Holding::Released(grant) if grant.post_copy => self.switch_to_post_copy_again().await,
             Holding::Running => match self.see().await {
                 Seen::Gone => self.mark_crashed("found gone").await,
                 _ => self.watch_boot(),
             },
             _ => {}
-        }
-    }
-
-    /// Released for post-copy, and the agent died before it had switched: until then the source's processors run.
-    async fn switch_to_post_copy_again(&self) {
-        let hypervisor = &self.agent.hypervisor;
-        let status = hypervisor.migration(&self.name).await.map(|now| now.status);
-        if matches!(status, Ok(MigrationStatus::Active))
-            && let Err(error) = hypervisor.start_post_copy(&self.name).await
-        {
-            tracing::warn!(domain = %self.name, %error, "could not switch to post-copy");
-            self.agent.look_again(&self.handle, LOOK_AGAIN);
         }
     }
 

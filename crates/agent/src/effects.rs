@@ -101,8 +101,7 @@ impl Domain {
                 self.change_report(|report| {
                     report.choice = "post-copy, since pre-copy did not converge".into();
                 });
-                let started = self.agent.hypervisor.start_post_copy(&self.name).await;
-                started.map_err(|error| self.failed("switch to post-copy", &error))
+                self.start_post_copy().await
             }
             Effect::AskReady(grant) => {
                 self.change_report(|report| report.phase = OperationPhase::Switching);
@@ -393,6 +392,22 @@ impl Domain {
         Ok(())
     }
 
+    /// Halted first, so that a stream that fails later does not start the processors here again.
+    async fn start_post_copy(&self) -> Result<(), Problem> {
+        let hypervisor = &self.agent.hypervisor;
+        match hypervisor.pause(&self.name).await {
+            Ok(()) => {}
+            // Nothing is left that could run.
+            Err(HypervisorError::NoInstance(_) | HypervisorError::Died(_)) => return Ok(()),
+            Err(error) => return Err(self.failed("halt for post-copy", &error)),
+        }
+        // Without a stream there is nothing to follow; whatever became of it, it does not run here again.
+        if let Err(error) = hypervisor.start_post_copy(&self.name).await {
+            tracing::warn!(domain = %self.name, %error, "its stream did not switch to post-copy");
+        }
+        Ok(())
+    }
+
     pub(crate) fn watch_stream(
         &mut self,
         grant: Grant,
@@ -556,14 +571,7 @@ impl Domain {
             format!("{how}; its last words: {words}")
         };
         self.record.crashed = Some(reason.clone());
-        self.handle
-            .shown
-            .send_modify(|shown| shown.record.crashed = Some(reason.clone()));
-        let (journal, record) = (self.agent.journal.clone(), self.record.clone());
-        let written = tokio::task::spawn_blocking(move || journal.write(&record)).await;
-        if !matches!(written, Ok(Ok(()))) {
-            tracing::warn!(domain = %self.name, "that it crashed was not written down");
-        }
+        // Told first: better twice than never.
         self.agent.tell(Event {
             sequence: 0,
             time_ms: 0,
@@ -572,8 +580,16 @@ impl Domain {
             host: None,
             generation: Some(self.record.entry.generation),
             operation: None,
-            reason,
+            reason: reason.clone(),
         });
+        let (journal, record) = (self.agent.journal.clone(), self.record.clone());
+        let written = tokio::task::spawn_blocking(move || journal.write(&record)).await;
+        if !matches!(written, Ok(Ok(()))) {
+            tracing::warn!(domain = %self.name, "that it crashed was not written down");
+        }
+        self.handle
+            .shown
+            .send_modify(|shown| shown.record.crashed = Some(reason));
     }
 
     /// The last lines of what QEMU said, else of the console.

@@ -31,12 +31,10 @@ pub async fn see(hypervisor: &dyn Hypervisor, name: &DomainName, holding: Holdin
     }
     match hypervisor.migration(name).await.map(|now| now.status) {
         // Halted in the moment of the switch too: it is not over, and must not be resumed.
-        Ok(
-            MigrationStatus::Setup
-            | MigrationStatus::Active
-            | MigrationStatus::Switching
-            | MigrationStatus::PostCopy,
-        ) => Seen::Streaming,
+        Ok(MigrationStatus::Setup | MigrationStatus::Active | MigrationStatus::Switching) => {
+            Seen::Streaming
+        }
+        Ok(MigrationStatus::PostCopy) => Seen::Following,
         Ok(MigrationStatus::Completed) if halted && matches!(holding, Holding::Outgoing(_)) => {
             Seen::Sent
         }
