@@ -40,4 +40,17 @@ pub enum ManagerError {
     /// Listening, TLS, endpoints.
     #[error(transparent)]
     Api(#[from] estive_api::Error),
+    /// An agent's URL cannot be used.
+    #[error("the host {host}")]
+    Host {
+        host: estive_model::HostName,
+        #[source]
+        source: Box<estive_api::ClientError>,
+    },
+    /// The store cannot be opened.
+    #[error(transparent)]
+    OpenStore(#[from] estive_store::StoreError),
+    /// The store cannot be read.
+    #[error("{0}")]
+    Store(estive_api::Problem),
 }

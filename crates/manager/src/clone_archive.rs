@@ -1,0 +1,143 @@
+//! A clone as an agent takes it: a tar archive with its description, its layer and its identity.
+
+use crate::reference::Reference;
+use bytes::Bytes;
+use estive_api::Problem;
+use estive_api::domain_xml::{
+    Accelerator, CONFIG_FILE, DiskSource, DomainXml, IDENTITY_FILE, LAYER_FILE,
+};
+use estive_layers::ClonePlan;
+use estive_model::DeploymentName;
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+
+/// Packs a clone. Files that hosts share are named by digest and not packed.
+pub(crate) fn pack(
+    deployment: &DeploymentName,
+    clone: &ClonePlan,
+    reference: &Reference,
+    layer: &[u8],
+) -> Result<Bytes, Problem> {
+    let command_line = estive_boot::command_line(clone.init.as_deref(), []).map_err(|error| {
+        Problem::impossible(format!(
+            "the kernel's command line of {}: {error}",
+            clone.name
+        ))
+    })?;
+    let xml = DomainXml {
+        // An agent uses its own accelerator, whatever this says.
+        accelerator: Accelerator::Emulation,
+        name: clone.name.clone(),
+        uuid: uuid(deployment, clone),
+        memory_mib: clone.memory_mib,
+        cpus: clone.cpus,
+        kernel: reference.kernel.digest.clone(),
+        initramfs: reference.initramfs.digest.clone(),
+        command_line,
+        identity_by_fw_cfg: true,
+        root: DiskSource::Nbd(reference.root.clone()),
+        modules: DiskSource::File(reference.modules.digest.clone()),
+        mac: Some(clone.mac.clone()),
+    }
+    .to_xml();
+    // Without the seed: the agent gives fresh random bytes at every creation.
+    let identity = json!({
+        "version": 1,
+        "name": clone.name,
+        "hostname": clone.name,
+        "mac": clone.mac,
+        "address": clone.address_with_prefix(),
+        "gateway": clone.gateway,
+    })
+    .to_string();
+    let mut archive = tar::Builder::new(Vec::new());
+    for (name, content) in [
+        (CONFIG_FILE, xml.as_bytes()),
+        (IDENTITY_FILE, identity.as_bytes()),
+        (LAYER_FILE, layer),
+    ] {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        // The layer holds host keys.
+        header.set_mode(0o600);
+        header.set_cksum();
+        archive
+            .append_data(&mut header, name, content)
+            .map_err(|error| Problem::failed(format!("could not pack {}: {error}", clone.name)))?;
+    }
+    let bytes = archive
+        .into_inner()
+        .map_err(|error| Problem::failed(format!("could not pack {}: {error}", clone.name)))?;
+    Ok(Bytes::from(bytes))
+}
+
+/// The same clone of the same deployment always has the same UUID (version 8 of RFC 9562: our own hash).
+fn uuid(deployment: &DeploymentName, clone: &ClonePlan) -> String {
+    let hash = Sha256::digest(format!("estive domain {deployment}/{}", clone.name));
+    let mut bytes = [0u8; 16];
+    bytes.copy_from_slice(&hash[..16]);
+    bytes[6] = (bytes[6] & 0x0f) | 0x80;
+    bytes[8] = (bytes[8] & 0x3f) | 0x80;
+    let number = u128::from_be_bytes(bytes);
+    let hex = format!("{number:032x}");
+    [
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..],
+    ]
+    .join("-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reference::SharedFile;
+    use estive_model::{Digest, NbdSource};
+    use std::io::Read;
+
+    #[test]
+    fn an_archive_holds_what_an_agent_reads() {
+        let herd = estive_layers::herd::parse("herd.yaml", "hosts: {a: {init: /sbin/first}}", "d")
+            .unwrap();
+        let file = |digit: &str| SharedFile {
+            path: "/x".into(),
+            digest: Digest::new(format!("sha256:{}", digit.repeat(64))).unwrap(),
+        };
+        let reference = Reference {
+            root: NbdSource {
+                host: "10.77.0.5".into(),
+                port: 10809,
+                export: "root".into(),
+                tls: true,
+            },
+            kernel: file("1"),
+            initramfs: file("2"),
+            modules: file("3"),
+            sets: vec![],
+        };
+        let bytes = pack(&herd.deployment, &herd.clones[0], &reference, b"070701").unwrap();
+        let mut archive = tar::Archive::new(&bytes[..]);
+        let mut names = Vec::new();
+        for entry in archive.entries().unwrap() {
+            let mut entry = entry.unwrap();
+            let mut content = String::new();
+            entry.read_to_string(&mut content).unwrap();
+            let name = entry.path().unwrap().display().to_string();
+            if name == "config.xml" {
+                let xml = DomainXml::parse(&content).unwrap();
+                assert_eq!(xml.kernel, file("1").digest);
+                assert!(xml.command_line.ends_with(" estive.init=/sbin/first"));
+                assert_eq!(xml.uuid.len(), 36);
+            }
+            if name == "identity.json" {
+                let identity: serde_json::Value = serde_json::from_str(&content).unwrap();
+                assert_eq!(identity["address"], herd.clones[0].address_with_prefix());
+                assert!(identity.get("seed").is_none());
+            }
+            names.push(name);
+        }
+        assert_eq!(names, ["config.xml", "identity.json", "layer"]);
+    }
+}

@@ -1,0 +1,168 @@
+//! The manager's parts in one place; its acts are in the files named after them.
+
+use crate::agents::Agent;
+use crate::config::{ManagerConfig, ReferenceConfig};
+use crate::error::ManagerError;
+use crate::event_log::EventLog;
+use crate::inventory::Host;
+use crate::migrate::ActiveMove;
+use crate::records::Records;
+use crate::reference::Reference;
+use estive_api::wire::ManagerAbout;
+use estive_api::{Client, Credentials, Problem};
+use estive_model::{Clock, DeploymentName, DomainName, HostName};
+use estive_store::Store;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// What every request and task shares.
+pub(crate) struct Manager {
+    pub clock: Arc<dyn Clock>,
+    pub records: Records,
+    pub events: EventLog,
+    pub hosts: BTreeMap<HostName, Host>,
+    pub references: BTreeMap<String, Reference>,
+    pub boot_timeout: Duration,
+    /// For herds being unpacked.
+    pub work: PathBuf,
+    /// Held while memory is counted and promised.
+    pub placing: tokio::sync::Mutex<()>,
+    pub moves: Mutex<HashMap<DomainName, ActiveMove>>,
+    pub shutdown: CancellationToken,
+    domains: Mutex<HashMap<DomainName, Arc<tokio::sync::Mutex<()>>>>,
+    busy: Mutex<HashSet<DeploymentName>>,
+}
+
+/// Keeps a deployment to one order at a time; dropped, it is free again.
+pub(crate) struct BusyDeployment {
+    manager: Arc<Manager>,
+    name: DeploymentName,
+}
+
+impl Drop for BusyDeployment {
+    fn drop(&mut self) {
+        lock(&self.manager.busy).remove(&self.name);
+    }
+}
+
+/// What these mutexes guard is whole between any two statements, also after a panic.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Manager {
+    /// Reads the references and the log. Nothing is asked of any agent yet.
+    pub async fn new(
+        config: &ManagerConfig,
+        credentials: Option<&Credentials>,
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        shutdown: CancellationToken,
+    ) -> Result<Arc<Self>, ManagerError> {
+        let mut hosts = BTreeMap::new();
+        for (name, endpoint) in &config.hosts {
+            let client = Client::new(endpoint.clone(), credentials).map_err(|error| {
+                let source = Box::new(error);
+                ManagerError::Host {
+                    host: name.clone(),
+                    source,
+                }
+            })?;
+            hosts.insert(name.clone(), Host::new(Agent::new(name.clone(), client)));
+        }
+        let wanted = config.references.clone();
+        let load = move || {
+            let load = |(name, config): (String, ReferenceConfig)| {
+                let reference = Reference::load(&name, &config)?;
+                Ok::<_, ManagerError>((name, reference))
+            };
+            wanted.into_iter().map(load).collect()
+        };
+        let references: Result<BTreeMap<String, Reference>, ManagerError> =
+            tokio::task::spawn_blocking(load)
+                .await
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+        let work = config.state.join("work");
+        // Nothing in there was ever in force.
+        match std::fs::remove_dir_all(&work) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                return Err(ManagerError::File {
+                    doing: "clear",
+                    path: work,
+                    source,
+                });
+            }
+            _ => {}
+        }
+        let records = Records::new(store);
+        let events = EventLog::open(records.clone(), clock.clone())
+            .await
+            .map_err(ManagerError::Store)?;
+        Ok(Arc::new(Self {
+            clock,
+            records,
+            events,
+            hosts,
+            references: references?,
+            boot_timeout: Duration::from_secs(config.boot_timeout_s),
+            work,
+            placing: tokio::sync::Mutex::default(),
+            moves: Mutex::default(),
+            shutdown,
+            domains: Mutex::default(),
+            busy: Mutex::default(),
+        }))
+    }
+
+    /// A host that the configuration names.
+    pub fn host(&self, name: &HostName) -> Result<&Host, Problem> {
+        self.hosts.get(name).ok_or_else(|| {
+            let known: Vec<&str> = self.hosts.keys().map(HostName::as_str).collect();
+            Problem::impossible(format!(
+                "there is no host {name}; there are {}: {}",
+                known.len(),
+                known.join(", ")
+            ))
+            .advice("estive hosts, or add it to hosts: in the manager's configuration")
+            .details(serde_json::json!({ "host": name, "hosts": known }))
+        })
+    }
+
+    /// Orders to one domain come one after the other.
+    pub async fn domain_lock(&self, name: &DomainName) -> tokio::sync::OwnedMutexGuard<()> {
+        let mutex = {
+            let mut domains = lock(&self.domains);
+            // Forget those that nobody holds, so that the map stays as small as what is under way.
+            domains.retain(|_, mutex| Arc::strong_count(mutex) > 1);
+            domains.entry(name.clone()).or_default().clone()
+        };
+        mutex.lock_owned().await
+    }
+
+    /// Refuses a second `up` or `down` of a deployment while one is under way.
+    pub fn occupy(self: &Arc<Self>, name: &DeploymentName) -> Result<BusyDeployment, Problem> {
+        if lock(&self.busy).insert(name.clone()) {
+            Ok(BusyDeployment {
+                manager: self.clone(),
+                name: name.clone(),
+            })
+        } else {
+            Err(Problem::impossible(format!(
+                "the deployment {name} is just being brought up or taken down"
+            ))
+            .advice("wait until that is over; estive ls shows how far it is"))
+        }
+    }
+
+    pub async fn about(&self) -> Result<ManagerAbout, Problem> {
+        Ok(ManagerAbout {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            hosts: self.hosts.len() as u64,
+            domains: self.records.domains().await?.len() as u64,
+            pid: std::process::id(),
+        })
+    }
+}

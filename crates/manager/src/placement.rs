@@ -1,0 +1,276 @@
+//! Where new clones go: a pure function of what is asked and what every host still has.
+
+use estive_api::Problem;
+use estive_api::wire::Placement;
+use estive_model::{DomainName, HostName};
+use serde_json::json;
+use std::cmp::Reverse;
+
+/// A clone that needs a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wish {
+    /// The clone.
+    pub domain: DomainName,
+    /// Memory it needs, in MiB.
+    pub memory_mib: u64,
+    /// The only host it may go to, if its herd file names one.
+    pub pinned: Option<HostName>,
+}
+
+/// What a host has left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Space {
+    /// The host.
+    pub host: HostName,
+    /// Declared memory that is not promised to a domain, in MiB; `None` while the host is unknown.
+    pub free_memory_mib: Option<u64>,
+}
+
+/// Gives every wish a host, or says with counts why that cannot be.
+///
+/// Pinned clones first, then the largest first, ties by name; each goes to the host with most free declared memory,
+/// ties by name (worst fit: load spreads evenly). Weakness: a greedy choice can fail where some other order would
+/// just fit; it then refuses, it never overcommits.
+///
+/// The answer is in the order of the wishes.
+pub fn place(wishes: &[Wish], spaces: &[Space]) -> Result<Vec<Placement>, Problem> {
+    let mut left: Vec<Space> = spaces.to_vec();
+    left.sort_by(|a, b| a.host.cmp(&b.host));
+    let mut order: Vec<usize> = (0..wishes.len()).collect();
+    order.sort_by_key(|&index| {
+        let wish = &wishes[index];
+        (
+            wish.pinned.is_none(),
+            Reverse(wish.memory_mib),
+            wish.domain.clone(),
+        )
+    });
+    let mut placed: Vec<Option<Placement>> = vec![None; wishes.len()];
+    for index in order {
+        let wish = &wishes[index];
+        let chosen = choose(wish, &left).ok_or_else(|| shortage(wish, wishes, &left, spaces))?;
+        let space = &mut left[chosen];
+        let free_mib = space.free_memory_mib.unwrap_or_default();
+        let reason = match &wish.pinned {
+            Some(_) => format!("its herd file names this host ({free_mib} MiB free)"),
+            None => format!("most free memory: {free_mib} MiB"),
+        };
+        space.free_memory_mib = Some(free_mib - wish.memory_mib);
+        placed[index] = Some(Placement {
+            domain: wish.domain.clone(),
+            host: space.host.clone(),
+            reason,
+        });
+    }
+    // Every index was visited, or the function has returned.
+    Ok(placed.into_iter().flatten().collect())
+}
+
+/// Index of the host for one wish: the most free memory, the first by name among equals.
+fn choose(wish: &Wish, left: &[Space]) -> Option<usize> {
+    left.iter()
+        .enumerate()
+        .filter(|(_, space)| {
+            wish.pinned
+                .as_ref()
+                .is_none_or(|pinned| *pinned == space.host)
+        })
+        .filter_map(|(index, space)| Some((index, space.free_memory_mib?)))
+        .filter(|(_, free_mib)| *free_mib >= wish.memory_mib)
+        .max_by_key(|(index, free_mib)| (*free_mib, Reverse(*index)))
+        .map(|(index, _)| index)
+}
+
+fn shortage(wish: &Wish, wishes: &[Wish], left: &[Space], spaces: &[Space]) -> Problem {
+    let needs = wish.memory_mib;
+    if let Some(pinned) = &wish.pinned {
+        match spaces.iter().find(|space| space.host == *pinned) {
+            None => {
+                let known = names(spaces.iter());
+                return Problem::impossible(format!(
+                    "{} is to run on {pinned}, and there is no such host; there are: {known}",
+                    wish.domain
+                ))
+                .advice("correct host: in the herd file")
+                .details(json!({ "host": pinned, "hosts": known }));
+            }
+            Some(space) if space.free_memory_mib.is_none() => {
+                return Problem::unreachable(format!(
+                    "{} is to run on {pinned}, whose agent does not answer",
+                    wish.domain
+                ))
+                .advice("estive hosts, to see why; start the agent there");
+            }
+            Some(_) => {}
+        }
+    }
+    let free = |spaces: &[Space]| -> serde_json::Map<String, serde_json::Value> {
+        spaces
+            .iter()
+            .filter_map(|space| Some((space.host.to_string(), json!(space.free_memory_mib?))))
+            .collect()
+    };
+    let unknown: Vec<&Space> = spaces
+        .iter()
+        .filter(|space| space.free_memory_mib.is_none())
+        .collect();
+    let mut has: Vec<String> = left
+        .iter()
+        .filter_map(|space| Some(format!("{} {} MiB", space.host, space.free_memory_mib?)))
+        .collect();
+    if !unknown.is_empty() {
+        has.push(format!("{} silent", unknown.len()));
+    }
+    let has = if has.is_empty() {
+        "no host answers".to_owned()
+    } else {
+        has.join(", ")
+    };
+    let total_needs: u64 = wishes.iter().map(|wish| wish.memory_mib).sum();
+    let total_free: u64 = spaces
+        .iter()
+        .filter_map(|space| space.free_memory_mib)
+        .sum();
+    let kind = if unknown.len() == spaces.len() {
+        estive_api::ProblemKind::Unreachable
+    } else {
+        estive_api::ProblemKind::Impossible
+    };
+    Problem::new(
+        kind,
+        format!(
+            "not enough declared memory: {} needs {needs} MiB and no host it may run on has that left ({has}; all {} \
+             clones together need {total_needs} MiB of {total_free} MiB free)",
+            wish.domain,
+            wishes.len()
+        ),
+    )
+    .advice("lower memory_mib, take another deployment down, or declare more memory in an agent's capacity")
+    .details(json!({
+        "domain": wish.domain,
+        "needs_mib": needs,
+        "free_mib": free(spaces),
+        "left_mib": free(left),
+        "silent": names(unknown.into_iter()),
+        "total_needs_mib": total_needs,
+        "total_free_mib": total_free,
+    }))
+}
+
+fn names<'a>(spaces: impl Iterator<Item = &'a Space>) -> String {
+    spaces
+        .map(|space| space.host.to_string())
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use estive_api::ProblemKind;
+    use proptest::prelude::*;
+
+    fn wish(name: &str, memory_mib: u64, pinned: Option<&str>) -> Wish {
+        Wish {
+            domain: DomainName::new(name).unwrap(),
+            memory_mib,
+            pinned: pinned.map(|host| HostName::new(host).unwrap()),
+        }
+    }
+
+    fn space(name: &str, free: Option<u64>) -> Space {
+        Space {
+            host: HostName::new(name).unwrap(),
+            free_memory_mib: free,
+        }
+    }
+
+    fn hosts(placements: &[Placement]) -> Vec<&str> {
+        placements
+            .iter()
+            .map(|placement| placement.host.as_str())
+            .collect()
+    }
+
+    #[test]
+    fn equal_clones_spread_over_equal_hosts_by_name() {
+        let wishes: Vec<Wish> = (1..=4)
+            .map(|n| wish(&format!("clone0{n}"), 384, None))
+            .collect();
+        let spaces = [
+            space("h2", Some(2048)),
+            space("h1", Some(2048)),
+            space("h3", Some(2048)),
+        ];
+        let placed = place(&wishes, &spaces).unwrap();
+        assert_eq!(hosts(&placed), ["h1", "h2", "h3", "h1"]);
+        assert_eq!(placed[0].reason, "most free memory: 2048 MiB");
+    }
+
+    #[test]
+    fn a_pin_is_kept_and_others_make_room_for_it() {
+        let wishes = [wish("a", 600, None), wish("b", 600, Some("h1"))];
+        let placed = place(&wishes, &[space("h1", Some(1000)), space("h2", Some(700))]).unwrap();
+        assert_eq!(hosts(&placed), ["h2", "h1"]);
+    }
+
+    #[test]
+    fn too_little_memory_is_said_with_counts() {
+        let wishes = [wish("a", 300, None), wish("b", 300, None)];
+        let problem = place(
+            &wishes,
+            &[
+                space("h1", Some(500)),
+                space("h2", Some(200)),
+                space("h3", None),
+            ],
+        )
+        .unwrap_err();
+        assert_eq!(problem.kind, ProblemKind::Impossible);
+        assert!(problem.error.contains("b needs 300 MiB"), "{problem}");
+        assert!(
+            problem.error.contains("h1 200 MiB, h2 200 MiB, 1 silent"),
+            "{problem}"
+        );
+        assert_eq!(problem.details["free_mib"]["h1"], 500);
+    }
+
+    #[test]
+    fn silent_hosts_are_not_used() {
+        let problem = place(&[wish("a", 1, None)], &[space("h1", None)]).unwrap_err();
+        assert_eq!(problem.kind, ProblemKind::Unreachable);
+        let pinned = [wish("a", 1, Some("h1"))];
+        let problem = place(&pinned, &[space("h1", None), space("h2", Some(9))]).unwrap_err();
+        assert_eq!(problem.kind, ProblemKind::Unreachable);
+        let problem = place(&pinned, &[space("h2", Some(9))]).unwrap_err();
+        assert!(problem.error.contains("no such host"), "{problem}");
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_overcommitted_and_every_wish_is_answered(
+            memories in proptest::collection::vec((1u64..2000, proptest::option::of(0usize..4)), 0..12),
+            free in proptest::collection::vec(proptest::option::of(0u64..6000), 1..5),
+        ) {
+            let spaces: Vec<Space> = free.iter().enumerate().map(|(n, free)| space(&format!("h{n}"), *free)).collect();
+            let wishes: Vec<Wish> = memories.iter().enumerate().map(|(n, (memory, pinned))| {
+                wish(&format!("c{n}"), *memory, pinned.map(|n| format!("h{n}")).as_deref())
+            }).collect();
+            if let Ok(placed) = place(&wishes, &spaces) {
+                prop_assert_eq!(placed.len(), wishes.len());
+                for (wish, placement) in wishes.iter().zip(&placed) {
+                    prop_assert_eq!(&wish.domain, &placement.domain);
+                    if let Some(pinned) = &wish.pinned {
+                        prop_assert_eq!(pinned, &placement.host);
+                    }
+                }
+                for space in &spaces {
+                    let used: u64 = wishes.iter().zip(&placed)
+                        .filter(|(_, placement)| placement.host == space.host)
+                        .map(|(wish, _)| wish.memory_mib).sum();
+                    prop_assert!(used <= space.free_memory_mib.unwrap_or(0));
+                }
+            }
+        }
+    }
+}

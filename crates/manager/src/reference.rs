@@ -1,0 +1,128 @@
+//! References: what clones are made from, with the digest of every file that hosts share.
+
+use crate::config::ReferenceConfig;
+use crate::error::ManagerError;
+use bytes::Bytes;
+use estive_api::Problem;
+use estive_model::{Digest, NbdSource};
+use sha2::{Digest as _, Sha256};
+use std::fmt::Write as _;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+/// One reference, its files digested once when the manager starts.
+#[derive(Debug, Clone)]
+pub(crate) struct Reference {
+    pub root: NbdSource,
+    pub kernel: SharedFile,
+    pub initramfs: SharedFile,
+    pub modules: SharedFile,
+    pub sets: Vec<String>,
+}
+
+/// A file that travels to a host once and is named by its digest.
+#[derive(Debug, Clone)]
+pub(crate) struct SharedFile {
+    pub path: PathBuf,
+    pub digest: Digest,
+}
+
+impl Reference {
+    /// Reads and digests the files; blocks.
+    pub fn load(name: &str, config: &ReferenceConfig) -> Result<Self, ManagerError> {
+        let load = |part: &'static str, path: &Path| {
+            SharedFile::load(path).map_err(|source| ManagerError::Reference {
+                reference: name.to_owned(),
+                part,
+                path: path.to_owned(),
+                source,
+            })
+        };
+        Ok(Self {
+            root: config.root.nbd(),
+            kernel: load("kernel", &config.kernel)?,
+            initramfs: load("initramfs", &config.initramfs)?,
+            modules: load("modules", &config.modules)?,
+            sets: config.sets.clone(),
+        })
+    }
+
+    pub fn file(&self, digest: &Digest) -> Option<&SharedFile> {
+        [&self.kernel, &self.initramfs, &self.modules]
+            .into_iter()
+            .find(|file| file.digest == *digest)
+    }
+}
+
+impl SharedFile {
+    fn load(path: &Path) -> io::Result<Self> {
+        let mut file = std::fs::File::open(path)?;
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::other("it is not a regular file"));
+        }
+        let mut hash = Sha256::new();
+        let mut buffer = vec![0; 1 << 20];
+        loop {
+            match file.read(&mut buffer)? {
+                0 => break,
+                count => hash.update(&buffer[..count]),
+            }
+        }
+        let digest = digest_of(hash)?;
+        Ok(Self {
+            path: path.to_owned(),
+            digest,
+        })
+    }
+
+    /// The content, checked to be still the same.
+    pub async fn read(&self) -> Result<Bytes, Problem> {
+        let bytes = tokio::fs::read(&self.path).await.map_err(|error| {
+            Problem::failed(format!(
+                "could not read {} of the reference: {error}",
+                self.path.display()
+            ))
+        })?;
+        let is = digest_of(Sha256::new_with_prefix(&bytes))
+            .map_err(|error| Problem::failed(error.to_string()))?;
+        if is != self.digest {
+            return Err(Problem::failed(format!(
+                "{} has changed since the manager started",
+                self.path.display()
+            ))
+            .advice("start the manager again, so that it reads its references again"));
+        }
+        Ok(Bytes::from(bytes))
+    }
+}
+
+fn digest_of(hash: Sha256) -> io::Result<Digest> {
+    let mut text = String::from("sha256:");
+    for byte in hash.finalize() {
+        // Writing into a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    Digest::new(text).map_err(io::Error::other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_is_named_by_its_content_and_a_change_is_noticed() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("kernel");
+        std::fs::write(&path, "abc").unwrap();
+        let file = SharedFile::load(&path).unwrap();
+        // FIPS 180-2, appendix B.1
+        assert_eq!(
+            file.digest.hex(),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
+        assert_eq!(&file.read().await.unwrap()[..], b"abc");
+        std::fs::write(&path, "abd").unwrap();
+        assert!(file.read().await.unwrap_err().error.contains("changed"));
+        assert!(SharedFile::load(home.path()).is_err());
+    }
+}

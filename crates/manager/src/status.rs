@@ -1,0 +1,177 @@
+//! Orders to one domain: start, stop, pause, resume. The store is written before the agent is asked.
+
+use crate::agents;
+use crate::event_log::About;
+use crate::manager::Manager;
+use crate::migrate::refuse_moving;
+use crate::records::{Change, DomainRecord};
+use estive_api::Problem;
+use estive_api::fault;
+use estive_api::wire::{DomainReport, HerdDomain, StatusOrder};
+use estive_model::{DomainName, DomainState, EventKind, Generation};
+use estive_moves::{Entry, Holding, HostView, Wanted};
+
+/// The longest that a guest is given to power off, in milliseconds.
+const MAX_GRACE_MS: u64 = 150_000;
+
+impl Manager {
+    /// Brings a domain into a state on the host that owns it, and nowhere else.
+    pub async fn order_status(
+        &self,
+        name: &DomainName,
+        order: StatusOrder,
+    ) -> Result<HerdDomain, Problem> {
+        if order.generation.is_some() {
+            return Err(Problem::invalid(
+                "generations are granted by the manager; leave generation away",
+            ));
+        }
+        if order.grace_ms > MAX_GRACE_MS {
+            return Err(Problem::invalid(format!(
+                "grace_ms is at most {MAX_GRACE_MS}"
+            )));
+        }
+        let _one = self.domain_lock(name).await;
+        let record = self.records.domain(name).await?;
+        refuse_moving(&record)?;
+        match order.state {
+            DomainState::Running => drop(self.start(&record).await?),
+            DomainState::Paused => {
+                let agent = &self.host(&record.ownership.host)?.agent;
+                agent.order(name, &order).await.map_err(|error| {
+                    agents::problem(&agent.name, format!("pausing {name}"), &error)
+                })?;
+            }
+            DomainState::Stopped => self.stop(&record, order.grace_ms).await?,
+            other => {
+                return Err(Problem::invalid(format!(
+                    "a domain cannot be asked to be {other}; use running, paused or stopped"
+                )));
+            }
+        }
+        self.herd_domain_now(name).await
+    }
+
+    /// Runs a domain that is defined on its owner: a new generation is granted first. One that runs already is left
+    /// as it is, a paused one goes on. Whoever calls holds the domain's lock.
+    pub async fn start(&self, record: &DomainRecord) -> Result<DomainReport, Problem> {
+        let name = &record.name;
+        let agent = &self.host(&record.ownership.host)?.agent;
+        let failed = |error| agents::problem(&agent.name, format!("starting {name}"), &error);
+        let report = agent.status(name).await.map_err(failed)?.ok_or_else(|| {
+            Problem::impossible(format!("host {} holds nothing of {name}", agent.name)).advice(
+                format!(
+                    "estive up {} again, which makes it again",
+                    record.deployment
+                ),
+            )
+        })?;
+        let running = |generation: Generation| StatusOrder {
+            state: DomainState::Running,
+            generation: Some(generation),
+            grace_ms: 0,
+        };
+        match report.state {
+            DomainState::Running => return Ok(report),
+            DomainState::Paused => {
+                let held = match agents::view_of(&report) {
+                    HostView::Says(entry, _) => entry.generation,
+                    HostView::Silent => record.ownership.generation,
+                };
+                return agent.order(name, &running(held)).await.map_err(failed);
+            }
+            _ => {}
+        }
+        let floor = match agents::view_of(&report) {
+            HostView::Says(
+                Entry {
+                    holding: Holding::Absent,
+                    ..
+                },
+                _,
+            ) => {
+                return Err(Problem::impossible(format!(
+                    "host {} holds nothing of {name}",
+                    agent.name
+                ))
+                .advice(format!(
+                    "estive up {} again, which makes it again",
+                    record.deployment
+                )));
+            }
+            HostView::Says(entry, _) => entry.floor,
+            HostView::Silent => Generation(0),
+        };
+        let record = self
+            .records
+            .change_domain(name, |record| {
+                refuse_moving(record)?;
+                let mut ownership = record.ownership.clone();
+                // The agent may have been driven alone meanwhile.
+                ownership.granted = ownership.granted.max(floor);
+                let ownership = ownership
+                    .starting()
+                    .ok_or_else(|| Problem::impossible(format!("{name} is being moved")))?;
+                Ok(Change::Write(DomainRecord {
+                    ownership,
+                    ..record.clone()
+                }))
+            })
+            .await?;
+        let generation = record.ownership.generation;
+        self.events.tell(
+            EventKind::Started,
+            About {
+                generation: Some(generation),
+                ..about(&record)
+            },
+            "asked for: generation granted".to_owned(),
+        );
+        fault::before("up.started");
+        let report = agent
+            .order(name, &running(generation))
+            .await
+            .map_err(failed)?;
+        fault::after("up.started");
+        Ok(report)
+    }
+
+    /// Stops a domain on its owner. Whoever calls holds the domain's lock.
+    pub async fn stop(&self, record: &DomainRecord, grace_ms: u64) -> Result<(), Problem> {
+        let name = &record.name;
+        let agent = &self.host(&record.ownership.host)?.agent;
+        let failed = |error| agents::problem(&agent.name, format!("stopping {name}"), &error);
+        // A silent host changes nothing, not even what is wanted.
+        if agent.status(name).await.map_err(failed)?.is_none() {
+            return Ok(());
+        }
+        fault::before("stop.asked");
+        let record = self
+            .records
+            .change_domain(name, |record| {
+                refuse_moving(record)?;
+                let mut stopped = record.clone();
+                stopped.ownership.wanted = Wanted::Stopped;
+                Ok(Change::Write(stopped))
+            })
+            .await?;
+        self.events
+            .tell(EventKind::Stopped, about(&record), "asked for".to_owned());
+        let order = StatusOrder {
+            state: DomainState::Stopped,
+            generation: None,
+            grace_ms,
+        };
+        agent.order(name, &order).await.map_err(failed)?;
+        fault::after("stop.asked");
+        Ok(())
+    }
+}
+
+fn about(record: &DomainRecord) -> About {
+    About {
+        domain: Some(record.name.clone()),
+        host: Some(record.ownership.host.clone()),
+        ..About::default()
+    }
+}

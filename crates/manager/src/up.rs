@@ -1,0 +1,612 @@
+//! `up`: from a herd's folder to clones that answer. Every clone's record is written before anything of it is made;
+//! when one fails, everything this `up` has made is taken down again.
+
+use crate::agents::{self, Agent};
+use crate::clone_archive;
+use crate::down::what_remains;
+use crate::event_log::About;
+use crate::herd_folder::HerdFolder;
+use crate::manager::Manager;
+use crate::migrate::missing_files;
+use crate::placement::{self, Wish};
+use crate::records::{Change, DeploymentRecord, DomainRecord, DomainRow};
+use bytes::Bytes;
+use estive_api::fault;
+use estive_api::wire::{Placement, UpLine, UpRow};
+use estive_api::{Problem, ProblemKind};
+use estive_layers::{ClonePlan, DeploymentSecret, HerdPlan, Renderer, TemplateSet, UpCheck};
+use estive_model::{DeploymentName, DomainName, DomainState, EventKind, Generation, HostName};
+use estive_moves::{Entry, Holding, HostView, Ownership, Wanted};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// A clone as it is to be, ready to be sent.
+pub(crate) struct Prepared {
+    pub plan: ClonePlan,
+    pub checks: Vec<UpCheck>,
+    pub archive: Bytes,
+}
+
+/// What one `up` shares between its clones.
+pub(crate) struct Telling {
+    pub lines: mpsc::Sender<UpLine>,
+    /// Another clone has failed: stop waiting.
+    pub given_up: CancellationToken,
+}
+
+impl Telling {
+    /// Whoever asked may be gone; the work goes on.
+    pub async fn step(&self, domain: &DomainName, step: &str, after_ms: u64) {
+        let line = UpLine::Step {
+            domain: domain.clone(),
+            step: step.to_owned(),
+            after_ms,
+        };
+        let _ = self.lines.send(line).await;
+    }
+}
+
+impl Manager {
+    /// Brings a deployment up, telling each step; ends with `Done` or `Failed`.
+    pub async fn up(
+        self: Arc<Self>,
+        name: DeploymentName,
+        folder: Bytes,
+        lines: mpsc::Sender<UpLine>,
+    ) {
+        let line = match self.bring_up(&name, folder, &lines).await {
+            Ok(clones) => {
+                let reason = format!("{name} is up: {} clones answer", clones.len());
+                self.events
+                    .tell(EventKind::Deployment, About::default(), reason);
+                UpLine::Done { clones }
+            }
+            Err(problem) => {
+                let reason = format!("{name} could not be brought up: {}", problem.error);
+                self.events
+                    .tell(EventKind::Deployment, About::default(), reason);
+                UpLine::Failed { problem }
+            }
+        };
+        let _ = lines.send(line).await;
+    }
+
+    async fn bring_up(
+        self: &Arc<Self>,
+        name: &DeploymentName,
+        folder: Bytes,
+        lines: &mpsc::Sender<UpLine>,
+    ) -> Result<Vec<UpRow>, Problem> {
+        let _busy = self.occupy(name)?;
+        let directory = self.work.join(crate::new_operation("up").as_str());
+        let default_name = name.clone();
+        let (folder, mut plan) = blocking(move || {
+            let folder = HerdFolder::unpack(&folder, directory)?;
+            let text = folder.herd_file()?;
+            let plan = estive_layers::herd::parse("herd.yaml", &text, default_name.as_str())
+                .map_err(|error| {
+                    Problem::impossible(error.to_string()).advice("correct the herd file")
+                })?;
+            Ok((folder, plan))
+        })
+        .await?;
+        // Whatever the file calls itself: this is the name that `down` will be given.
+        plan.deployment = name.clone();
+        let prepared = self.prepare_clones(name, plan, folder).await?;
+        self.ask_all().await;
+
+        let mut made = Vec::new();
+        let placed = self.record_clones(name, &prepared, &mut made).await;
+        let result = match placed {
+            Ok(placements) => {
+                let line = UpLine::Planned {
+                    placements: placements.clone(),
+                };
+                let _ = lines.send(line).await;
+                self.bring_clones(prepared, placements, lines).await
+            }
+            Err(problem) => Err(problem),
+        };
+        match result {
+            Ok(rows) => Ok(rows),
+            Err(problem) => Err(self.take_back(name, made, problem).await),
+        }
+    }
+
+    /// Layers and archives of all clones; nothing is changed anywhere but the deployment's secret.
+    async fn prepare_clones(
+        &self,
+        name: &DeploymentName,
+        plan: HerdPlan,
+        folder: HerdFolder,
+    ) -> Result<Vec<Prepared>, Problem> {
+        let mut clones = Vec::new();
+        for clone in &plan.clones {
+            let reference = self.references.get(&clone.reference).ok_or_else(|| {
+                let known: Vec<&str> = self.references.keys().map(String::as_str).collect();
+                Problem::impossible(format!(
+                    "{} is to be made from the reference {:?}, and there is none of that name; there are {}: {}",
+                    clone.name,
+                    clone.reference,
+                    known.len(),
+                    known.join(", ")
+                ))
+                .advice("correct reference: in the herd file, or references: in the manager's configuration")
+            })?;
+            let sets = if clone.sets.is_empty() {
+                reference.sets.clone()
+            } else {
+                clone.sets.clone()
+            };
+            clones.push((
+                clone.clone(),
+                reference.clone(),
+                checks_of(clone, &sets),
+                sets,
+            ));
+        }
+        let secret = self.secret(name).await?;
+        let name = name.clone();
+        blocking(move || {
+            let layers = render(
+                &plan,
+                clones.iter().map(|(clone, _, _, sets)| (clone, sets)),
+                &[folder.sets()],
+                &secret,
+            )?;
+            clones
+                .into_iter()
+                .zip(layers)
+                .map(|((plan, reference, checks, _), layer)| {
+                    let archive = clone_archive::pack(&name, &plan, &reference, &layer)?;
+                    Ok(Prepared {
+                        plan,
+                        checks,
+                        archive,
+                    })
+                })
+                .collect()
+        })
+        .await
+    }
+
+    /// The deployment's secret, made at its first `up`.
+    async fn secret(&self, name: &DeploymentName) -> Result<DeploymentSecret, Problem> {
+        let fresh = DeploymentSecret::new(crate::random_bytes()).to_hex();
+        let record = self
+            .records
+            .change_deployment(name, |known| {
+                Ok(match known {
+                    Some(_) => Change::Keep,
+                    None => Change::Write(DeploymentRecord {
+                        name: name.clone(),
+                        secret: fresh.clone(),
+                    }),
+                })
+            })
+            .await?;
+        record
+            .and_then(|record| DeploymentSecret::from_hex(&record.secret))
+            .ok_or_else(|| {
+                Problem::failed(format!(
+                    "the secret of {name} in the manager's store is damaged"
+                ))
+            })
+    }
+
+    /// Places the clones that are new and writes their records; their names go to `made`, also when it fails.
+    async fn record_clones(
+        &self,
+        name: &DeploymentName,
+        prepared: &[Prepared],
+        made: &mut Vec<DomainName>,
+    ) -> Result<Vec<Placement>, Problem> {
+        let _placing = self.placing.lock().await;
+        let known: BTreeMap<DomainName, DomainRecord> = self
+            .records
+            .domains()
+            .await?
+            .into_iter()
+            .map(|record| (record.name.clone(), record))
+            .collect();
+        let mut placements = Vec::new();
+        let mut wishes = Vec::new();
+        for clone in prepared {
+            let plan = &clone.plan;
+            match known.get(&plan.name) {
+                Some(record) => {
+                    check_same(name, plan, record)?;
+                    placements.push(Placement {
+                        domain: plan.name.clone(),
+                        host: record.ownership.host.clone(),
+                        reason: "it is there already".to_owned(),
+                    });
+                }
+                None => {
+                    check_address(plan, known.values())?;
+                    wishes.push(Wish {
+                        domain: plan.name.clone(),
+                        memory_mib: plan.memory_mib,
+                        pinned: plan.host.clone(),
+                    });
+                }
+            }
+        }
+        let placed = placement::place(&wishes, &self.spaces().await?)?;
+        for placement in &placed {
+            let Some(clone) = prepared
+                .iter()
+                .find(|clone| clone.plan.name == placement.domain)
+            else {
+                continue;
+            };
+            let floor = self.floor_there(&placement.domain, &placement.host).await?;
+            fault::before("up.recorded");
+            self.record_clone(name, clone, &placement.host, floor)
+                .await?;
+            fault::after("up.recorded");
+            made.push(placement.domain.clone());
+        }
+        placements.extend(placed);
+        placements.sort_by(|a, b| a.domain.cmp(&b.domain));
+        Ok(placements)
+    }
+
+    /// What the host's journal remembers of earlier domains of that name; it must not hold one now.
+    async fn floor_there(
+        &self,
+        domain: &DomainName,
+        host: &HostName,
+    ) -> Result<Generation, Problem> {
+        let agent = &self.host(host)?.agent;
+        let report = agent
+            .status(domain)
+            .await
+            .map_err(|error| agents::problem(host, format!("placing {domain}"), &error))?;
+        match report.as_ref().map(agents::view_of) {
+            None => Ok(Generation(0)),
+            Some(HostView::Says(
+                Entry {
+                    holding: Holding::Absent,
+                    floor,
+                    ..
+                },
+                _,
+            )) => Ok(floor),
+            Some(_) => Err(Problem::impossible(format!(
+                "host {host} holds a domain {domain} that this manager knows nothing of"
+            ))
+            .advice(format!(
+                "choose another name, or remove it: estive --agent {} delete {domain}",
+                agent.endpoint
+            ))),
+        }
+    }
+
+    async fn record_clone(
+        &self,
+        deployment: &DeploymentName,
+        clone: &Prepared,
+        host: &HostName,
+        floor: Generation,
+    ) -> Result<(), Problem> {
+        let plan = &clone.plan;
+        self.records
+            .change_row(&plan.name, |row| {
+                if let Some(DomainRow::Live(record)) = &row {
+                    return Err(Problem::impossible(format!(
+                        "{} was just made by {}",
+                        plan.name, record.deployment
+                    )));
+                }
+                let granted = row
+                    .map_or(Generation(0), |row| row.granted())
+                    .max(floor)
+                    .next();
+                Ok(Change::Write(DomainRow::Live(Box::new(DomainRecord {
+                    name: plan.name.clone(),
+                    deployment: deployment.clone(),
+                    memory_mib: plan.memory_mib,
+                    cpus: plan.cpus,
+                    address: plan.address.to_string(),
+                    reference: plan.reference.clone(),
+                    checks: clone.checks.clone(),
+                    post_copy_allowed: plan.post_copy_allowed,
+                    ownership: Ownership {
+                        host: host.clone(),
+                        generation: granted,
+                        granted,
+                        wanted: Wanted::Running,
+                        moving: None,
+                    },
+                    move_order: None,
+                }))))
+            })
+            .await?;
+        Ok(())
+    }
+
+    /// All clones at once; the first that fails stops the waiting for the others.
+    async fn bring_clones(
+        self: &Arc<Self>,
+        prepared: Vec<Prepared>,
+        placements: Vec<Placement>,
+        lines: &mpsc::Sender<UpLine>,
+    ) -> Result<Vec<UpRow>, Problem> {
+        let telling = Arc::new(Telling {
+            lines: lines.clone(),
+            given_up: CancellationToken::new(),
+        });
+        let mut work = JoinSet::new();
+        for clone in prepared {
+            let Some(placement) = placements
+                .iter()
+                .find(|placement| placement.domain == clone.plan.name)
+            else {
+                continue;
+            };
+            let (manager, telling, host) = (self.clone(), telling.clone(), placement.host.clone());
+            work.spawn(async move { manager.bring_clone(&clone, &host, &telling).await });
+        }
+        let mut rows = Vec::new();
+        let mut first: Option<Problem> = None;
+        while let Some(done) = work.join_next().await {
+            match done.unwrap_or_else(|error| {
+                Err(Problem::failed(format!(
+                    "a part of the manager failed: {error}"
+                )))
+            }) {
+                Ok(row) => rows.push(row),
+                Err(problem) => {
+                    telling.given_up.cancel();
+                    first.get_or_insert(problem);
+                }
+            }
+        }
+        match first {
+            Some(problem) => Err(problem),
+            None => {
+                rows.sort_by(|a, b| a.domain.cmp(&b.domain));
+                Ok(rows)
+            }
+        }
+    }
+
+    async fn bring_clone(
+        &self,
+        clone: &Prepared,
+        host: &HostName,
+        telling: &Telling,
+    ) -> Result<UpRow, Problem> {
+        let name = &clone.plan.name;
+        let agent = &self.host(host)?.agent;
+        let begun = Instant::now();
+        let one = self.domain_lock(name).await;
+        let record = self.records.domain(name).await?;
+        crate::migrate::refuse_moving(&record)?;
+        let record = self.define(clone, agent, record).await?;
+        telling.step(name, "defined", ms_since(begun)).await;
+        if telling.given_up.is_cancelled() {
+            return Err(Problem::failed("given up, since another clone failed"));
+        }
+        let ran = agent
+            .status(name)
+            .await
+            .map_err(|error| agents::problem(host, format!("starting {name}"), &error))?
+            .is_some_and(|report| report.state == DomainState::Running);
+        let asked = Instant::now();
+        if !ran {
+            self.start(&record).await?;
+            telling.step(name, "started", ms_since(asked)).await;
+        }
+        drop(one);
+        self.await_answers(clone, agent, (!ran).then_some(asked), telling)
+            .await
+    }
+
+    /// Sends the clone's archive, unless its host holds it already.
+    async fn define(
+        &self,
+        clone: &Prepared,
+        agent: &Agent,
+        mut record: DomainRecord,
+    ) -> Result<DomainRecord, Problem> {
+        let name = &clone.plan.name;
+        let failed = |error| agents::problem(&agent.name, format!("sending {name}"), &error);
+        let floor = match agent
+            .status(name)
+            .await
+            .map_err(failed)?
+            .as_ref()
+            .map(agents::view_of)
+        {
+            None => Generation(0),
+            Some(HostView::Says(
+                Entry {
+                    holding: Holding::Absent,
+                    floor,
+                    ..
+                },
+                _,
+            )) => floor,
+            Some(_) => return Ok(record),
+        };
+        if record.ownership.generation <= floor {
+            record = self
+                .records
+                .change_domain(name, |record| {
+                    crate::migrate::refuse_moving(record)?;
+                    let mut raised = record.clone();
+                    let granted = record.ownership.granted.max(floor).next();
+                    raised.ownership.granted = granted;
+                    raised.ownership.generation = granted;
+                    Ok(Change::Write(raised))
+                })
+                .await?;
+        }
+        let generation = record.ownership.generation;
+        fault::before("up.defined");
+        let mut defined = agent.define(name, generation, clone.archive.clone()).await;
+        if matches!(&defined, Err(error) if missing_files(error).is_some()) {
+            // One clone sends the files, those beside it find them there.
+            let _one = self.host(&agent.name)?.uploads.lock().await;
+            defined = agent.define(name, generation, clone.archive.clone()).await;
+            if let Err(error) = &defined
+                && let Some(missing) = missing_files(error)
+            {
+                self.upload(agent, &missing).await?;
+                defined = agent.define(name, generation, clone.archive.clone()).await;
+            }
+        }
+        defined.map_err(failed)?;
+        fault::after("up.defined");
+        Ok(record)
+    }
+
+    /// Removes what this `up` has made; the problem then says whether anything stays.
+    async fn take_back(
+        self: &Arc<Self>,
+        name: &DeploymentName,
+        made: Vec<DomainName>,
+        problem: Problem,
+    ) -> Problem {
+        let mut work = JoinSet::new();
+        for domain in made {
+            let manager = self.clone();
+            work.spawn(async move {
+                let removed = manager.remove(&domain).await;
+                (domain, removed)
+            });
+        }
+        let mut remain = Vec::new();
+        while let Some(done) = work.join_next().await {
+            if let Ok((domain, Err(problem))) = done {
+                remain.push((domain, problem));
+            }
+        }
+        if remain.is_empty() {
+            return problem;
+        }
+        let rest = what_remains(name, remain);
+        Problem {
+            error: format!("{}. And {}", problem.error, rest.error),
+            advice: rest.advice,
+            ..problem
+        }
+    }
+}
+
+/// What counts as answering: the herd file's word, else what the template sets bring.
+fn checks_of(clone: &ClonePlan, sets: &[String]) -> Vec<UpCheck> {
+    if !clone.up_checks.is_empty() {
+        return clone.up_checks.clone();
+    }
+    match sets {
+        [] => vec![UpCheck::Ping],
+        sets if sets.iter().any(|set| set == "web") => vec![UpCheck::Http, UpCheck::Ssh],
+        _ => vec![UpCheck::Ssh],
+    }
+}
+
+/// One layer for each clone, in their order.
+fn render<'a>(
+    plan: &HerdPlan,
+    clones: impl Iterator<Item = (&'a ClonePlan, &'a Vec<String>)>,
+    dirs: &[PathBuf],
+    secret: &DeploymentSecret,
+) -> Result<Vec<Vec<u8>>, Problem> {
+    let impossible = |error: estive_layers::LayerError| {
+        Problem::from_error(ProblemKind::Impossible, &error)
+            .advice("correct the herd file or its template sets")
+    };
+    let mut found: BTreeMap<&Vec<String>, Vec<TemplateSet>> = BTreeMap::new();
+    let mut layers = Vec::new();
+    for (clone, sets) in clones {
+        if !found.contains_key(sets) {
+            found.insert(sets, TemplateSet::find_all(sets, dirs).map_err(impossible)?);
+        }
+        let sets = found.get(sets).map(Vec::as_slice).unwrap_or_default();
+        let renderer = Renderer::new(plan, sets, secret).map_err(impossible)?;
+        layers.push(renderer.layer(clone).map_err(impossible)?.bytes);
+    }
+    Ok(layers)
+}
+
+/// A clone that is there already must be as the herd file says: `up` starts it, it does not make it anew.
+fn check_same(
+    deployment: &DeploymentName,
+    plan: &ClonePlan,
+    record: &DomainRecord,
+) -> Result<(), Problem> {
+    if record.deployment != *deployment {
+        return Err(Problem::impossible(format!(
+            "there is a domain {} already, of the deployment {}",
+            plan.name, record.deployment
+        ))
+        .advice("give this herd's clones other names, or take that deployment down first"));
+    }
+    let address = plan.address.to_string();
+    let differences: Vec<String> = [
+        (
+            "memory_mib",
+            record.memory_mib.to_string(),
+            plan.memory_mib.to_string(),
+        ),
+        ("cpus", record.cpus.to_string(), plan.cpus.to_string()),
+        ("address", record.address.clone(), address),
+        (
+            "reference",
+            record.reference.clone(),
+            plan.reference.clone(),
+        ),
+    ]
+    .into_iter()
+    .filter(|(_, is, wanted)| is != wanted)
+    .map(|(key, is, wanted)| format!("{key} {is}, not {wanted}"))
+    .collect();
+    if differences.is_empty() {
+        return Ok(());
+    }
+    Err(Problem::impossible(format!(
+        "{} is up already and differs from the herd file: it has {}",
+        plan.name,
+        differences.join(", ")
+    ))
+    .advice(format!("estive down {deployment} first, then up again")))
+}
+
+fn check_address<'a>(
+    plan: &ClonePlan,
+    mut known: impl Iterator<Item = &'a DomainRecord>,
+) -> Result<(), Problem> {
+    let address = plan.address.to_string();
+    match known.find(|record| record.address == address) {
+        Some(other) => Err(Problem::impossible(format!(
+            "the address {address} of {} is that of {} of the deployment {}",
+            plan.name, other.name, other.deployment
+        ))
+        .advice("write another address:, or other addresses: to draw from, into the herd file")),
+        None => Ok(()),
+    }
+}
+
+pub(crate) fn ms_since(start: Instant) -> u64 {
+    u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| {
+            Err(Problem::failed(format!(
+                "a part of the manager failed: {error}"
+            )))
+        })
+}
