@@ -129,6 +129,17 @@ impl Namespace {
         .await
     }
 
+    /// A persistent tap of root's as a port of `bridge`, up.
+    pub async fn tap(&self, name: &str, bridge: &str) -> Result<(), Error> {
+        fit("an interface", name, NAME_BYTES_MAX)?;
+        fit("an interface", bridge, NAME_BYTES_MAX)?;
+        self.batch(&[
+            format!("tuntap add dev {name} mode tap user root"),
+            format!("link set dev {name} master {bridge} up"),
+        ])
+        .await
+    }
+
     /// Makes `interface` a port of `bridge` and sets it up.
     pub async fn attach(&self, interface: &str, bridge: &str) -> Result<(), Error> {
         fit("an interface", interface, NAME_BYTES_MAX)?;

@@ -74,8 +74,8 @@ async fn shown(bed: &mut Bed, config: &DemoConfig) -> Result<i32, Error> {
         return Ok(0);
     }
     let domains = bed.estive_json(&["ls"]).await?;
-    let (clone, address, home) = first(&domains, 0)?;
-    let (peer, _, _) = first(&domains, 1)?;
+    let (clone, address, home) = domain(&domains, 0)?;
+    let (peer, _, _) = domain(&domains, 1)?;
     let other = if home == "host2" { "host3" } else { "host2" };
     say(&format!(
         "{clone} is put under load: 50 new connections a second, a download, a writer with fsync, a stream from {peer}"
@@ -109,7 +109,7 @@ fn say(what: &str) {
 }
 
 /// The name, address and host of domain `index` of `estive ls`.
-fn first(domains: &Value, index: usize) -> Result<(DomainName, Ipv4Addr, String), Error> {
+pub fn domain(domains: &Value, index: usize) -> Result<(DomainName, Ipv4Addr, String), Error> {
     let missing = || Error::Gauge {
         what: "estive ls".to_owned(),
         problem: format!(
@@ -195,7 +195,9 @@ fn heading() -> String {
     )
 }
 
-fn line(number: u32, row: &MoveRow) -> String {
+/// One move as a line of the table.
+#[must_use]
+pub fn line(number: u32, row: &MoveRow) -> String {
     let optional = |value: Option<String>| value.unwrap_or_else(|| "?".to_owned());
     format!(
         "{number:>4}  {:<14} {:>5} ms {:>5} ms {:>6} ms {:>5} ms {:>6.0} ms {:>9} {:>6} ± {} ms  {}",

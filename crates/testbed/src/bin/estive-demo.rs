@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use estive_testbed::bed::{BedConfig, BedReference};
+use estive_testbed::bench::{self, BenchConfig};
 use estive_testbed::demo::{self, DemoConfig};
 use estive_testbed::outer::{self, INSIDE};
 use estive_testbed::{Error, Kept, Outer};
@@ -76,6 +77,12 @@ struct Bench {
     name: String,
     #[command(flatten)]
     parts: Parts,
+    /// Directory of the static guest programs
+    #[arg(long)]
+    programs: PathBuf,
+    /// A kernel with its modules
+    #[arg(long)]
+    kernel_tree: PathBuf,
     /// File to which the result is appended
     #[arg(long)]
     results: PathBuf,
@@ -158,15 +165,29 @@ async fn demo_inside(demo: Demo) -> Result<i32, Error> {
 }
 
 async fn bench_inside(bench: Bench) -> Result<i32, Error> {
-    let config = bed(&bench.parts, false)?;
-    estive_testbed::bench::run(
-        &bench.name,
-        config,
-        &bench.parts.herd,
-        &bench.results,
-        bench.runs,
-    )
-    .await
+    let mut bed = bed(&bench.parts, false)?;
+    if bench.name == "boot" {
+        // A root made by hand, sealed, for the clones whose boot is compared with that of the same root on ext4.
+        let directory = std::path::Path::new(outer::WORK_DIRECTORY);
+        let root = directory.join("bare-root");
+        bench::bare_root(&bench.programs, &root)?;
+        let sealed =
+            estive_exports::seal::seal(&root, &directory.join("bare-sealed")).map_err(|error| {
+                Error::system("sealing the root of the benchmark")(std::io::Error::other(error))
+            })?;
+        let mut reference = bed.references["default"].clone();
+        reference.image = sealed.path;
+        reference.sets = vec![];
+        bed.references.insert("bare".to_owned(), reference);
+    }
+    let config = BenchConfig {
+        bed,
+        programs: bench.programs,
+        kernel_tree: bench.kernel_tree,
+        results: bench.results,
+        runs: bench.runs,
+    };
+    bench::run(&bench.name, config).await
 }
 
 fn keep(parts: &Parts) -> Result<i32, Error> {
