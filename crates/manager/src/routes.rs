@@ -14,8 +14,8 @@ use axum::{Extension, Json, Router};
 use estive_api::server::{BytesBody, JsonBody, json_lines, with_body_limit};
 use estive_api::upgrade::{accept_upgrade, splice};
 use estive_api::wire::{
-    DeploymentReport, HerdDomain, HostReport, MAX_DOCUMENT_BYTES, ManagerAbout, MigrateLine,
-    MigrateOrder, StatusOrder,
+    DeploymentReport, HerdDomain, HostKey, HostReport, MAX_DOCUMENT_BYTES, ManagerAbout,
+    MigrateLine, MigrateOrder, StatusOrder,
 };
 use estive_api::{Peer, Problem, Role};
 use estive_model::{DeploymentName, DomainName, Event};
@@ -51,6 +51,7 @@ pub(crate) fn router(manager: Arc<Manager>) -> Router {
             .route("/domain/{name}", get(domain))
             .route("/domain/{name}/status", get(domain).put(status))
             .route("/domain/{name}/migrate", post(migrate).delete(give_up))
+            .route("/domain/{name}/host-key", get(host_key))
             .route("/domain/{name}/console.log", get(pass_on_text))
             .route("/domain/{name}/boot", get(pass_on_text))
             .route("/domain/{name}/console", get(pass_on_stream))
@@ -104,6 +105,14 @@ async fn domain(
         .herd_domain_now(&domain_name(&name)?)
         .await
         .map(Json)
+}
+
+async fn host_key(State(manager): App, Path(name): Path<String>) -> Result<Json<HostKey>, Problem> {
+    let name = domain_name(&name)?;
+    let record = manager.records.domain(&name).await?;
+    let secret = manager.secret(&record.deployment).await?;
+    let public_key = secret.of_clone(name.as_str()).ssh_host_key_public;
+    Ok(Json(HostKey { public_key }))
 }
 
 async fn deployments(State(manager): App) -> Result<Json<Vec<DeploymentReport>>, Problem> {

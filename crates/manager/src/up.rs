@@ -176,7 +176,7 @@ impl Manager {
     }
 
     /// The deployment's secret, made at its first `up`.
-    async fn secret(&self, name: &DeploymentName) -> Result<DeploymentSecret, Problem> {
+    pub async fn secret(&self, name: &DeploymentName) -> Result<DeploymentSecret, Problem> {
         let fresh = DeploymentSecret::new(crate::random_bytes()).to_hex();
         let record = self
             .records
