@@ -62,7 +62,7 @@ pub type Answered = Result<Answer, Problem>;
 /// What reaches a domain's task.
 pub enum Message {
     /// From outside.
-    Order(Order, oneshot::Sender<Answered>),
+    Order(Box<Order>, oneshot::Sender<Answered>),
     /// From a side task; one about a grant counts only while that grant is out.
     Observed {
         /// The grant's generation.
@@ -117,7 +117,7 @@ impl Handle {
     /// Orders, and waits for the answer.
     pub(crate) async fn order(&self, order: Order) -> Answered {
         let (reply, answered) = oneshot::channel();
-        self.send(Message::Order(order, reply));
+        self.send(Message::Order(Box::new(order), reply));
         answered.await.unwrap_or_else(|_| {
             Err(Problem::unreachable(
                 "the agent is ending; whether this was done shows when it is back",
@@ -184,7 +184,7 @@ impl Domain {
                 // Cannot tell: change nothing.
                 _ if damaged.is_some() => {}
                 Message::Order(order, reply) => {
-                    let answered = self.obey(order).await;
+                    let answered = self.obey(*order).await;
                     let _ = reply.send(answered);
                 }
                 Message::Observed {
@@ -462,39 +462,9 @@ impl Domain {
     async fn happened(&mut self, event: InstanceEvent) {
         let holding = self.record.entry.holding;
         match event.what {
-            InstanceHappening::Gone => {
-                // An event of an instance that was replaced since says nothing.
-                if self.see().await == Seen::Gone {
-                    self.observe(Input::InstanceGone, "its QEMU is gone".into())
-                        .await;
-                    if self.record.entry.holding == Holding::Running {
-                        self.mark_crashed("its QEMU ended by itself").await;
-                    } else if matches!(self.record.entry.holding, Holding::Incoming(_)) {
-                        self.note(format!("its QEMU ended: {}", self.last_words()));
-                    }
-                }
-            }
-            InstanceHappening::GuestPoweredOff => {
-                if let Holding::Outgoing(grant) = holding {
-                    let doing = Doing::because("the guest powered itself off");
-                    let _ = self.apply(Input::Abort(grant.generation), doing).await;
-                }
-                if self.record.entry.holding == Holding::Running && self.is_guest_stopped().await {
-                    let doing = Doing::because("the guest powered itself off");
-                    if let Err(problem) = self.apply(Input::Stop, doing).await {
-                        self.note(problem.error);
-                    }
-                }
-            }
-            InstanceHappening::GuestPanicked => {
-                if holding == Holding::Running && self.is_guest_stopped().await {
-                    let words = self.last_words();
-                    // Halted for ever: its QEMU is of no more use.
-                    let _ = self.agent.hypervisor.kill(&self.name).await;
-                    self.mark_crashed(&format!("the guest's kernel panicked: {words}"))
-                        .await;
-                }
-            }
+            InstanceHappening::Gone => self.instance_gone().await,
+            InstanceHappening::GuestPoweredOff => self.guest_powered_off().await,
+            InstanceHappening::GuestPanicked => self.guest_panicked().await,
             // A move that was given up may have ended well all the same, and left it halted.
             InstanceHappening::Migration(
                 MigrationStatus::Completed | MigrationStatus::Failed | MigrationStatus::Cancelled,
@@ -507,6 +477,49 @@ impl Domain {
             }
             _ => {}
         }
+    }
+
+    async fn instance_gone(&mut self) {
+        // An event of an instance that was replaced since says nothing.
+        if self.see().await != Seen::Gone {
+            return;
+        }
+        self.observe(Input::InstanceGone, "its QEMU is gone".into())
+            .await;
+        match self.record.entry.holding {
+            Holding::Running => self.mark_crashed("its QEMU ended by itself").await,
+            Holding::Incoming(_) => self.note(format!("its QEMU ended: {}", self.last_words())),
+            _ => {}
+        }
+    }
+
+    async fn guest_powered_off(&mut self) {
+        const REASON: &str = "the guest powered itself off";
+        if let Holding::Outgoing(grant) = self.record.entry.holding {
+            let given_up = self.apply(Input::Abort(grant.generation), Doing::because(REASON));
+            if let Err(problem) = given_up.await {
+                self.note(problem.error);
+            }
+        }
+        if self.record.entry.holding == Holding::Running
+            && self.is_guest_stopped().await
+            && let Err(problem) = self.apply(Input::Stop, Doing::because(REASON)).await
+        {
+            self.note(problem.error);
+        }
+    }
+
+    async fn guest_panicked(&mut self) {
+        if self.record.entry.holding != Holding::Running || !self.is_guest_stopped().await {
+            return;
+        }
+        let words = self.last_words();
+        // Halted for ever: its QEMU is of no more use.
+        if let Err(error) = self.agent.hypervisor.kill(&self.name).await {
+            tracing::warn!(domain = %self.name, %error, "its panicked guest was not ended");
+        }
+        self.mark_crashed(&format!("the guest's kernel panicked: {words}"))
+            .await;
     }
 
     /// What was refused, as a problem that says what stands in the way.

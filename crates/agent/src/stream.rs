@@ -28,6 +28,8 @@ const WARM_EVERY: Duration = Duration::from_secs(20);
 /// Pre-copy that is not through after so many passes, or so long, does not converge.
 const MOST_PASSES: u64 = 8;
 const MOST_PRE_COPY: Duration = Duration::from_secs(20);
+/// An order to send that shows nothing for so long was lost.
+const MOST_SILENCE: Duration = Duration::from_secs(3);
 /// How long a completed stream may take to show in the instance's own state.
 const SETTLE_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -139,17 +141,22 @@ pub(crate) async fn watch(peer: Peer, mut happenings: broadcast::Receiver<Instan
                     peer.report_progress(&progress);
                     match progress.status {
                         MigrationStatus::Completed => break Ended::Sent,
-                        MigrationStatus::Failed | MigrationStatus::Cancelled | MigrationStatus::None => {
+                        MigrationStatus::Failed | MigrationStatus::Cancelled => {
                             break Ended::Failed(failure(&progress));
                         }
-                        MigrationStatus::Active if peer.grant.post_copy && !switched => {
-                            if progress.passes > MOST_PASSES || began.elapsed() > MOST_PRE_COPY {
-                                switched = true;
-                                peer.saw(Input::SwitchToPostCopy, format!(
-                                    "pre-copy did not converge in {} passes: post-copy to {}",
-                                    progress.passes, peer.destination
-                                ));
-                            }
+                        MigrationStatus::None if began.elapsed() > MOST_SILENCE => {
+                            break Ended::Failed("the stream never began".into());
+                        }
+                        MigrationStatus::Active
+                            if peer.grant.post_copy
+                                && !switched
+                                && (progress.passes > MOST_PASSES || began.elapsed() > MOST_PRE_COPY) =>
+                        {
+                            switched = true;
+                            peer.saw(Input::SwitchToPostCopy, format!(
+                                "pre-copy did not converge in {} passes: post-copy to {}",
+                                progress.passes, peer.destination
+                            ));
                         }
                         _ => {}
                     }

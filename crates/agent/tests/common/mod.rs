@@ -10,7 +10,7 @@ use estive_api::clock::SystemClock;
 use estive_api::domain_xml::{Accelerator, DiskSource, DomainXml};
 use estive_api::wire::*;
 use estive_api::{Client, ClientError, Credentials, Endpoint, Role};
-use estive_hypervisor::simulated::SimulatedFabric;
+use estive_hypervisor::{Hypervisor, QemuHypervisor, SimulatedFabric};
 use estive_model::{Digest, DomainName, DomainState, Generation, HostName, OperationId};
 use estive_moves::{Answer, Entry, Holding};
 use sha2::Digest as _;
@@ -82,7 +82,7 @@ impl World {
         };
         Host {
             config,
-            fabric: self.fabric.clone(),
+            fabric: Some(self.fabric.clone()),
             address,
             running: None,
         }
@@ -91,7 +91,8 @@ impl World {
 
 pub struct Host {
     pub config: AgentConfig,
-    pub fabric: SimulatedFabric,
+    /// None: real QEMUs.
+    pub fabric: Option<SimulatedFabric>,
     pub address: IpAddr,
     running: Option<(CancellationToken, tokio::task::JoinHandle<()>)>,
 }
@@ -99,8 +100,12 @@ pub struct Host {
 impl Host {
     pub async fn start(&mut self) {
         let credentials = Credentials::load(self.config.credentials.as_ref().unwrap()).unwrap();
+        let hypervisor: Arc<dyn Hypervisor> = match &self.fabric {
+            Some(fabric) => Arc::new(fabric.hypervisor(self.address)),
+            None => Arc::new(QemuHypervisor::new(self.config.qemu()).await.unwrap()),
+        };
         let parts = Parts {
-            hypervisor: Arc::new(self.fabric.hypervisor(self.address)),
+            hypervisor,
             clock: Arc::new(SystemClock),
             taps: Arc::new(NoTaps),
             credentials: Some(credentials),

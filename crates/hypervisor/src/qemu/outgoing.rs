@@ -139,15 +139,13 @@ impl Instance {
             }
             Err(_) => return self.never_began(too_long),
         };
-        {
-            let mut outgoing = self.outgoing();
-            outgoing.stage = Stage::AsQemuSays;
-            outgoing.socket = Some(Arc::new(copy));
-        }
+        self.outgoing().socket = Some(Arc::new(copy));
         if let Err(error) = self.hand_over(socket).await {
             self.outgoing().socket = None;
             return self.never_began(chain(&error));
         }
+        // Not before QEMU has the order: until then its words are about an earlier stream.
+        self.outgoing().stage = Stage::AsQemuSays;
         drop(order);
         loop {
             match self.execute("query-migrate", Value::Null).await {
