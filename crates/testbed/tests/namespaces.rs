@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use estive_testbed::{Outer, Topology, outer};
+use estive_testbed::{Kept, Outer, Topology, outer};
 use inside::{TOOL, inside, is_root};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -149,4 +149,58 @@ fn a_wish_to_end_reaches_the_program() {
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     assert_eq!(lines.next().unwrap().unwrap(), "gently");
     assert_eq!(caller.wait().unwrap().code(), Some(3));
+}
+
+#[test]
+fn what_is_kept_outlives_its_caller_and_is_taken_down() {
+    if is_root() {
+        // Within an outer namespace of its own: the record of what is kept is the machine's.
+        assert_eq!(inside("inside_keep"), 0);
+    }
+}
+
+#[test]
+#[ignore = "runs inside an outer namespace"]
+fn inside_keep() {
+    // Only /run is private inside.
+    let said = format!("/tmp/estive-keep-{}", std::process::id());
+    let script = format!(
+        "touch /run/estive/here; trap 'echo gently > {said}; exit' TERM; echo ready >&0; \
+         while :; do read -t 1; done < <(exec sleep 1000)"
+    );
+    let mut caller = Command::new(TOOL)
+        .args(["outer", "--keep", "--", "bash", "-c", &script])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    assert_eq!(caller.wait().unwrap().code(), Some(0));
+    let mut kept = Kept::find().unwrap().unwrap();
+    let here = Path::new("/run/estive/here");
+    assert!(kept.outside_path(here).exists() && !here.exists());
+    kept.link(here).unwrap();
+    assert!(here.exists());
+    let second = Outer::new(["true"]).through(Path::new(TOOL)).run_to_keep();
+    assert!(second.is_err(), "a second one was kept");
+    kept.down().unwrap();
+    assert_eq!(std::fs::read_to_string(&said).unwrap(), "gently\n");
+    std::fs::remove_file(&said).unwrap();
+    assert!(std::fs::symlink_metadata(here).is_err());
+    assert_eq!(Kept::find().unwrap(), None);
+}
+
+#[test]
+fn a_program_that_ends_before_it_is_ready_is_not_kept() {
+    if is_root() {
+        assert_eq!(inside("inside_not_kept"), 0);
+    }
+}
+
+#[test]
+#[ignore = "runs inside an outer namespace"]
+fn inside_not_kept() {
+    let outer = Outer::new(["sh", "-c", "exit 5"]).through(Path::new(TOOL));
+    assert_eq!(outer.run_to_keep().unwrap().unwrap_err(), 5);
+    assert_eq!(Kept::find().unwrap(), None);
 }
