@@ -4,6 +4,19 @@
 //! loss, delay and duplication at once. Worlds are kept as five small numbers (the parts are interned), so that some
 //! millions of them fit in memory.
 //!
+//! `tests/explore.rs` explores 8.1 million worlds and 68 million transitions in all, in some 50 s of one core; the
+//! largest single one 1.5 million. Run by hand: three moves in a row, 12.9 million worlds and 129 million
+//! transitions; one move with three crashes of the source's agent, two of the destination's and two deaths of
+//! instances, 3.5 million and 28 million. Beyond these bounds walk the random walks (`tests/faults.rs`).
+//!
+//! **What is assumed**: an agent handles one input at a time and does its effects in order, and a crash drops those
+//! left; `Persist` is done or not done; a kill ends the instance for certain; what an agent sees is true at that moment
+//! or "unclear"; `StartPostCopy` halts the processors for good whatever becomes of the stream, and post-copy is switched
+//! to only while the stream is connected; an instance whose connected stream breaks ends by itself; an agent that found
+//! its instance unclear looks again until it is clear; agents repeat a commit until it is answered, and take silence to
+//! "are you ready" for "no"; no agent is driven past the manager, and the store grants one move or start after the
+//! other, each with a new number. `Define` and `Forget` are not explored.
+//!
 //! Liveness is shown constructively: from every world reached, with every message on its way lost, the fair driver
 //! ([`crate::Run`]) must come to rest with the domain held once by the owner that the store names, and the next move
 //! must succeed. That is more than "a good world can be reached": the agents and the manager reach it by themselves.

@@ -80,6 +80,7 @@ pub fn walk(seed: u64, steps_max: usize, rules: &Rules, words: bool) -> Walked {
         }
     }
     let mut run = Run::new(world, *rules);
+    run.looks = bounds.unclear;
     let rests = run.settle().and_then(|()| run.at_rest());
     let owner = run.world.manager.record.host;
     walked.runs_on = (run.world.at(owner).life == Life::Running).then_some(owner);

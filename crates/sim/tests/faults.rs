@@ -49,16 +49,18 @@ fn every_pair_of_kills_in_a_move_is_survived() {
     }
 }
 
-/// `ESTIVE_SEED=n` replays one walk and prints it.
+/// `ESTIVE_SEED=n` replays one walk and prints it; `ESTIVE_WALKS=n` walks more often than 10,000 times.
 #[test]
 fn random_walks_end_well() {
-    const WALKS: u64 = 10_000;
     const STEPS: usize = 150;
     let rules = Rules::default();
-    let seed = std::env::var("ESTIVE_SEED")
-        .ok()
-        .map(|seed| seed.parse::<u64>().expect("ESTIVE_SEED is a number"));
-    if let Some(seed) = seed {
+    let number = |name: &str| {
+        std::env::var(name)
+            .ok()
+            .map(|given| given.parse::<u64>().expect("a number"))
+    };
+    let walks = number("ESTIVE_WALKS").unwrap_or(10_000);
+    if let Some(seed) = number("ESTIVE_SEED") {
         let walked = walk(seed, STEPS, &rules, true);
         println!("{}", walked.steps.join("\n"));
         assert!(walked.broken.is_none(), "seed {seed}: {:?}", walked.broken);
@@ -66,7 +68,7 @@ fn random_walks_end_well() {
     }
     let first = 20_260_000;
     let (mut happened, mut run_on_b) = (0, 0);
-    for seed in first..first + WALKS {
+    for seed in first..first + walks {
         let walked = walk(seed, STEPS, &rules, false);
         happened += walked.happened;
         run_on_b += usize::from(walked.runs_on == Some(estive_sim::Host::B));
@@ -79,7 +81,7 @@ fn random_walks_end_well() {
     }
     println!(
         "seeds {first}..{}: {happened} steps, {run_on_b} ended on B",
-        first + WALKS
+        first + walks
     );
     assert!(
         run_on_b > 100,
