@@ -92,10 +92,17 @@ impl From<ClientError> for Failure {
             _ => ExitCode::Failed,
         };
         match error.problem() {
-            Some(problem) => Self {
-                code,
-                ..Self::from(problem.clone())
-            },
+            Some(problem) => {
+                let mut failure = Self {
+                    code,
+                    ..Self::from(problem.clone())
+                };
+                // Who refuses is half of what is to be mended.
+                if let ClientError::Refused { endpoint, .. } = &error {
+                    failure.message = format!("{endpoint} refused: {}", failure.message);
+                }
+                failure
+            }
             None => Self {
                 message: chain(&error),
                 advice: None,

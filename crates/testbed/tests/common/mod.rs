@@ -212,15 +212,27 @@ pub async fn done(bed: &Bed, arguments: &[&str]) -> String {
 /// Asserts that a command ends with `code` and says each of `words`; gives what it said on standard error.
 pub async fn fails(bed: &Bed, code: i32, arguments: &[&str], words: &[&str]) -> String {
     let output = bed.estive(arguments).await.unwrap();
-    said(&output, code, &format!("estive {}", arguments.join(" ")), words)
+    said(
+        &output,
+        code,
+        &format!("estive {}", arguments.join(" ")),
+        words,
+    )
 }
 
 pub fn said(output: &Output, code: i32, command: &str, words: &[&str]) -> String {
     let said = stderr(output);
-    println!("  {command}\n    ({}) {}", output.status, said.trim().replace('\n', "\n    "));
+    println!(
+        "  {command}\n    ({}) {}",
+        output.status,
+        said.trim().replace('\n', "\n    ")
+    );
     assert_eq!(output.status.code(), Some(code), "{command}: {said}");
     for word in words {
-        assert!(said.contains(word), "{command} does not say {word:?}: {said}");
+        assert!(
+            said.contains(word),
+            "{command} does not say {word:?}: {said}"
+        );
     }
     assert!(
         !said.contains("panicked") && !said.is_empty(),
@@ -310,7 +322,10 @@ pub async fn leftovers(bed: &Bed) -> Vec<String> {
 /// Nothing of any domain is anywhere, and the manager knows of none.
 pub async fn assert_nothing_stays(bed: &Bed) {
     assert_eq!(leftovers(bed).await, [""; 0]);
-    assert_eq!(bed.estive_json(&["ls"]).await.unwrap(), serde_json::json!([]));
+    assert_eq!(
+        bed.estive_json(&["ls"]).await.unwrap(),
+        serde_json::json!([])
+    );
     assert_eq!(done(bed, &["ls"]).await.lines().count(), 1, "only headings");
 }
 
