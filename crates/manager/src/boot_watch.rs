@@ -36,7 +36,7 @@ impl Manager {
                     self.check_alive(name, agent, &report).await?;
                     let switched = asked.is_none() || report.boot.phases_ms.contains_key("switch");
                     if switched {
-                        left = still_silent(left, clone, agent).await;
+                        left = self.still_silent(left, clone, agent).await;
                     }
                     Ok(report)
                 }
@@ -140,20 +140,26 @@ impl Manager {
         Problem::failed(format!("{name} on {} {what} within {waited_s} s{console}", agent.name))
             .advice("look at its console above; a slow machine may need a larger boot_timeout_s in the manager's configuration")
     }
-}
 
-/// The checks that are not answered yet.
-async fn still_silent(left: Vec<UpCheck>, clone: &Prepared, agent: &Agent) -> Vec<UpCheck> {
-    let plan = &clone.plan;
-    let tries = left
-        .iter()
-        .map(|check| probe::answers(*check, &plan.name, plan.address, agent));
-    let answered = join_all(tries).await;
-    left.into_iter()
-        .zip(answered)
-        .filter(|(_, answered)| !answered)
-        .map(|(check, _)| check)
-        .collect()
+    /// The checks that are not answered yet.
+    async fn still_silent(
+        &self,
+        left: Vec<UpCheck>,
+        clone: &Prepared,
+        agent: &Agent,
+    ) -> Vec<UpCheck> {
+        let plan = &clone.plan;
+        let ask = |check| {
+            self.prober
+                .answers(check, &plan.name, plan.address, agent.client())
+        };
+        let answered = join_all(left.iter().map(|check| ask(*check))).await;
+        left.into_iter()
+            .zip(answered)
+            .filter(|(_, answered)| !answered)
+            .map(|(check, _)| check)
+            .collect()
+    }
 }
 
 /// Tells `init` and `switched` once each; `told` counts those told so far.

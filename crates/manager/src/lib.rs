@@ -26,6 +26,8 @@ mod view;
 
 pub use config::{ManagerConfig, ReferenceConfig, RootConfig};
 pub use error::ManagerError;
+pub use manager::Parts;
+pub use probe::{NetworkProber, Prober};
 
 use estive_api::Credentials;
 use estive_api::clock::SystemClock;
@@ -40,6 +42,19 @@ use tokio_util::sync::CancellationToken;
 
 /// Serves until `shutdown` is cancelled. Moves that are under way then go on with the next manager on this state.
 pub async fn run(config: ManagerConfig, shutdown: CancellationToken) -> Result<(), ManagerError> {
+    let parts = Parts {
+        clock: Arc::new(SystemClock),
+        prober: Arc::new(NetworkProber),
+    };
+    run_with(config, parts, shutdown).await
+}
+
+/// Like [`run`], made of other parts.
+pub async fn run_with(
+    config: ManagerConfig,
+    parts: Parts,
+    shutdown: CancellationToken,
+) -> Result<(), ManagerError> {
     let credentials = match &config.credentials {
         Some(path) if !path.is_dir() => {
             return Err(ManagerError::NoCredentials { path: path.clone() });
@@ -69,7 +84,7 @@ pub async fn run(config: ManagerConfig, shutdown: CancellationToken) -> Result<(
         &config,
         credentials.as_ref(),
         Arc::new(store),
-        Arc::new(SystemClock),
+        parts,
         shutdown.clone(),
     )
     .await?;

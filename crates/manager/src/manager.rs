@@ -6,6 +6,7 @@ use crate::error::ManagerError;
 use crate::event_log::EventLog;
 use crate::inventory::Host;
 use crate::migrate::ActiveMove;
+use crate::probe::Prober;
 use crate::records::Records;
 use crate::reference::Reference;
 use estive_api::wire::ManagerAbout;
@@ -18,6 +19,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
+/// What a manager is made of besides its configuration: the seams.
+pub struct Parts {
+    /// Tells the time, for events and reports.
+    pub clock: Arc<dyn Clock>,
+    /// Asks clones whether they answer.
+    pub prober: Arc<dyn Prober>,
+}
+
 /// What every request and task shares.
 pub(crate) struct Manager {
     pub clock: Arc<dyn Clock>,
@@ -25,6 +34,7 @@ pub(crate) struct Manager {
     pub events: EventLog,
     pub hosts: BTreeMap<HostName, Host>,
     pub references: BTreeMap<String, Reference>,
+    pub prober: Arc<dyn Prober>,
     pub boot_timeout: Duration,
     /// For herds being unpacked.
     pub work: PathBuf,
@@ -59,7 +69,7 @@ impl Manager {
         config: &ManagerConfig,
         credentials: Option<&Credentials>,
         store: Arc<dyn Store>,
-        clock: Arc<dyn Clock>,
+        parts: Parts,
         shutdown: CancellationToken,
     ) -> Result<Arc<Self>, ManagerError> {
         let mut hosts = BTreeMap::new();
@@ -98,11 +108,12 @@ impl Manager {
             _ => {}
         }
         let records = Records::new(store);
-        let events = EventLog::open(records.clone(), clock.clone())
+        let events = EventLog::open(records.clone(), parts.clock.clone())
             .await
             .map_err(ManagerError::Store)?;
         Ok(Arc::new(Self {
-            clock,
+            clock: parts.clock,
+            prober: parts.prober,
             records,
             events,
             hosts,

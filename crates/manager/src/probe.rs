@@ -1,6 +1,7 @@
 //! Whether a clone answers: a page with its name over HTTP, an SSH server's greeting, a ping.
 
-use crate::agents::Agent;
+use async_trait::async_trait;
+use estive_api::Client;
 use estive_layers::UpCheck;
 use estive_model::DomainName;
 use std::net::Ipv4Addr;
@@ -17,13 +18,37 @@ const CONNECT: Duration = Duration::from_millis(700);
 const PAGE_BYTES: u64 = 256 << 10;
 const GREETING_BYTES: u64 = 256;
 
-/// Tries one check once.
-pub(crate) async fn answers(
-    check: UpCheck,
-    domain: &DomainName,
-    address: Ipv4Addr,
-    agent: &Agent,
-) -> bool {
+/// Asks clones whether they answer. A seam, so that a simulated herd can be brought up.
+#[async_trait]
+pub trait Prober: Send + Sync {
+    /// Tries one check once, within seconds. `agent` is the domain's host, through which it may be reached.
+    async fn answers(
+        &self,
+        check: UpCheck,
+        domain: &DomainName,
+        address: Ipv4Addr,
+        agent: &Client,
+    ) -> bool;
+}
+
+/// Asks over the network.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NetworkProber;
+
+#[async_trait]
+impl Prober for NetworkProber {
+    async fn answers(
+        &self,
+        check: UpCheck,
+        domain: &DomainName,
+        address: Ipv4Addr,
+        agent: &Client,
+    ) -> bool {
+        answers(check, domain, address, agent).await
+    }
+}
+
+async fn answers(check: UpCheck, domain: &DomainName, address: Ipv4Addr, agent: &Client) -> bool {
     let tried = async {
         match check {
             UpCheck::Ping => ping(address).await,
@@ -65,12 +90,11 @@ async fn direct(address: Ipv4Addr, port: u16) -> Direct {
 }
 
 async fn through(
-    agent: &Agent,
+    agent: &Client,
     domain: &DomainName,
     port: u16,
 ) -> Option<impl AsyncRead + AsyncWrite + Unpin + use<>> {
     agent
-        .client()
         .upgrade(&format!("/domain/{domain}/tcp/{port}"), TRY)
         .await
         .ok()
