@@ -1,0 +1,253 @@
+//! A domain's instance on this host: made, started, watched while it boots, and what it leaves behind.
+
+use crate::boot::{BootLog, BootWatch};
+use crate::definition;
+use crate::domain::Domain;
+use crate::journal::Moving;
+use estive_api::Problem;
+use estive_hypervisor::{HypervisorError, InstanceState, MigrationParameters};
+use estive_model::{DomainSpec, Event, EventKind};
+use estive_moves::{Grant, Holding};
+use std::sync::PoisonError;
+use std::time::Duration;
+
+/// How long a resume is tried while a stream that was given up winds down.
+const RESUME_PATIENCE: Duration = Duration::from_secs(5);
+
+impl Domain {
+    async fn spec(&self) -> Result<DomainSpec, Problem> {
+        let place = self.agent.place(&self.name);
+        let xml = definition::read_xml(&place)?;
+        let bridge = &self.agent.config.bridge;
+        let tap = self.agent.taps.name(&self.name);
+        if xml.mac.is_some() {
+            self.agent
+                .taps
+                .ensure(&self.name, bridge)
+                .await
+                .map_err(|reason| {
+                    Problem::failed(format!(
+                        "could not make the network interface of {}: {reason}",
+                        self.name
+                    ))
+                })?;
+        }
+        definition::spec(&place, &xml, &self.agent.files, bridge, tap)
+    }
+
+    pub(crate) async fn create(&mut self) -> Result<(), Problem> {
+        self.handle.shown.send_modify(|shown| shown.creating = true);
+        if let Some(former) = self.boot_watch.take() {
+            former.abort();
+        }
+        let spec = self.spec().await?;
+        let report = self.agent.hypervisor.channels(&self.name).report;
+        // What a former boot wrote is not this one's.
+        let _ = std::fs::remove_file(report);
+        *self
+            .handle
+            .boot
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = BootLog::default();
+        let created = self.agent.hypervisor.create(&spec).await;
+        created.map_err(|error| self.failed("start QEMU of", &error))
+    }
+
+    pub(crate) async fn create_incoming(&mut self, grant: Grant) -> Result<(), Problem> {
+        let Some(Moving::Destination { stream, .. }) = self.record.moving.clone() else {
+            return Err(Problem::failed(format!(
+                "the journal does not say where {} is awaited",
+                self.name
+            )));
+        };
+        self.handle.shown.send_modify(|shown| shown.creating = true);
+        let spec = self.spec().await?;
+        let parameters = parameters(grant);
+        let tls = self.agent.config.migration.tls;
+        let created = self
+            .agent
+            .hypervisor
+            .create_incoming(&spec, stream.address, stream.port, tls, &parameters)
+            .await;
+        created.map_err(|error| self.failed("make ready to receive", &error))
+    }
+
+    /// Starts the processors, unless they run. A stream that was just given up may take a moment to let go.
+    pub(crate) async fn resume(&self) -> Result<(), Problem> {
+        let hypervisor = &self.agent.hypervisor;
+        let mut last = match hypervisor.state(&self.name).await {
+            Ok(InstanceState::Running) => return Ok(()),
+            _ => match hypervisor.resume(&self.name).await {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            },
+        };
+        let trying = async {
+            loop {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                match hypervisor.state(&self.name).await {
+                    Ok(InstanceState::Running) => return Ok(()),
+                    Ok(InstanceState::Gone | InstanceState::GuestStopped) => return Err(None),
+                    _ => {}
+                }
+                match hypervisor.resume(&self.name).await {
+                    Ok(()) => return Ok(()),
+                    Err(error @ HypervisorError::Rejected { .. }) => last = error,
+                    Err(error) => return Err(Some(error)),
+                }
+            }
+        };
+        match tokio::time::timeout(RESUME_PATIENCE, trying).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(Some(error))) => Err(self.failed("start the processors of", &error)),
+            Ok(Err(None)) | Err(_) => Err(self.failed("start the processors of", &last)),
+        }
+    }
+
+    pub(crate) fn watch_boot(&mut self) {
+        if self
+            .boot_watch
+            .as_ref()
+            .is_some_and(|watch| !watch.is_finished())
+        {
+            return;
+        }
+        let place = self.agent.place(&self.name);
+        let is_over = {
+            let log = self.handle.boot.lock();
+            log.unwrap_or_else(PoisonError::into_inner).is_over()
+        };
+        // A domain that moved here has booted elsewhere.
+        if is_over || self.record.asked_ms.is_none() {
+            return;
+        }
+        let identity = match definition::read_xml(&place) {
+            Ok(xml) if !xml.identity_by_fw_cfg => definition::read_identity(&place, &xml)
+                .and_then(|identity| definition::identity_line(&identity))
+                .inspect_err(|problem| self.note(problem.error.clone()))
+                .ok(),
+            _ => None,
+        };
+        let watch = BootWatch {
+            name: self.name.clone(),
+            place,
+            log: self.handle.boot.clone(),
+            identity,
+        };
+        let hypervisor = self.agent.hypervisor.clone();
+        let clock = self.agent.clock.clone();
+        self.boot_watch = Some(self.agent.spawn(watch.run(hypervisor, clock)));
+    }
+
+    pub(crate) fn learn_pid(&self) {
+        let (agent, handle, name) = (self.agent.clone(), self.handle.clone(), self.name.clone());
+        self.agent.spawn(async move {
+            if let Ok(found) = agent.hypervisor.adopt().await
+                && let Some(found) = found.iter().find(|found| found.domain == name)
+            {
+                handle
+                    .shown
+                    .send_modify(|shown| shown.pid = Some(found.pid));
+            }
+        });
+    }
+
+    /// Removes what a domain that is no longer held has left; what cannot be removed is, at the next start.
+    pub(crate) async fn clean_up(&mut self) {
+        if let Some(watch) = self.boot_watch.take() {
+            watch.abort();
+        }
+        self.agent.release(&self.name);
+        *self
+            .handle
+            .boot
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = BootLog::default();
+        let place = self.agent.place(&self.name);
+        if place.exists()
+            && let Err(error) = tokio::fs::remove_dir_all(&place).await
+        {
+            tracing::warn!(domain = %self.name, %error, "its files were not removed");
+        }
+        if let Err(error) = self.agent.hypervisor.erase(&self.name).await {
+            tracing::warn!(domain = %self.name, %error, "what its QEMU has left was not removed");
+        }
+        if let Err(error) = self.agent.taps.remove(&self.name).await {
+            tracing::warn!(domain = %self.name, %error, "its network interface was not removed");
+        }
+    }
+
+    /// Writes down that it ended by itself, once.
+    pub(crate) async fn mark_crashed(&mut self, how: &str) {
+        if self.record.crashed.is_some() || self.record.entry.holding != Holding::Running {
+            return;
+        }
+        let words = self.last_words();
+        let reason = if words.is_empty() || how.contains(&words) {
+            how.to_owned()
+        } else {
+            format!("{how}; its last words: {words}")
+        };
+        self.record.crashed = Some(reason.clone());
+        // Told first: better twice than never.
+        self.agent.tell(Event {
+            sequence: 0,
+            time_ms: 0,
+            kind: EventKind::Crashed,
+            domain: Some(self.name.clone()),
+            host: None,
+            generation: Some(self.record.entry.generation),
+            operation: None,
+            reason: reason.clone(),
+        });
+        let (journal, record) = (self.agent.journal.clone(), self.record.clone());
+        let written = tokio::task::spawn_blocking(move || journal.write(&record)).await;
+        if !matches!(written, Ok(Ok(()))) {
+            tracing::warn!(domain = %self.name, "that it crashed was not written down");
+        }
+        self.handle
+            .shown
+            .send_modify(|shown| shown.record.crashed = Some(reason));
+    }
+
+    /// The last lines of what QEMU said, else of the console.
+    pub(crate) fn last_words(&self) -> String {
+        let console = self.agent.hypervisor.channels(&self.name).console_log;
+        [console.with_file_name("stderr"), console]
+            .iter()
+            .map(|path| last_lines(path))
+            .find(|words| !words.is_empty())
+            .unwrap_or_default()
+    }
+}
+
+/// The last three lines of a file, at most 600 bytes.
+fn last_lines(path: &std::path::Path) -> String {
+    use std::io::{Read as _, Seek as _, SeekFrom};
+    let read = || -> std::io::Result<Vec<u8>> {
+        let mut file = std::fs::File::open(path)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(600)))?;
+        let mut bytes = Vec::new();
+        file.take(600).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let bytes = read().unwrap_or_default();
+    let text: String = String::from_utf8_lossy(&bytes)
+        .chars()
+        .filter(|c| *c == '\n' || !c.is_control())
+        .collect();
+    let lines: Vec<&str> = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
+    lines[lines.len().saturating_sub(3)..].join(" / ")
+}
+
+pub(crate) fn parameters(grant: Grant) -> MigrationParameters {
+    MigrationParameters {
+        post_copy: grant.post_copy,
+        ..MigrationParameters::default()
+    }
+}
