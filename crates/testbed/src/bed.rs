@@ -4,8 +4,6 @@
 //! `authority/`, `credentials/NAME/`, `log/NAME.log`, `host1/{agent.yaml,agent.sock,state/,q/}`, `manager/`.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
@@ -14,10 +12,11 @@ use estive_api::{Client, Endpoint};
 use estive_model::{Capacity, DomainName};
 use estive_network::namespace::Namespace;
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::process::Command;
 
-use crate::part::{Part, Recipe, listens, processes_in, tail};
+use crate::bed_files::{BedFiles, make_directory, manager_socket, root_port, runtime};
+use crate::part::{Part, listens, processes_in, tail};
 use crate::topology::{self, Topology};
 use crate::{Error, outer};
 
@@ -25,9 +24,7 @@ use crate::{Error, outer};
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 const COMMAND_LIMIT: Duration = Duration::from_secs(900);
 
-const AGENT_PORT: u16 = 7601;
-const MANAGER_PORT: u16 = 7600;
-const FIRST_ROOT_PORT: u16 = 10809;
+pub use crate::bed_files::host_name;
 
 /// One reference of the bed: a sealed root and what boots it.
 #[derive(Debug, Clone)]
@@ -117,20 +114,20 @@ impl Bed {
 
     /// Everything but the start of programs.
     async fn prepare(config: BedConfig, topology: Topology) -> Result<Self, Error> {
-        let place = Place { config: &config };
+        let files = BedFiles { config: &config };
         for directory in ["log", "manager/state"] {
             make_directory(&config.directory.join(directory))?;
         }
-        place
+        files
             .issue("storage", "storage", &[topology::STORAGE_ADDRESS.into()])
             .await?;
-        place
+        files
             .issue("manager", "manager", &[topology::MANAGER_ADDRESS.into()])
             .await?;
-        place.issue("user", "demo", &[]).await?;
+        files.issue("user", "demo", &[]).await?;
         let mut storage = Vec::new();
         for (index, (name, reference)) in config.references.iter().enumerate() {
-            storage.push(Part::new(place.storage(
+            storage.push(Part::new(files.storage(
                 &topology,
                 name,
                 reference,
@@ -140,12 +137,12 @@ impl Bed {
         let mut agents = Vec::new();
         for host in 1..=config.hosts {
             let name = host_name(host);
-            place
+            files
                 .issue("agent", &name, &[topology::host_address(host).into()])
                 .await?;
-            agents.push(Part::new(place.agent(&topology, host)?));
+            agents.push(Part::new(files.agent(&topology, host)?));
         }
-        let manager = Part::new(place.manager(&topology)?);
+        let manager = Part::new(files.manager(&topology)?);
         Ok(Self {
             config,
             topology,
@@ -428,210 +425,5 @@ async fn kill_all_in(namespace: &Namespace) {
         while !processes_in(namespace).is_empty() && tokio::time::Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-    }
-}
-
-fn manager_socket() -> PathBuf {
-    PathBuf::from("/run/estive/manager.sock")
-}
-
-/// The name that the agent of host `host` has: `host1`, `host2`, …
-#[must_use]
-pub fn host_name(host: u8) -> String {
-    format!("host{host}")
-}
-
-/// QEMU's sockets: their paths are limited to 107 bytes.
-fn runtime(host_directory: &Path) -> PathBuf {
-    host_directory.join("q")
-}
-
-fn root_port(index: usize) -> u16 {
-    FIRST_ROOT_PORT + u16::try_from(index).unwrap_or(u16::MAX - FIRST_ROOT_PORT)
-}
-
-fn make_directory(path: &Path) -> Result<(), Error> {
-    std::fs::create_dir_all(path).map_err(Error::system(format!("making {}", path.display())))
-}
-
-/// Writes JSON, which is YAML too, so that no value needs quoting by hand.
-fn write_configuration(path: &Path, value: &Value) -> Result<(), Error> {
-    std::fs::write(path, format!("{value:#}\n"))
-        .map_err(Error::system(format!("writing {}", path.display())))
-}
-
-/// Where each part of a bed has its files.
-struct Place<'a> {
-    config: &'a BedConfig,
-}
-
-impl Place<'_> {
-    fn credentials(&self, name: &str) -> PathBuf {
-        self.config.directory.join("credentials").join(name)
-    }
-
-    fn recipe(
-        &self,
-        name: String,
-        namespace: &Namespace,
-        log: &str,
-        arguments: Vec<OsString>,
-    ) -> Recipe {
-        let mut argv = vec![self.config.estive.clone().into_os_string()];
-        argv.extend(arguments);
-        Recipe {
-            name,
-            namespace: namespace.clone(),
-            argv,
-            log: self.config.directory.join("log").join(log),
-        }
-    }
-
-    async fn issue(&self, role: &str, name: &str, addresses: &[IpAddr]) -> Result<(), Error> {
-        let mut command = Command::new(&self.config.estive);
-        command.args([
-            "authority",
-            "issue",
-            "--role",
-            role,
-            "--name",
-            name,
-            "--authority",
-        ]);
-        command
-            .arg(self.config.directory.join("authority"))
-            .arg("--out")
-            .arg(self.credentials(name));
-        for address in addresses {
-            command.arg("--address").arg(address.to_string());
-        }
-        let shown = format!("estive authority issue --role {role} --name {name}");
-        let output = command
-            .stdin(Stdio::null())
-            .output()
-            .await
-            .map_err(Error::system(format!("running '{shown}'")))?;
-        if output.status.success() {
-            return Ok(());
-        }
-        let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        Err(Error::Command {
-            command: shown,
-            status: output.status,
-            stderr,
-        })
-    }
-
-    fn storage(
-        &self,
-        topology: &Topology,
-        name: &str,
-        reference: &BedReference,
-        port: u16,
-    ) -> Recipe {
-        let arguments = vec![
-            "storage".into(),
-            "--image".into(),
-            reference.image.clone().into_os_string(),
-            "--listen".into(),
-            format!("{}:{port}", topology::STORAGE_ADDRESS).into(),
-            "--export".into(),
-            name.into(),
-            "--credentials".into(),
-            self.credentials("storage").into_os_string(),
-        ];
-        self.recipe(
-            format!("storage of {name}"),
-            &topology.storage,
-            &format!("storage-{name}.log"),
-            arguments,
-        )
-    }
-
-    fn agent(&self, topology: &Topology, host: u8) -> Result<Recipe, Error> {
-        let name = host_name(host);
-        let directory = self.config.directory.join(&name);
-        make_directory(&directory.join("state"))?;
-        make_directory(&runtime(&directory))?;
-        let address = topology::host_address(host);
-        let file = directory.join("agent.yaml");
-        let configuration = json!({
-            "name": name,
-            "listen": format!("{address}:{AGENT_PORT}"),
-            "socket": directory.join("agent.sock"),
-            "state": directory.join("state"),
-            "runtime": runtime(&directory),
-            "credentials": self.credentials(&name),
-            "bridge": topology::HOST_BRIDGE,
-            "capacity": self.config.capacity,
-            "accel": self.config.accel,
-            "migration": {
-                "address": address,
-                "first_port": 49152,
-                "last_port": 49215,
-                "tls": self.config.migration_tls,
-            },
-        });
-        write_configuration(&file, &configuration)?;
-        let arguments = vec!["agent".into(), "--config".into(), file.into_os_string()];
-        let namespace = &topology.hosts[usize::from(host - 1)];
-        Ok(self.recipe(
-            format!("agent of {name}"),
-            namespace,
-            &format!("{name}.log"),
-            arguments,
-        ))
-    }
-
-    fn manager(&self, topology: &Topology) -> Result<Recipe, Error> {
-        let directory = self.config.directory.join("manager");
-        let hosts: serde_json::Map<String, Value> = (1..=self.config.hosts)
-            .map(|host| {
-                (
-                    host_name(host),
-                    format!("https://{}:{AGENT_PORT}", topology::host_address(host)).into(),
-                )
-            })
-            .collect();
-        let references: serde_json::Map<String, Value> = self
-            .config
-            .references
-            .iter()
-            .enumerate()
-            .map(|(index, (name, reference))| {
-                let root = json!({
-                    "host": topology::STORAGE_ADDRESS,
-                    "port": root_port(index),
-                    "export": name,
-                    "tls": true,
-                });
-                let value = json!({
-                    "root": root,
-                    "kernel": reference.kernel,
-                    "initramfs": reference.initramfs,
-                    "modules": reference.modules,
-                    "sets": reference.sets,
-                });
-                (name.clone(), value)
-            })
-            .collect();
-        let configuration = json!({
-            "listen": format!("{}:{MANAGER_PORT}", topology::MANAGER_ADDRESS),
-            "socket": manager_socket(),
-            "state": directory.join("state"),
-            "credentials": self.credentials("manager"),
-            "hosts": hosts,
-            "references": references,
-            "boot_timeout_s": self.config.boot_timeout_s,
-        });
-        let file = directory.join("manager.yaml");
-        write_configuration(&file, &configuration)?;
-        let arguments = vec!["manager".into(), "--config".into(), file.into_os_string()];
-        Ok(self.recipe(
-            "manager".to_owned(),
-            &topology.manager,
-            "manager.log",
-            arguments,
-        ))
     }
 }

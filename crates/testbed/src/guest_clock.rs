@@ -6,13 +6,11 @@ use std::time::Duration;
 
 use estive_network::namespace::Namespace;
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use crate::Error;
 use crate::gauge::{Gauge, say, say_ready};
+use crate::http_get::get;
 use crate::instant::now_us;
-use crate::load::body_of;
 
 const SAMPLES: usize = 5;
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
@@ -78,27 +76,10 @@ fn offset(guest_us: u64, before_us: u64, after_us: u64) -> ClockOffset {
 }
 
 async fn ask(address: SocketAddr) -> Result<u64, String> {
-    let mut stream = TcpStream::connect(address)
-        .await
-        .map_err(|error| format!("connecting: {error}"))?;
-    let request = format!(
-        "GET /estive/time HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
-        address.ip()
-    );
-    stream
-        .write_all(request.as_bytes())
-        .await
-        .map_err(|error| format!("asking: {error}"))?;
-    let mut answer = Vec::new();
-    stream
-        .take(4096)
-        .read_to_end(&mut answer)
-        .await
-        .map_err(|error| format!("receiving: {error}"))?;
-    let body = body_of(&answer, true)?.unwrap_or_default();
-    let text = String::from_utf8_lossy(body);
-    microseconds(text.trim())
-        .ok_or_else(|| format!("{:?} is not SECONDS.MILLISECONDS", text.trim()))
+    let body = get(address, "/estive/time").await?;
+    let text = String::from_utf8_lossy(&body);
+    let shown: String = text.trim().chars().take(80).collect();
+    microseconds(text.trim()).ok_or_else(|| format!("{shown:?} is not SECONDS.MILLISECONDS"))
 }
 
 fn microseconds(text: &str) -> Option<u64> {

@@ -6,12 +6,14 @@
 #![allow(clippy::disallowed_methods)]
 
 pub mod bed;
+mod bed_files;
 pub mod bench;
 pub mod demo;
 pub mod download;
 mod error;
 mod gauge;
 pub mod guest_clock;
+mod http_get;
 pub mod instant;
 pub mod judge;
 pub mod load;

@@ -12,18 +12,16 @@ use std::time::Duration;
 
 use estive_network::namespace::Namespace;
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use crate::Error;
 use crate::gauge::{Gauge, asked_to_end, say, say_ready};
+use crate::http_get::get;
 use crate::instant::{now_us, sleep_until_us};
 use crate::statistics::percentile;
 
 /// A request without its answer by then is lost.
 pub const LOST_AFTER: Duration = Duration::from_secs(5);
 
-const ANSWER_BYTES_MAX: usize = 4 << 20;
 /// How long the service may take to answer at all, before the load begins.
 const FIRST_ANSWER_LIMIT: Duration = Duration::from_secs(120);
 
@@ -238,7 +236,7 @@ async fn send(config: Rc<LoadConfig>, body: Rc<Vec<u8>>) -> Result<(), Error> {
         open.spawn_local(async move {
             let left =
                 LOST_AFTER.saturating_sub(Duration::from_micros(now_us().saturating_sub(due_us)));
-            let lost = match tokio::time::timeout(left, ask(&config)).await {
+            let lost = match tokio::time::timeout(left, get(config.address, &config.path)).await {
                 Err(_) => Some(format!(
                     "no complete answer within {} s",
                     LOST_AFTER.as_secs()
@@ -265,18 +263,19 @@ async fn send(config: Rc<LoadConfig>, body: Rc<Vec<u8>>) -> Result<(), Error> {
 async fn first_answer(config: &LoadConfig) -> Result<Vec<u8>, Error> {
     let deadline = tokio::time::Instant::now() + FIRST_ANSWER_LIMIT;
     loop {
-        let problem = match tokio::time::timeout(LOST_AFTER, ask(config)).await {
-            Err(_) => "no answer".to_owned(),
-            Ok(Err(problem)) => problem,
-            Ok(Ok(body)) if contains(&body, config.expect.as_bytes()) => return Ok(body),
-            Ok(Ok(body)) => {
-                let seen: String = String::from_utf8_lossy(&body).chars().take(200).collect();
-                format!(
-                    "the answer does not contain {:?} but is {seen:?}",
-                    config.expect
-                )
-            }
-        };
+        let problem =
+            match tokio::time::timeout(LOST_AFTER, get(config.address, &config.path)).await {
+                Err(_) => "no answer".to_owned(),
+                Ok(Err(problem)) => problem,
+                Ok(Ok(body)) if contains(&body, config.expect.as_bytes()) => return Ok(body),
+                Ok(Ok(body)) => {
+                    let seen: String = String::from_utf8_lossy(&body).chars().take(200).collect();
+                    format!(
+                        "the answer does not contain {:?} but is {seen:?}",
+                        config.expect
+                    )
+                }
+            };
         if tokio::time::Instant::now() > deadline {
             let what = format!("http://{}{}", config.address, config.path);
             return Err(Error::Gauge { what, problem });
@@ -287,78 +286,6 @@ async fn first_answer(config: &LoadConfig) -> Result<Vec<u8>, Error> {
 
 fn contains(body: &[u8], wanted: &[u8]) -> bool {
     wanted.is_empty() || body.windows(wanted.len()).any(|window| window == wanted)
-}
-
-/// One request on a new connection; gives the body, or what is wrong in a few words that can be counted.
-async fn ask(config: &LoadConfig) -> Result<Vec<u8>, String> {
-    let mut stream = TcpStream::connect(config.address)
-        .await
-        .map_err(|error| format!("connect: {}", error.kind()))?;
-    let request = format!(
-        "GET {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
-        config.path,
-        config.address.ip()
-    );
-    stream
-        .write_all(request.as_bytes())
-        .await
-        .map_err(|error| format!("send: {}", error.kind()))?;
-    let mut answer = Vec::new();
-    let mut chunk = [0; 16 << 10];
-    loop {
-        let read = stream
-            .read(&mut chunk)
-            .await
-            .map_err(|error| format!("receive: {}", error.kind()))?;
-        answer.extend_from_slice(&chunk[..read]);
-        match body_of(&answer, read == 0)? {
-            Some(body) => return Ok(body.to_vec()),
-            None if answer.len() > ANSWER_BYTES_MAX => {
-                return Err("the answer is too long".to_owned());
-            }
-            None => {}
-        }
-    }
-}
-
-/// The whole body of a 200, once it is there; `None`: more is needed.
-pub(crate) fn body_of(answer: &[u8], ended: bool) -> Result<Option<&[u8]>, String> {
-    let Some(head_end) = answer.windows(4).position(|window| window == b"\r\n\r\n") else {
-        return if ended {
-            Err("the connection ended within the head".to_owned())
-        } else {
-            Ok(None)
-        };
-    };
-    let body = &answer[head_end + 4..];
-    let head = String::from_utf8_lossy(&answer[..head_end]).to_ascii_lowercase();
-    let mut lines = head.split("\r\n");
-    let status = lines
-        .next()
-        .and_then(|line| line.split(' ').nth(1))
-        .unwrap_or_default();
-    if status != "200" {
-        return Err(format!(
-            "status {}",
-            status.chars().take(10).collect::<String>()
-        ));
-    }
-    let length = lines
-        .filter_map(|line| line.split_once(':'))
-        .find(|(name, _)| name.trim() == "content-length")
-        .map(|(_, value)| {
-            value
-                .trim()
-                .parse::<usize>()
-                .map_err(|_| "a bad content-length".to_owned())
-        })
-        .transpose()?;
-    match length {
-        Some(length) if body.len() >= length => Ok(Some(&body[..length])),
-        Some(_) if ended => Err("the connection ended within the body".to_owned()),
-        Some(_) => Ok(None),
-        None => Ok(ended.then_some(body)),
-    }
 }
 
 #[cfg(test)]
@@ -372,28 +299,6 @@ mod tests {
             end_us,
             lost: lost.map(str::to_owned),
         }
-    }
-
-    #[test]
-    fn a_body_is_whole_or_not_there() {
-        let whole = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
-        assert_eq!(body_of(whole, false).unwrap(), Some(&b"hello"[..]));
-        for cut in 0..whole.len() {
-            assert_eq!(body_of(&whole[..cut], false).unwrap(), None);
-            assert!(body_of(&whole[..cut], true).is_err(), "cut at {cut}");
-        }
-        assert_eq!(body_of(b"HTTP/1.0 200 OK\r\n\r\nhel", false).unwrap(), None);
-        assert_eq!(
-            body_of(b"HTTP/1.0 200 OK\r\n\r\nhel", true).unwrap(),
-            Some(&b"hel"[..])
-        );
-        assert!(
-            body_of(
-                b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n",
-                false
-            )
-            .is_err()
-        );
     }
 
     #[test]

@@ -21,7 +21,7 @@ const STORAGE: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 5);
 const LIMIT: Duration = Duration::from_secs(60);
 
 #[test]
-#[ignore = "the guest program, started by the others"]
+#[ignore = "runs inside namespaces as the guest program of the others"]
 fn inside_beat() {
     estive_beat::run();
 }

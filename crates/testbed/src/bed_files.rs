@@ -1,0 +1,229 @@
+//! What a bed's programs read: certificates, configurations, command lines.
+
+use std::ffi::OsString;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use estive_network::namespace::Namespace;
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+use crate::Error;
+use crate::bed::{BedConfig, BedReference};
+use crate::part::Recipe;
+use crate::topology::{self, Topology};
+
+const AGENT_PORT: u16 = 7601;
+const MANAGER_PORT: u16 = 7600;
+const FIRST_ROOT_PORT: u16 = 10809;
+
+pub(crate) fn manager_socket() -> PathBuf {
+    PathBuf::from("/run/estive/manager.sock")
+}
+
+/// The name that the agent of host `host` has: `host1`, `host2`, …
+#[must_use]
+pub fn host_name(host: u8) -> String {
+    format!("host{host}")
+}
+
+/// QEMU's sockets: their paths are limited to 107 bytes.
+pub(crate) fn runtime(host_directory: &Path) -> PathBuf {
+    host_directory.join("q")
+}
+
+pub(crate) fn root_port(index: usize) -> u16 {
+    FIRST_ROOT_PORT + u16::try_from(index).unwrap_or(u16::MAX - FIRST_ROOT_PORT)
+}
+
+pub(crate) fn make_directory(path: &Path) -> Result<(), Error> {
+    std::fs::create_dir_all(path).map_err(Error::system(format!("making {}", path.display())))
+}
+
+/// Writes JSON, which is YAML too, so that no value needs quoting by hand.
+fn write_configuration(path: &Path, value: &Value) -> Result<(), Error> {
+    std::fs::write(path, format!("{value:#}\n"))
+        .map_err(Error::system(format!("writing {}", path.display())))
+}
+
+/// Where each part of a bed has its files.
+pub(crate) struct BedFiles<'a> {
+    pub(crate) config: &'a BedConfig,
+}
+
+impl BedFiles<'_> {
+    fn credentials(&self, name: &str) -> PathBuf {
+        self.config.directory.join("credentials").join(name)
+    }
+
+    fn recipe(
+        &self,
+        name: String,
+        namespace: &Namespace,
+        log: &str,
+        arguments: Vec<OsString>,
+    ) -> Recipe {
+        let mut argv = vec![self.config.estive.clone().into_os_string()];
+        argv.extend(arguments);
+        Recipe {
+            name,
+            namespace: namespace.clone(),
+            argv,
+            log: self.config.directory.join("log").join(log),
+        }
+    }
+
+    pub(crate) async fn issue(
+        &self,
+        role: &str,
+        name: &str,
+        addresses: &[IpAddr],
+    ) -> Result<(), Error> {
+        let mut command = Command::new(&self.config.estive);
+        command.args([
+            "authority",
+            "issue",
+            "--role",
+            role,
+            "--name",
+            name,
+            "--authority",
+        ]);
+        command
+            .arg(self.config.directory.join("authority"))
+            .arg("--out")
+            .arg(self.credentials(name));
+        for address in addresses {
+            command.arg("--address").arg(address.to_string());
+        }
+        let shown = format!("estive authority issue --role {role} --name {name}");
+        let output = command
+            .stdin(Stdio::null())
+            .output()
+            .await
+            .map_err(Error::system(format!("running '{shown}'")))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        Err(Error::Command {
+            command: shown,
+            status: output.status,
+            stderr,
+        })
+    }
+
+    pub(crate) fn storage(
+        &self,
+        topology: &Topology,
+        name: &str,
+        reference: &BedReference,
+        port: u16,
+    ) -> Recipe {
+        let arguments = vec![
+            "storage".into(),
+            "--image".into(),
+            reference.image.clone().into_os_string(),
+            "--listen".into(),
+            format!("{}:{port}", topology::STORAGE_ADDRESS).into(),
+            "--export".into(),
+            name.into(),
+            "--credentials".into(),
+            self.credentials("storage").into_os_string(),
+        ];
+        self.recipe(
+            format!("storage of {name}"),
+            &topology.storage,
+            &format!("storage-{name}.log"),
+            arguments,
+        )
+    }
+
+    pub(crate) fn agent(&self, topology: &Topology, host: u8) -> Result<Recipe, Error> {
+        let name = host_name(host);
+        let directory = self.config.directory.join(&name);
+        make_directory(&directory.join("state"))?;
+        make_directory(&runtime(&directory))?;
+        let address = topology::host_address(host);
+        let file = directory.join("agent.yaml");
+        let configuration = json!({
+            "name": name,
+            "listen": format!("{address}:{AGENT_PORT}"),
+            "socket": directory.join("agent.sock"),
+            "state": directory.join("state"),
+            "runtime": runtime(&directory),
+            "credentials": self.credentials(&name),
+            "bridge": topology::HOST_BRIDGE,
+            "capacity": self.config.capacity,
+            "accel": self.config.accel,
+            "migration": {
+                "address": address,
+                "first_port": 49152,
+                "last_port": 49215,
+                "tls": self.config.migration_tls,
+            },
+        });
+        write_configuration(&file, &configuration)?;
+        let arguments = vec!["agent".into(), "--config".into(), file.into_os_string()];
+        let namespace = &topology.hosts[usize::from(host - 1)];
+        Ok(self.recipe(
+            format!("agent of {name}"),
+            namespace,
+            &format!("{name}.log"),
+            arguments,
+        ))
+    }
+
+    pub(crate) fn manager(&self, topology: &Topology) -> Result<Recipe, Error> {
+        let directory = self.config.directory.join("manager");
+        let hosts: serde_json::Map<String, Value> = (1..=self.config.hosts)
+            .map(|host| {
+                (
+                    host_name(host),
+                    format!("https://{}:{AGENT_PORT}", topology::host_address(host)).into(),
+                )
+            })
+            .collect();
+        let references: serde_json::Map<String, Value> = self
+            .config
+            .references
+            .iter()
+            .enumerate()
+            .map(|(index, (name, reference))| {
+                let root = json!({
+                    "host": topology::STORAGE_ADDRESS,
+                    "port": root_port(index),
+                    "export": name,
+                    "tls": true,
+                });
+                let value = json!({
+                    "root": root,
+                    "kernel": reference.kernel,
+                    "initramfs": reference.initramfs,
+                    "modules": reference.modules,
+                    "sets": reference.sets,
+                });
+                (name.clone(), value)
+            })
+            .collect();
+        let configuration = json!({
+            "listen": format!("{}:{MANAGER_PORT}", topology::MANAGER_ADDRESS),
+            "socket": manager_socket(),
+            "state": directory.join("state"),
+            "credentials": self.credentials("manager"),
+            "hosts": hosts,
+            "references": references,
+            "boot_timeout_s": self.config.boot_timeout_s,
+        });
+        let file = directory.join("manager.yaml");
+        write_configuration(&file, &configuration)?;
+        let arguments = vec!["manager".into(), "--config".into(), file.into_os_string()];
+        Ok(self.recipe(
+            "manager".to_owned(),
+            &topology.manager,
+            "manager.log",
+            arguments,
+        ))
+    }
+}
