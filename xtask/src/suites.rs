@@ -69,6 +69,9 @@ const TABLE: &[Row] = &[
     guests("estive-api", "qemu_tls", 300),
     guests("estive-init", "guest", 900),
     guests("estive-hypervisor", "guest", 900),
+    guests("estive-testbed", "guest", 300),
+    guests("estive-testbed", "bed", 300),
+    guests("estive-agent", "guests", 600),
 ];
 
 const UNIT_BOUND_S: u64 = 900;
