@@ -266,6 +266,12 @@ pub trait Hypervisor: Send + Sync {
     /// Ends the instance at once; idempotent: `Ok` when there is none. Returns when the process is gone.
     async fn kill(&self, domain: &DomainName) -> Result<(), HypervisorError>;
 
+    /// Removes what the ended instances of a domain that is no longer held have left: logs, report, their directory.
+    /// Does nothing while an instance stands.
+    async fn erase(&self, _domain: &DomainName) -> Result<(), HypervisorError> {
+        Ok(())
+    }
+
     /// What the instance is doing; `Gone` when there is none. An instance that does not answer is an error, not `Gone`.
     async fn state(&self, domain: &DomainName) -> Result<InstanceState, HypervisorError>;
 

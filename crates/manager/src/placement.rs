@@ -104,6 +104,15 @@ fn shortage(wish: &Wish, wishes: &[Wish], left: &[Space], spaces: &[Space]) -> P
             Some(_) => {}
         }
     }
+    if spaces.iter().all(|space| space.free_memory_mib.is_none()) {
+        let silent = names(spaces.iter());
+        return Problem::unreachable(format!(
+            "no host answers, so {} can be placed nowhere; silent: {silent}",
+            wish.domain
+        ))
+        .advice("estive hosts, to see why; start the agents there")
+        .details(json!({ "domain": wish.domain, "silent": silent }));
+    }
     let free = |spaces: &[Space]| -> serde_json::Map<String, serde_json::Value> {
         spaces
             .iter()
@@ -121,30 +130,18 @@ fn shortage(wish: &Wish, wishes: &[Wish], left: &[Space], spaces: &[Space]) -> P
     if !unknown.is_empty() {
         has.push(format!("{} silent", unknown.len()));
     }
-    let has = if has.is_empty() {
-        "no host answers".to_owned()
-    } else {
-        has.join(", ")
-    };
+    let has = has.join(", ");
     let total_needs: u64 = wishes.iter().map(|wish| wish.memory_mib).sum();
     let total_free: u64 = spaces
         .iter()
         .filter_map(|space| space.free_memory_mib)
         .sum();
-    let kind = if unknown.len() == spaces.len() {
-        estive_api::ProblemKind::Unreachable
-    } else {
-        estive_api::ProblemKind::Impossible
-    };
-    Problem::new(
-        kind,
-        format!(
+    Problem::impossible(format!(
             "not enough declared memory: {} needs {needs} MiB and no host it may run on has that left ({has}; all {} \
              clones together need {total_needs} MiB of {total_free} MiB free)",
             wish.domain,
             wishes.len()
-        ),
-    )
+    ))
     .advice("lower memory_mib, take another deployment down, or declare more memory in an agent's capacity")
     .details(json!({
         "domain": wish.domain,

@@ -146,6 +146,12 @@ impl Directory {
         let _ = fs::remove_dir(&self.0);
     }
 
+    /// Removes everything, also what runs before have left.
+    pub(super) fn erase(&self) {
+        remove(&self.console_log().with_extension("log.1"));
+        self.discard();
+    }
+
     /// The last lines QEMU printed, on one line.
     pub(super) fn last_words(&self) -> String {
         let mut words = Vec::new();

@@ -435,6 +435,14 @@ impl Hypervisor for QemuHypervisor {
         .await
     }
 
+    async fn erase(&self, domain: &DomainName) -> Result<(), HypervisorError> {
+        let _turn = self.inner.turn(domain).await;
+        if self.inner.find(domain)?.is_none() {
+            self.inner.directory(domain).erase();
+        }
+        Ok(())
+    }
+
     async fn state(&self, domain: &DomainName) -> Result<InstanceState, HypervisorError> {
         match self.inner.find(domain)? {
             Some(instance) => instance.state().await,
