@@ -26,13 +26,27 @@ fn main() {
     arguments.test_threads = Some(1);
     let tree = std::env::var_os(KERNEL_TREE).map(PathBuf::from);
     let ignored = tree.is_none();
-    let trial = Trial::test("a_real_guest_moves_and_outlives_its_agents", move || {
-        let tree = tree.ok_or(format!("set {KERNEL_TREE}"))?;
-        let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
-        runtime.block_on(moves_and_restarts(&tree));
-        Ok::<(), Failed>(())
-    });
-    libtest_mimic::run(&arguments, vec![trial.with_ignored_flag(ignored)]).exit();
+    let init = std::env::var_os("ESTIVE_INIT").map(PathBuf::from);
+    let no_init = ignored || init.is_none();
+    let (kernel_tree, other_tree) = (tree.clone(), tree);
+    let trials = vec![
+        Trial::test("a_real_guest_moves_and_outlives_its_agents", move || {
+            run(moves_and_restarts(&kernel_tree.unwrap_or_default()))
+        })
+        .with_ignored_flag(ignored),
+        Trial::test("a_clone_gets_its_identity_by_its_port", move || {
+            let (tree, init) = (other_tree.unwrap_or_default(), init.unwrap_or_default());
+            run(identity_by_port(&tree, &init))
+        })
+        .with_ignored_flag(no_init),
+    ];
+    libtest_mimic::run(&arguments, trials).exit();
+}
+
+fn run(case: impl Future<Output = ()>) -> Result<(), Failed> {
+    let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
+    runtime.block_on(case);
+    Ok(())
 }
 
 /// Ends what QEMUs a failed case has left.
@@ -66,7 +80,7 @@ impl Drop for Ender<'_> {
     }
 }
 
-fn guest(tree: &Path, home: &Path) -> Vec<u8> {
+fn counter(home: &Path) -> Vec<u8> {
     let program = home.join("counter");
     let built = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
         .args(["--edition=2024", "-O", "-Cpanic=abort", "-Cstrip=symbols"])
@@ -83,7 +97,11 @@ fn guest(tree: &Path, home: &Path) -> Vec<u8> {
         .status()
         .unwrap();
     assert!(built.success(), "rustc could not build the guest's program");
-    let program = fs::read(program).unwrap();
+    fs::read(program).unwrap()
+}
+
+fn guest(tree: &Path, home: &Path) -> Vec<u8> {
+    let program = counter(home);
     let console = Kind::CharacterDevice { major: 5, minor: 1 };
     let mut archive = Writer::new(Vec::new());
     for member in [
@@ -101,24 +119,103 @@ fn guest(tree: &Path, home: &Path) -> Vec<u8> {
         .expect("a kernel");
     let kernel = fs::read(kernel.path()).unwrap();
     let disk = vec![0; 1 << 20];
+    archive_of(kernel, initramfs, disk.clone(), disk, vec![7; 1000], true)
+}
+
+fn archive_of(
+    kernel: Vec<u8>,
+    initramfs: Vec<u8>,
+    root: Vec<u8>,
+    modules: Vec<u8>,
+    layer: Vec<u8>,
+    identity_by_fw_cfg: bool,
+) -> Vec<u8> {
     let description = DomainXml {
         kernel: digest(&kernel),
         initramfs: digest(&initramfs),
-        command_line: "console=ttyS0 quiet".into(),
-        root: DiskSource::File(digest(&disk)),
-        modules: DiskSource::File(digest(&disk)),
+        command_line: "console=ttyS0 quiet net.ifnames=0".into(),
+        root: DiskSource::File(digest(&root)),
+        modules: DiskSource::File(digest(&modules)),
         mac: None,
-        ..description("clone01", 128)
+        identity_by_fw_cfg,
+        ..description("clone01", 192)
     };
     let mut members = vec![
         ("config.xml".to_owned(), description.to_xml().into_bytes()),
-        ("layer".to_owned(), vec![7; 1000]),
+        ("layer".to_owned(), layer),
         ("identity.json".to_owned(), identity("clone01").into_bytes()),
     ];
-    for content in [kernel, initramfs, disk] {
+    let mut files = vec![kernel, initramfs, root, modules];
+    files.sort();
+    files.dedup();
+    for content in files {
         members.push((format!("files/{}", digest(&content).hex()), content));
     }
     tar_of(&members)
+}
+
+/// No fw_cfg: the guest waits at its virtio-serial port until the agent has written its identity there.
+async fn identity_by_port(tree: &Path, init: &Path) {
+    let world = World::new();
+    let home = world.home.path();
+    let _ender = Ender(home);
+    let kernel = estive_boot::KernelTree::find(tree).unwrap();
+    let initramfs = estive_boot::initramfs::build(&fs::read(init).unwrap(), &kernel).unwrap();
+    let root = home.join("root");
+    fs::create_dir_all(root.join("sbin")).unwrap();
+    for directory in ["dev", "proc", "sys", "run", "tmp", "etc"] {
+        fs::create_dir_all(root.join(directory)).unwrap();
+    }
+    let program = root.join("sbin/init");
+    fs::write(&program, counter(home)).unwrap();
+    fs::set_permissions(
+        &program,
+        std::os::unix::fs::PermissionsExt::from_mode(0o755),
+    )
+    .unwrap();
+    let image = |name: &str, from: &Path| {
+        let image = home.join(name);
+        let made = Command::new("mkfs.erofs")
+            .arg(&image)
+            .arg(from)
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{made:?}");
+        fs::read(image).unwrap()
+    };
+    let root = image("root.erofs", &root);
+    let modules = image("modules.erofs", kernel.modules.parent().unwrap());
+    let layer = estive_archive::LayerArchive::new().finish().unwrap();
+    let kernel = fs::read(&kernel.vmlinuz).unwrap();
+
+    let mut host = world.host(13);
+    host.fabric = None;
+    host.start().await;
+    let archive = archive_of(kernel, initramfs, root, modules, layer, false);
+    host.try_define("clone01", archive).await.unwrap();
+    host.ask("clone01", DomainState::Running).await.unwrap();
+    let mut boot = BootTimes::default();
+    let booting = async {
+        while boot.error.is_none() && !boot.phases_ms.contains_key("switch") {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            boot = host.report("clone01").await.boot;
+        }
+    };
+    let booted = tokio::time::timeout(BOOT, booting).await;
+    println!("{boot:#?}");
+    booted.expect("the guest says nothing final");
+    assert!(boot.phases_ms.contains_key("identity"), "{boot:?}");
+    assert!(
+        boot.asked_ms <= boot.phases_ms.get("init").copied(),
+        "{boot:?}"
+    );
+    // Without an interface it stops at the network and says so; all before that is done.
+    assert!(boot.phases_ms.contains_key("union"), "{boot:?}");
+    // What was seen outlives the agent.
+    host.restart().await;
+    assert_eq!(host.report("clone01").await.boot, boot);
+    host.ask("clone01", DomainState::Stopped).await.unwrap();
+    host.stop().await;
 }
 
 async fn count(host: &Host) -> u64 {
