@@ -1,11 +1,13 @@
 //! The manager's log: its own acts and what the agents tell of theirs, each with its reason, in one order.
 
+use crate::manager::lock;
 use crate::records::Records;
 use estive_api::Problem;
 use estive_model::{Clock, DomainName, Event, EventKind, Generation, HostName, OperationId};
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 /// Events kept.
 const KEPT: usize = 10_000;
@@ -23,7 +25,8 @@ pub(crate) struct About {
 pub(crate) struct EventLog {
     clock: Arc<dyn Clock>,
     inner: Mutex<Inner>,
-    to_write: mpsc::UnboundedSender<Event>,
+    to_write: Mutex<Option<mpsc::UnboundedSender<Event>>>,
+    writer: Mutex<Option<JoinHandle<()>>>,
 }
 
 struct Inner {
@@ -42,16 +45,13 @@ impl EventLog {
         }
         let next = events.back().map_or(1, |event| event.sequence + 1);
         let (to_write, written) = mpsc::unbounded_channel();
-        tokio::spawn(write(records, written));
+        let writer = tokio::spawn(write(records, written));
         Ok(Self {
             clock,
             inner: Mutex::new(Inner { events, next }),
-            to_write,
+            to_write: Mutex::new(Some(to_write)),
+            writer: Mutex::new(Some(writer)),
         })
-    }
-
-    fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds an act of the manager.
@@ -70,7 +70,7 @@ impl EventLog {
 
     /// Adds an event with its own time; its sequence number is given here.
     pub fn add(&self, mut event: Event) {
-        let mut inner = self.inner();
+        let mut inner = lock(&self.inner);
         event.sequence = inner.next;
         inner.next += 1;
         tracing::info!(
@@ -85,13 +85,24 @@ impl EventLog {
         if inner.events.len() > KEPT {
             inner.events.pop_front();
         }
-        // Fails only when the writer is gone, and then the process is ending.
-        let _ = self.to_write.send(event);
+        if let Some(to_write) = &*lock(&self.to_write) {
+            // Fails only when the writer is gone, and then the process is ending.
+            let _ = to_write.send(event);
+        }
+    }
+
+    /// Waits until everything is written; nothing is after this.
+    pub async fn close(&self) {
+        drop(lock(&self.to_write).take());
+        let writer = lock(&self.writer).take();
+        if let Some(writer) = writer {
+            let _ = writer.await;
+        }
     }
 
     /// Those after a sequence number, of one domain if one is named.
     pub fn after(&self, sequence: u64, domain: Option<&DomainName>) -> Vec<Event> {
-        let inner = self.inner();
+        let inner = lock(&self.inner);
         let first = inner
             .events
             .partition_point(|event| event.sequence <= sequence);

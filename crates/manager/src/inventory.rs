@@ -70,7 +70,7 @@ impl Manager {
         let names: Vec<HostName> = self.hosts.keys().cloned().collect();
         for name in names {
             let manager = self.clone();
-            tokio::spawn(async move {
+            self.spawn(async move {
                 let mut ticks = tokio::time::interval(PERIOD);
                 ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
                 loop {

@@ -96,6 +96,7 @@ pub async fn run_with(
         serving.spawn(listener.serve(routes::router(manager.clone()), shutdown.clone()));
     }
     while serving.join_next().await.is_some() {}
+    manager.end().await;
     Ok(())
 }
 

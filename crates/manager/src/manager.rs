@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// What a manager is made of besides its configuration: the seams.
@@ -44,6 +45,7 @@ pub(crate) struct Manager {
     pub shutdown: CancellationToken,
     domains: Mutex<HashMap<DomainName, Arc<tokio::sync::Mutex<()>>>>,
     busy: Mutex<HashSet<DeploymentName>>,
+    tasks: Mutex<JoinSet<()>>,
 }
 
 /// Keeps a deployment to one order at a time; dropped, it is free again.
@@ -125,7 +127,36 @@ impl Manager {
             shutdown,
             domains: Mutex::default(),
             busy: Mutex::default(),
+            tasks: Mutex::default(),
         }))
+    }
+
+    /// Runs work that outlives the request which asked for it, and ends with the manager.
+    pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = lock(&self.tasks);
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(work);
+    }
+
+    /// The same for work whose result is waited for.
+    pub async fn finish<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Problem>> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let (tell, told) = tokio::sync::oneshot::channel();
+        self.spawn(async move {
+            // Nobody may be waiting any more; the work is done all the same.
+            let _ = tell.send(work.await);
+        });
+        told.await
+            .unwrap_or_else(|_| Err(Problem::failed("the manager is ending")))
+    }
+
+    /// Ends all work at once, as the manager's death would; the store then holds what another manager goes on with.
+    pub async fn end(&self) {
+        let mut tasks = std::mem::take(&mut *lock(&self.tasks));
+        tasks.shutdown().await;
+        self.events.close().await;
     }
 
     /// A host that the configuration names.

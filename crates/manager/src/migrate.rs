@@ -299,7 +299,7 @@ impl Manager {
             },
         );
         let manager = self.clone();
-        tokio::spawn(async move {
+        self.spawn(async move {
             let mut drive = Drive {
                 manager: manager.clone(),
                 name: name.clone(),

@@ -160,7 +160,7 @@ async fn up(
     let name = deployment_name(&name)?;
     let (lines, told) = mpsc::channel(LINES);
     // Not the request's own task: a command that goes away leaves nothing half-made.
-    tokio::spawn(manager.up(name, folder, lines));
+    manager.spawn(manager.clone().up(name, folder, lines));
     Ok(json_lines(ReceiverStream::new(told)))
 }
 
@@ -172,7 +172,7 @@ async fn down(
     may_order(&peer)?;
     let name = deployment_name(&name)?;
     let (lines, told) = mpsc::channel(LINES);
-    tokio::spawn(manager.down(name, lines));
+    manager.spawn(manager.clone().down(name, lines));
     Ok(json_lines(ReceiverStream::new(told)))
 }
 
@@ -185,13 +185,10 @@ async fn status(
     may_order(&peer)?;
     let name = domain_name(&name)?;
     // In a task of its own: half an order would be left when the command goes away.
-    tokio::spawn(async move { manager.order_status(&name, order).await })
+    let doing = manager.clone();
+    manager
+        .finish(async move { doing.order_status(&name, order).await })
         .await
-        .unwrap_or_else(|error| {
-            Err(Problem::failed(format!(
-                "a part of the manager failed: {error}"
-            )))
-        })
         .map(Json)
 }
 
@@ -203,13 +200,10 @@ async fn migrate(
 ) -> Result<Response, Problem> {
     may_order(&peer)?;
     let name = domain_name(&name)?;
-    let ordered = tokio::spawn(async move { manager.order_move(&name, order).await })
-        .await
-        .unwrap_or_else(|error| {
-            Err(Problem::failed(format!(
-                "a part of the manager failed: {error}"
-            )))
-        })?;
+    let doing = manager.clone();
+    let ordered = manager
+        .finish(async move { doing.order_move(&name, order).await })
+        .await?;
     let first = stream::once(async { ordered.line });
     let rest = stream::unfold(Some((ordered.stage, None)), |state| async {
         let (mut seen, mut told) = state?;

@@ -1,0 +1,457 @@
+//! A manager and its agents in this process, over a simulated hypervisor: each with its own state and unix socket.
+
+use async_trait::async_trait;
+use estive_agent::{AccelConfig, AgentConfig, CapacityConfig, MigrationConfig, NoTaps};
+use estive_api::clock::SystemClock;
+use estive_api::wire::*;
+use estive_api::{Client, ClientError, Endpoint};
+use estive_hypervisor::*;
+use estive_layers::UpCheck;
+use estive_manager::{ManagerConfig, Parts, Prober, ReferenceConfig, RootConfig};
+use estive_model::{DomainName, DomainSpec, HostName};
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
+
+/// Ten times what anything here was seen to take, on a busy machine.
+pub const BOUND: Duration = Duration::from_secs(60);
+
+/// A simulated hypervisor whose guests report their boot as `estive-init` does.
+struct Reporting {
+    inner: SimulatedHypervisor,
+    directory: PathBuf,
+    silent: Arc<Mutex<BTreeSet<String>>>,
+}
+
+#[async_trait]
+impl Hypervisor for Reporting {
+    async fn create(&self, spec: &DomainSpec) -> Result<(), HypervisorError> {
+        let _ = std::fs::remove_file(self.channels(&spec.name).report);
+        self.inner.create(spec).await
+    }
+    async fn create_incoming(
+        &self,
+        spec: &DomainSpec,
+        listen: IpAddr,
+        port: u16,
+        tls: bool,
+        parameters: &MigrationParameters,
+    ) -> Result<(), HypervisorError> {
+        self.inner
+            .create_incoming(spec, listen, port, tls, parameters)
+            .await
+    }
+    async fn restore(&self, spec: &DomainSpec, from: &Path) -> Result<(), HypervisorError> {
+        self.inner.restore(spec, from).await
+    }
+    async fn save(&self, domain: &DomainName, to: &Path) -> Result<(), HypervisorError> {
+        self.inner.save(domain, to).await
+    }
+    async fn resume(&self, domain: &DomainName) -> Result<(), HypervisorError> {
+        self.inner.resume(domain).await?;
+        if !self.silent.lock().unwrap().contains(domain.as_str()) {
+            let phases = [
+                "init", "modules", "identity", "layer", "root", "union", "network", "switch",
+            ];
+            let text: String = phases
+                .iter()
+                .map(|phase| format!("{{\"phase\":\"{phase}\",\"uptime_ms\":5}}\n"))
+                .collect();
+            std::fs::write(self.channels(domain).report, text).unwrap();
+        }
+        Ok(())
+    }
+    async fn pause(&self, domain: &DomainName) -> Result<(), HypervisorError> {
+        self.inner.pause(domain).await
+    }
+    async fn power_button(&self, domain: &DomainName) -> Result<(), HypervisorError> {
+        self.inner.power_button(domain).await
+    }
+    async fn kill(&self, domain: &DomainName) -> Result<(), HypervisorError> {
+        self.inner.kill(domain).await
+    }
+    async fn state(&self, domain: &DomainName) -> Result<InstanceState, HypervisorError> {
+        self.inner.state(domain).await
+    }
+    async fn migrate(
+        &self,
+        domain: &DomainName,
+        to: &StreamAddress,
+        parameters: &MigrationParameters,
+    ) -> Result<(), HypervisorError> {
+        self.inner.migrate(domain, to, parameters).await
+    }
+    async fn migration(&self, domain: &DomainName) -> Result<MigrationProgress, HypervisorError> {
+        self.inner.migration(domain).await
+    }
+    async fn cancel_migration(&self, domain: &DomainName) -> Result<(), HypervisorError> {
+        self.inner.cancel_migration(domain).await
+    }
+    async fn start_post_copy(&self, domain: &DomainName) -> Result<(), HypervisorError> {
+        self.inner.start_post_copy(domain).await
+    }
+    async fn adopt(&self) -> Result<Vec<Found>, HypervisorError> {
+        self.inner.adopt().await
+    }
+    fn channels(&self, domain: &DomainName) -> Channels {
+        let file = |kind: &str| self.directory.join(format!("{domain}.{kind}"));
+        Channels {
+            console: file("console"),
+            console_log: file("log"),
+            report: file("report"),
+            identity: file("identity"),
+            guest_agent: file("qga"),
+        }
+    }
+    fn events(&self) -> broadcast::Receiver<InstanceEvent> {
+        self.inner.events()
+    }
+    fn patience(&self) -> Duration {
+        self.inner.patience()
+    }
+    fn describe(&self) -> String {
+        self.inner.describe()
+    }
+}
+
+/// A clone answers while it runs, as the fabric sees it.
+struct FabricProber(SimulatedFabric);
+
+#[async_trait]
+impl Prober for FabricProber {
+    async fn answers(&self, _: UpCheck, domain: &DomainName, _: Ipv4Addr, _: &Client) -> bool {
+        !self.0.runs_at(domain).is_empty()
+    }
+}
+
+pub type Service = Option<(CancellationToken, tokio::task::JoinHandle<()>)>;
+
+pub struct World {
+    pub fabric: SimulatedFabric,
+    pub home: tempfile::TempDir,
+    /// Domains whose guests never report.
+    pub silent: Arc<Mutex<BTreeSet<String>>>,
+    pub boot_timeout_s: u64,
+    pub hosts: u8,
+    agents: Vec<Service>,
+    manager: Service,
+}
+
+pub fn address(host: u8) -> IpAddr {
+    [127, 0, 0, host].into()
+}
+
+pub fn name(text: &str) -> DomainName {
+    DomainName::new(text).unwrap()
+}
+
+pub fn host(number: u8) -> HostName {
+    HostName::new(format!("host{number}")).unwrap()
+}
+
+impl World {
+    /// Hosts of 512 MiB each, all started, and their manager.
+    pub async fn new(hosts: u8) -> Self {
+        let home = tempfile::Builder::new()
+            .prefix("manager-")
+            .tempdir()
+            .unwrap();
+        for file in ["kernel", "initramfs", "modules"] {
+            std::fs::write(home.path().join(file), file).unwrap();
+        }
+        let mut world = Self {
+            fabric: SimulatedFabric::new(),
+            home,
+            silent: Arc::default(),
+            boot_timeout_s: 60,
+            hosts,
+            agents: (0..hosts).map(|_| None).collect(),
+            manager: None,
+        };
+        for number in 1..=hosts {
+            world.start_agent(number).await;
+        }
+        world.start_manager().await;
+        world
+    }
+
+    fn agent_socket(&self, number: u8) -> PathBuf {
+        self.home.path().join(format!("host{number}.sock"))
+    }
+
+    pub async fn start_agent(&mut self, number: u8) {
+        let place = self.home.path().join(format!("host{number}"));
+        let directory = place.join("channels");
+        std::fs::create_dir_all(&directory).unwrap();
+        let config = AgentConfig {
+            name: host(number),
+            listen: None,
+            socket: self.agent_socket(number),
+            state: place.join("state"),
+            runtime: place.join("run"),
+            credentials: None,
+            bridge: "br0".into(),
+            capacity: CapacityConfig {
+                cores: 2,
+                memory_mib: 512,
+            },
+            accel: AccelConfig::Tcg,
+            migration: MigrationConfig {
+                address: address(number),
+                first_port: 49152,
+                last_port: 49160,
+                tls: false,
+            },
+            cgroup: None,
+            emulator: None,
+        };
+        let hypervisor = Reporting {
+            inner: self.fabric.hypervisor(address(number)),
+            directory,
+            silent: self.silent.clone(),
+        };
+        let parts = estive_agent::Parts {
+            hypervisor: Arc::new(hypervisor),
+            clock: Arc::new(SystemClock),
+            taps: Arc::new(NoTaps),
+            credentials: None,
+        };
+        let shutdown = CancellationToken::new();
+        let ending = shutdown.clone();
+        let task = tokio::spawn(async move {
+            estive_agent::run_with(config, parts, ending)
+                .await
+                .expect("the agent serves");
+        });
+        self.agents[usize::from(number - 1)] = Some((shutdown, task));
+        let client = self.agent(number);
+        until("the agent answers", async || {
+            client.get_json::<AgentAbout>("/about", BOUND).await.is_ok()
+        })
+        .await;
+    }
+
+    /// The agent is gone; what runs on its host runs on.
+    pub async fn stop_agent(&mut self, number: u8) {
+        end(&mut self.agents[usize::from(number - 1)]).await;
+    }
+
+    pub fn manager_config(&self) -> ManagerConfig {
+        let home = self.home.path();
+        let hosts = (1..=self.hosts)
+            .map(|number| (host(number), Endpoint::Unix(self.agent_socket(number))));
+        let reference = ReferenceConfig {
+            root: RootConfig {
+                host: "127.0.0.1".into(),
+                port: 10809,
+                export: "root".into(),
+                tls: false,
+            },
+            kernel: home.join("kernel"),
+            initramfs: home.join("initramfs"),
+            modules: home.join("modules"),
+            sets: vec![],
+        };
+        ManagerConfig {
+            listen: None,
+            socket: home.join("manager.sock"),
+            state: home.join("manager"),
+            credentials: None,
+            hosts: hosts.collect(),
+            references: [("default".to_owned(), reference)].into(),
+            boot_timeout_s: self.boot_timeout_s,
+        }
+    }
+
+    pub fn manager_parts(&self) -> Parts {
+        Parts {
+            clock: Arc::new(SystemClock),
+            prober: Arc::new(FabricProber(self.fabric.clone())),
+        }
+    }
+
+    pub async fn start_manager(&mut self) {
+        let (config, parts) = (self.manager_config(), self.manager_parts());
+        let shutdown = CancellationToken::new();
+        let ending = shutdown.clone();
+        let task = tokio::spawn(async move {
+            estive_manager::run_with(config, parts, ending)
+                .await
+                .expect("the manager serves");
+        });
+        self.manager = Some((shutdown, task));
+        let client = self.client();
+        until("the manager answers", async || {
+            client
+                .get_json::<ManagerAbout>("/about", BOUND)
+                .await
+                .is_ok()
+        })
+        .await;
+    }
+
+    pub async fn stop_manager(&mut self) {
+        end(&mut self.manager).await;
+    }
+
+    pub async fn stop(mut self) {
+        self.stop_manager().await;
+        for number in 1..=self.hosts {
+            self.stop_agent(number).await;
+        }
+        assert_eq!(self.fabric.ran_twice(), []);
+    }
+
+    pub fn client(&self) -> Client {
+        Client::new(Endpoint::Unix(self.home.path().join("manager.sock")), None).unwrap()
+    }
+
+    pub fn agent(&self, number: u8) -> Client {
+        Client::new(Endpoint::Unix(self.agent_socket(number)), None).unwrap()
+    }
+
+    /// The last line of `up`, and all steps before it.
+    pub async fn up(&self, deployment: &str, herd: &str) -> (UpLine, Vec<UpLine>) {
+        let path = format!("/deployment/{deployment}");
+        let body = folder(herd);
+        let lines = self
+            .client()
+            .stream_lines_of(http::Method::PUT, &path, "application/x-tar", body, BOUND)
+            .await
+            .unwrap();
+        last(lines).await
+    }
+
+    pub async fn down(&self, deployment: &str) -> (DownLine, Vec<DownLine>) {
+        let path = format!("/deployment/{deployment}");
+        let lines = self
+            .client()
+            .stream_lines_of(
+                http::Method::DELETE,
+                &path,
+                "application/json",
+                Vec::new(),
+                BOUND,
+            )
+            .await
+            .unwrap();
+        last(lines).await
+    }
+
+    pub async fn migrate(
+        &self,
+        domain: &str,
+        to: Option<u8>,
+    ) -> Result<(MigrateLine, Vec<MigrateLine>), ClientError> {
+        let order = MigrateOrder {
+            to: to.map(host),
+            reason: None,
+        };
+        let lines = self
+            .client()
+            .stream_lines_of(
+                http::Method::POST,
+                &format!("/domain/{domain}/migrate"),
+                "application/json",
+                serde_json::to_vec(&order).unwrap(),
+                BOUND,
+            )
+            .await?;
+        Ok(last(lines).await)
+    }
+
+    pub async fn order(
+        &self,
+        domain: &str,
+        state: estive_model::DomainState,
+    ) -> Result<HerdDomain, ClientError> {
+        let order = StatusOrder {
+            state,
+            generation: None,
+            grace_ms: 0,
+        };
+        self.client()
+            .put_json(&format!("/domain/{domain}/status"), &order, BOUND)
+            .await
+    }
+
+    pub async fn show(&self, domain: &str) -> HerdDomain {
+        self.client()
+            .get_json(&format!("/domain/{domain}"), BOUND)
+            .await
+            .unwrap()
+    }
+
+    pub async fn ls(&self) -> Vec<HerdDomain> {
+        self.client().get_json("/domains", BOUND).await.unwrap()
+    }
+
+    /// Domains that agents hold, of those that answer.
+    pub async fn held(&self) -> Vec<String> {
+        let mut held = Vec::new();
+        for number in 1..=self.hosts {
+            let reports: Result<Vec<DomainReport>, _> =
+                self.agent(number).get_json("/domains", BOUND).await;
+            held.extend(
+                reports
+                    .unwrap_or_default()
+                    .into_iter()
+                    .map(|report| report.name.to_string()),
+            );
+        }
+        held.sort();
+        held
+    }
+}
+
+async fn end(service: &mut Service) {
+    if let Some((shutdown, task)) = service.take() {
+        shutdown.cancel();
+        tokio::time::timeout(BOUND, task)
+            .await
+            .expect("it does not end")
+            .unwrap();
+    }
+}
+
+async fn last<T: serde::de::DeserializeOwned>(
+    mut lines: estive_api::client::Lines<T>,
+) -> (T, Vec<T>) {
+    let mut all = Vec::new();
+    let read = async {
+        while let Some(line) = lines.next().await {
+            all.push(line.unwrap());
+        }
+    };
+    tokio::time::timeout(BOUND, read)
+        .await
+        .expect("the answer does not end");
+    let last = all.pop().expect("an answer has a last line");
+    (last, all)
+}
+
+/// A herd's folder with only its herd file.
+pub fn folder(herd: &str) -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_size(herd.len() as u64);
+    header.set_mode(0o644);
+    tar.append_data(&mut header, "herd.yaml", herd.as_bytes())
+        .unwrap();
+    tar.into_inner().unwrap()
+}
+
+pub async fn until(what: &str, mut fact: impl AsyncFnMut() -> bool) {
+    let waiting = async {
+        while !fact().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(BOUND, waiting)
+        .await
+        .unwrap_or_else(|_| panic!("waited in vain until {what}"));
+}
