@@ -291,8 +291,6 @@ fn guests_that_do_not_come_up_are_taken_back() {
 async fn inside_guests_that_do_not_come_up() {
     let good = tiny_reference("tiny", |_| {});
     let mut config = bed_config(2, good.clone());
-    // Nothing that is waited for here ever comes.
-    config.boot_timeout_s = 15;
     let garbage = work().join("parts/garbage");
     fs::write(&garbage, vec![b'?'; 100_000]).unwrap();
     let mut bad_kernel = good.clone();
@@ -325,18 +323,16 @@ async fn inside_guests_that_do_not_come_up() {
     up(&bed, "bad-kernel", &["bad", "host1", "kernel"]).await;
     up(&bed, "no-init", &["bad", "host1", "init"]).await;
     up(&bed, "no-root", &["bad", "host1", "root"]).await;
-    up(
-        &bed,
-        "bad-initramfs",
-        &[
-            "bad",
-            "host1",
-            "not reported its boot within 15 s",
-            "console",
-            "try:",
-        ],
-    )
-    .await;
+    bed = with_boot_timeout(bed, 8).await;
+    let words = [
+        "bad",
+        "host1",
+        "not reported its boot within 8 s",
+        "console",
+        "try:",
+    ];
+    up(&bed, "bad-initramfs", &words).await;
+    bed = with_boot_timeout(bed, 300).await;
     // The root's server is down: QEMU has nothing to start with.
     bed.kill_storage().await;
     up(&bed, "default", &["10.77.0.5"]).await;
@@ -350,6 +346,18 @@ async fn inside_guests_that_do_not_come_up() {
     done(&bed, &["down", "at-last"]).await;
     assert_nothing_stays(&bed).await;
     bed.stop().await;
+}
+
+/// The manager again, with another patience.
+async fn with_boot_timeout(mut bed: ShownBed, boot_timeout_s: u64) -> ShownBed {
+    let file = work().join("manager/manager.yaml");
+    let mut text: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+    text["boot_timeout_s"] = boot_timeout_s.into();
+    fs::write(&file, text.to_string()).unwrap();
+    bed.kill_manager().await;
+    bed.start_manager().await.unwrap();
+    bed
 }
 
 #[test]
@@ -404,13 +412,11 @@ async fn inside_silence() {
     )
     .await;
     done(&bed, &["start", "two"]).await;
+    boots_are_heard(&witness, 2).await;
     wait_for_state(&bed, "two", "running").await;
 
     the_power_goes(&mut bed).await;
-    until("the second boot is heard", async || {
-        (witness.judgement().guests["two"].len() == 3).then_some(())
-    })
-    .await;
+    boots_are_heard(&witness, 3).await;
 
     bed.kill_manager().await;
     for command in [
@@ -432,6 +438,13 @@ async fn inside_silence() {
     done(&bed, &["down", "pair"]).await;
     assert_nothing_stays(&bed).await;
     bed.stop().await;
+}
+
+async fn boots_are_heard(witness: &Witness, count: usize) {
+    until(&format!("boot {count} of two is heard"), async || {
+        (witness.judgement().guests["two"].len() == count).then_some(())
+    })
+    .await;
 }
 
 async fn an_agent_is_down(bed: &mut ShownBed) {
