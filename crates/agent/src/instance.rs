@@ -172,6 +172,9 @@ impl Domain {
         if let Err(error) = self.agent.hypervisor.erase(&self.name).await {
             tracing::warn!(domain = %self.name, %error, "what its QEMU has left was not removed");
         }
+        if let Err(error) = self.agent.hypervisor.erase(&self.name).await {
+            tracing::warn!(domain = %self.name, %error, "what its QEMU left was not removed");
+        }
         if let Err(error) = self.agent.taps.remove(&self.name).await {
             tracing::warn!(domain = %self.name, %error, "its network interface was not removed");
         }

@@ -330,6 +330,13 @@ async fn moves_and_restarts(tree: &Path) {
         .delete_json::<()>("/domain/clone01", BOUND)
         .await
         .unwrap();
+    for host in [&a, &b] {
+        assert_eq!(
+            count_files(&host.config.runtime),
+            0,
+            "something is left in the runtime directory"
+        );
+    }
     a.stop().await;
     b.stop().await;
 }
