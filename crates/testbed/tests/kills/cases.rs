@@ -1,0 +1,213 @@
+//! The cases, as a table: what is ordered, who is killed at which step, and how it must end.
+
+use std::fmt;
+
+/// What is asked of `estive` when the kill happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// The running domain, to the other host.
+    Migrate,
+    /// The stopped domain.
+    Start,
+    /// The running domain.
+    Stop,
+    /// A second herd of one clone.
+    Up,
+}
+
+/// One of the two hosts, as the order begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Where {
+    /// That owns the domain.
+    Here,
+    /// The other one.
+    There,
+}
+
+/// Whose process is killed at its fault point.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Victim {
+    Agent(Where),
+    Manager,
+    Command,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    Before,
+    After,
+}
+
+/// What holds the order up, so that the kill hits the step meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Halt {
+    /// A process ends itself at a fault point.
+    Fault(Victim, &'static str, Side),
+    /// The memory is being copied through a narrow wire.
+    Copying,
+}
+
+/// How it ends, once what was killed is there again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ends {
+    Runs(Where),
+    /// Asked to run, and its QEMU is gone.
+    Crashed(Where),
+    Stopped(Where),
+    /// On record, and its host holds nothing of it.
+    Unmade,
+    /// Not on record.
+    Unknown,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Case {
+    pub order: Order,
+    pub halt: Halt,
+    /// The QEMU of this host is killed while it is held up.
+    pub qemu: Option<Where>,
+    pub ends: Ends,
+}
+
+impl fmt::Display for Where {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Here => "its owner",
+            Self::There => "the other host",
+        })
+    }
+}
+
+impl fmt::Display for Ends {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Runs(host) => write!(f, "it runs on {host}"),
+            Self::Crashed(host) => write!(f, "it runs nowhere, crashed on {host}"),
+            Self::Stopped(host) => write!(f, "it runs nowhere, stopped on {host}"),
+            Self::Unmade => f.write_str("it runs nowhere, on record and not made"),
+            Self::Unknown => f.write_str("it runs nowhere, not on record"),
+        }
+    }
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let order = format!("{:?}", self.order).to_lowercase();
+        write!(f, "{order}: ")?;
+        match self.halt {
+            Halt::Fault(victim, point, side) => {
+                match victim {
+                    Victim::Agent(host) => write!(f, "agent of {host}")?,
+                    Victim::Manager => f.write_str("manager")?,
+                    Victim::Command => f.write_str("command")?,
+                }
+                let side = format!("{side:?}").to_lowercase();
+                write!(f, " killed {side} {point}")?;
+            }
+            Halt::Copying => f.write_str("while memory is copied")?,
+        }
+        match self.qemu {
+            Some(host) => write!(f, ", QEMU of {host} killed"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A step, and how a kill before and after it ends.
+type Row = (Order, Victim, &'static str, Ends, Ends);
+
+const HERE: Victim = Victim::Agent(Where::Here);
+const THERE: Victim = Victim::Agent(Where::There);
+const STAYS: Ends = Ends::Runs(Where::Here);
+const MOVES: Ends = Ends::Runs(Where::There);
+const CRASHED: Ends = Ends::Crashed(Where::Here);
+const STOPPED: Ends = Ends::Stopped(Where::Here);
+
+/// Every named step. One that was not come to is done by whoever finds the order open; one that was begun and cannot be
+/// told from one that failed is given up by the source, as long as it has not released the domain.
+const STEPS: &[Row] = {
+    use Order::{Migrate, Start, Stop, Up};
+    use Victim::{Command, Manager};
+    &[
+        (Migrate, HERE, "move.outgoing_persisted", MOVES, STAYS),
+        (Migrate, HERE, "move.stream_started", STAYS, MOVES),
+        (Migrate, HERE, "move.sent", MOVES, MOVES),
+        (Migrate, HERE, "move.ready_answered", MOVES, MOVES),
+        (Migrate, HERE, "move.released_persisted", MOVES, MOVES),
+        (Migrate, HERE, "move.commit_sent", MOVES, MOVES),
+        (Migrate, HERE, "move.source_killed", MOVES, MOVES),
+        (Migrate, HERE, "move.dropped_persisted", MOVES, MOVES),
+        (Migrate, THERE, "move.prepared_persisted", MOVES, STAYS),
+        (Migrate, THERE, "move.incoming_created", STAYS, MOVES),
+        (Migrate, THERE, "move.taken_persisted", MOVES, MOVES),
+        (Migrate, THERE, "move.resumed", MOVES, MOVES),
+        (Migrate, Manager, "move.ordered", STAYS, MOVES),
+        (Migrate, Manager, "move.prepared", MOVES, MOVES),
+        (Migrate, Manager, "move.send_asked", MOVES, MOVES),
+        (Migrate, Manager, "move.committed", MOVES, MOVES),
+        (Migrate, Command, "command.sent", STAYS, MOVES),
+        (Start, HERE, "start.persisted", STOPPED, CRASHED),
+        (Start, HERE, "start.created", CRASHED, STAYS),
+        (Start, HERE, "start.resumed", STAYS, STAYS),
+        (Start, Manager, "up.started", STOPPED, STAYS),
+        (Start, Command, "command.sent", STOPPED, STAYS),
+        (Stop, HERE, "stop.persisted", STAYS, STOPPED),
+        (Stop, HERE, "stop.killed", STOPPED, STOPPED),
+        (Stop, Manager, "stop.asked", STAYS, STOPPED),
+        (Stop, Command, "command.sent", STAYS, STOPPED),
+        (Up, Manager, "up.recorded", Ends::Unknown, Ends::Unmade),
+        (Up, Manager, "up.defined", Ends::Unmade, STOPPED),
+        (Up, Manager, "up.started", STOPPED, STAYS),
+        (Up, Command, "command.sent", Ends::Unknown, STAYS),
+    ]
+};
+
+/// QEMU has no steps of its own: it is killed where somebody else was held up.
+const QEMUS: &[Case] = {
+    use Order::{Migrate, Start};
+    use Side::{After, Before};
+    use Victim::Manager;
+    const fn killed(order: Order, halt: Halt, host: Where, ends: Ends) -> Case {
+        Case {
+            order,
+            halt,
+            qemu: Some(host),
+            ends,
+        }
+    }
+    const AWAITING: Halt = Halt::Fault(Manager, "move.send_asked", Before);
+    const STREAMING: Halt = Halt::Fault(HERE, "move.stream_started", After);
+    const LOADED: Halt = Halt::Fault(HERE, "move.ready_answered", After);
+    const RELEASED: Halt = Halt::Fault(HERE, "move.released_persisted", After);
+    const TAKEN: Halt = Halt::Fault(THERE, "move.taken_persisted", After);
+    const CREATED: Halt = Halt::Fault(HERE, "start.created", After);
+    &[
+        killed(Migrate, Halt::Copying, Where::Here, CRASHED),
+        killed(Migrate, Halt::Copying, Where::There, STAYS),
+        killed(Migrate, AWAITING, Where::Here, CRASHED),
+        killed(Migrate, AWAITING, Where::There, STAYS),
+        killed(Migrate, STREAMING, Where::There, STAYS),
+        // The whole stream is there already: nothing is lost with the source.
+        killed(Migrate, LOADED, Where::Here, MOVES),
+        killed(Migrate, LOADED, Where::There, STAYS),
+        killed(Migrate, RELEASED, Where::Here, MOVES),
+        // Past the point of no return its memory is in one place only.
+        killed(Migrate, RELEASED, Where::There, Ends::Crashed(Where::There)),
+        killed(Migrate, TAKEN, Where::There, Ends::Crashed(Where::There)),
+        killed(Start, CREATED, Where::Here, CRASHED),
+    ]
+};
+
+pub fn all() -> Vec<Case> {
+    let sides = |&(order, victim, point, before, after): &Row| {
+        [(Side::Before, before), (Side::After, after)].map(|(side, ends)| Case {
+            order,
+            halt: Halt::Fault(victim, point, side),
+            qemu: None,
+            ends,
+        })
+    };
+    let mut all: Vec<Case> = STEPS.iter().flat_map(sides).collect();
+    all.extend(QEMUS);
+    all
+}

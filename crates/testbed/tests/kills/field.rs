@@ -1,0 +1,529 @@
+//! The bed, its guests and the witness, and how one case is played on them.
+
+use std::path::Path;
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use estive_api::{Client, Endpoint};
+use estive_testbed::{Witness, error_chain, now_us};
+use serde_json::Value;
+use tokio::process::Child;
+
+use crate::cases::{Case, Ends, Halt, Order, Side, Victim, Where};
+use crate::common::{
+    BOUND, ShownBed, TOOL, bed_config, done, herd, name, qemus, stderr, stdout, tiny_herd,
+    tiny_reference,
+};
+
+/// What is moved, started and stopped.
+const DOMAIN: &str = "clone01";
+/// What is brought up and down.
+const SECOND: &str = "clone02";
+const UNREACHABLE: i32 = 4;
+
+/// What does not hold, in words.
+type Fact<T> = Result<T, String>;
+
+pub struct Field {
+    bed: ShownBed,
+    witness: Witness,
+    /// The herd's folder, and that of the second one.
+    folders: [String; 2],
+    /// How often the witness was wrong about somebody so far: told once.
+    twice: u64,
+    /// Cases that were played to their end.
+    played: usize,
+}
+
+/// What is where, by the hosts' numbers.
+struct Hosts {
+    here: u8,
+    there: u8,
+}
+
+impl Hosts {
+    fn of(&self, place: Where) -> u8 {
+        match place {
+            Where::Here => self.here,
+            Where::There => self.there,
+        }
+    }
+}
+
+impl Order {
+    fn domain(self) -> &'static str {
+        match self {
+            Self::Up => SECOND,
+            _ => DOMAIN,
+        }
+    }
+}
+
+impl Field {
+    pub async fn start() -> Self {
+        let bed = ShownBed::start(bed_config(2, tiny_reference("tiny", |_| {}))).await;
+        let witness = Witness::start(Path::new(TOOL), bed.topology())
+            .await
+            .unwrap();
+        let folders = [("first", DOMAIN), ("second", SECOND)]
+            .map(|(folder, clone)| herd(folder, &tiny_herd(&[(clone, Some("host1"))])));
+        done(&bed, &["up", &folders[0]]).await;
+        Self {
+            bed,
+            witness,
+            folders,
+            twice: 0,
+            played: 0,
+        }
+    }
+
+    pub async fn play(&mut self, case: &Case) -> Fact<()> {
+        let domain = case.order.domain();
+        let hosts = self.begin(case.order).await?;
+        let boots = self.boots(domain);
+        let own = self.bed.qemu_pid(&name(domain), hosts.here);
+        self.arm(&case.halt, &hosts).await?;
+        if self.bed.qemu_pid(&name(domain), hosts.here) != own {
+            return Err("the restart of a daemon disturbed the guest".into());
+        }
+        let command = self.order(case, &hosts)?;
+        let command = self.wait_until_held_up(case, &hosts, command).await?;
+        if let Some(place) = case.qemu
+            && !self.bed.kill_qemu(&name(domain), hosts.of(place))
+        {
+            return Err(format!("there was no QEMU on {place} to kill"));
+        }
+        self.tells_no_lie(domain).await?;
+        self.revive().await?;
+        if let Some(command) = command {
+            ended(command).await?;
+        }
+        self.comes_to(domain, case.ends, &hosts).await?;
+        self.next_move_works(case, &hosts, boots).await?;
+        self.nothing_ran_twice()?;
+        self.played += 1;
+        Ok(())
+    }
+
+    /// Where the domain is, once it stands as the order needs it.
+    async fn begin(&self, order: Order) -> Fact<Hosts> {
+        if order == Order::Up {
+            return Ok(Hosts { here: 1, there: 2 });
+        }
+        let show = self.show(DOMAIN).await?;
+        let here = host_of(&show)?;
+        self.is_heard_from(DOMAIN, here).await?;
+        if order == Order::Start {
+            self.succeeds(&["stop", DOMAIN, "--grace", "0"]).await?;
+        }
+        Ok(Hosts {
+            here,
+            there: 3 - here,
+        })
+    }
+
+    /// Restarts whose end is wanted with the fault in its environment.
+    async fn arm(&mut self, halt: &Halt, hosts: &Hosts) -> Fact<()> {
+        let (victim, fault) = match halt {
+            Halt::Fault(victim, point, side) => (victim, fault(point, *side)),
+            Halt::Copying => {
+                let wire = "qdisc add dev upl root tbf rate 40mbit burst 256kb latency 400ms";
+                return self.tc(hosts.here, wire).await;
+            }
+        };
+        let environment = [("ESTIVE_FAULT", fault.as_str())];
+        let started = match victim {
+            Victim::Agent(place) => {
+                let host = hosts.of(*place);
+                self.bed.kill_agent(host).await.map_err(said)?;
+                self.bed.start_agent_with(host, &environment).await
+            }
+            Victim::Manager => {
+                self.bed.kill_manager().await;
+                self.bed.start_manager_with(&environment).await
+            }
+            Victim::Command => Ok(()),
+        };
+        started.map_err(said)?;
+        // The manager has heard of it.
+        self.until("every agent answers", async |field| {
+            let listed = field.bed.estive_json(&["hosts"]).await.ok()?;
+            let up = |host: &Value| host["health"] == "up";
+            listed.as_array()?.iter().all(up).then_some(())
+        })
+        .await
+    }
+
+    fn order(&self, case: &Case, hosts: &Hosts) -> Fact<Child> {
+        let there = format!("host{}", hosts.there);
+        let mut command = self.bed.estive_command();
+        command.args(match case.order {
+            Order::Migrate => vec!["migrate", DOMAIN, "--to", &there],
+            Order::Start => vec!["start", DOMAIN],
+            Order::Stop => vec!["stop", DOMAIN, "--grace", "0"],
+            Order::Up => vec!["up", &self.folders[1]],
+        });
+        if let Halt::Fault(Victim::Command, point, side) = case.halt {
+            command.env("ESTIVE_FAULT", fault(point, side));
+        }
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        command.spawn().map_err(|error| error.to_string())
+    }
+
+    /// Waits for the death at the fault point, or for the stream. The command is given back, unless it died.
+    async fn wait_until_held_up(
+        &mut self,
+        case: &Case,
+        hosts: &Hosts,
+        command: Child,
+    ) -> Fact<Option<Child>> {
+        let code = match case.halt {
+            Halt::Copying => {
+                self.memory_flows(hosts.here).await?;
+                return Ok(Some(command));
+            }
+            Halt::Fault(Victim::Agent(place), ..) => {
+                self.bed.agent_ended(hosts.of(place), BOUND).await
+            }
+            Halt::Fault(Victim::Manager, ..) => self.bed.manager_ended(BOUND).await,
+            Halt::Fault(Victim::Command, ..) => {
+                let output = ended(command).await?;
+                return match output.status.code() {
+                    None => Ok(None),
+                    Some(code) => Err(format!(
+                        "the command was not killed at its point; it ended with {code}: {}",
+                        stderr(&output)
+                    )),
+                };
+            }
+        };
+        match code {
+            Ok(137) => Ok(Some(command)),
+            Ok(code) => Err(format!("it ended with {code}, not at its fault point")),
+            // What the command said tells why the point was not come to.
+            Err(error) => {
+                let output = tokio::time::timeout(Duration::from_secs(1), ended(command)).await;
+                let words = output.map_or_else(|_| "nothing yet".into(), |output| told(&output));
+                Err(format!(
+                    "it did not come to its fault point: {}; the command said: {words}",
+                    said(error)
+                ))
+            }
+        }
+    }
+
+    /// Waits until some of the memory was sent and some was not.
+    async fn memory_flows(&self, source: u8) -> Fact<()> {
+        let agent = Client::new(Endpoint::Unix(self.bed.agent_socket(source)), None)
+            .map_err(|error| error.to_string())?;
+        self.until("memory is being copied", async |field| {
+            let show = field.show(DOMAIN).await.ok()?;
+            let operation = show["moving"]["operation"].as_str()?;
+            let path = format!("/operation/{operation}");
+            let report: Value = agent.get_json(&path, BOUND).await.ok()?;
+            let bytes = |key: &str| report[key].as_u64().unwrap_or_default();
+            let flows = report["phase"] == "copying" && bytes("sent_bytes") > 0;
+            (flows && bytes("remaining_bytes") > 0).then_some(())
+        })
+        .await
+    }
+
+    /// With something dead: what `estive show` says of it is so, or it says that it cannot tell.
+    async fn tells_no_lie(&mut self, domain: &str) -> Fact<()> {
+        if !self.bed.manager_is_running() {
+            let output = self.bed.estive(&["show", domain]).await.map_err(said)?;
+            return match output.status.code() {
+                Some(UNREACHABLE) => Ok(()),
+                code => Err(format!(
+                    "without a manager, 'estive show' ended with {code:?}: {}",
+                    stderr(&output)
+                )),
+            };
+        }
+        let from_us = now_us();
+        let Ok(show) = self.show(domain).await else {
+            // Not on record: then nothing of it is anywhere.
+            let left = qemus(Some(domain));
+            return match left.is_empty() {
+                true => Ok(()),
+                false => Err(format!("it is not on record, and its QEMUs run: {left:?}")),
+            };
+        };
+        let owner = host_of(&show)?;
+        match show["state"].as_str().unwrap_or_default() {
+            "running" => {
+                let heard = async |field: &Self| {
+                    let (at_us, _) = field.witness.last_heard(domain)?;
+                    // Or what was so when it was asked has changed since.
+                    let changed = field
+                        .show(domain)
+                        .await
+                        .is_ok_and(|now| now["state"] != "running");
+                    (at_us > from_us || changed).then_some(())
+                };
+                self.until("it is said to run, so it is heard", heard).await
+            }
+            "stopped" | "crashed" => match self.bed.qemu_pid(&name(domain), owner) {
+                None => Ok(()),
+                // A kill may be under way.
+                Some(_) => {
+                    let gone = async |field: &Self| {
+                        field
+                            .bed
+                            .qemu_pid(&name(domain), owner)
+                            .is_none()
+                            .then_some(())
+                    };
+                    self.until("it is said not to run, so its QEMU goes", gone)
+                        .await
+                }
+            },
+            _ => Ok(()),
+        }
+    }
+
+    /// Starts again what does not run, without any fault, and takes the narrow wire away.
+    async fn revive(&mut self) -> Fact<()> {
+        for host in [1, 2] {
+            if self.bed.agent_is_running(host) {
+                // There may be none.
+                let _ = self.tc(host, "qdisc del dev upl root").await;
+            } else {
+                self.bed.start_agent(host).await.map_err(said)?;
+            }
+        }
+        self.bed.start_manager().await.map_err(said)
+    }
+
+    /// Waits until it has ended so, as `estive show` says, as the hosts' processes are, and as the switch hears.
+    async fn comes_to(&self, domain: &str, ends: Ends, hosts: &Hosts) -> Fact<()> {
+        let named = |place: Where| format!("host{}", hosts.of(place));
+        let mut last = String::new();
+        let rests = async {
+            loop {
+                let show = self.show(domain).await;
+                let pids = [1, 2].map(|host| self.bed.qemu_pid(&name(domain), host));
+                let fits = match (&show, ends) {
+                    (Ok(show), Ends::Runs(place)) => {
+                        let host = usize::from(hosts.of(place) - 1);
+                        stands(show, "running", &named(place))
+                            && pids[host].is_some()
+                            && pids[1 - host].is_none()
+                    }
+                    (Ok(show), Ends::Crashed(place)) => {
+                        stands(show, "crashed", &named(place)) && pids == [None; 2]
+                    }
+                    (Ok(show), Ends::Stopped(place)) => {
+                        stands(show, "stopped", &named(place)) && pids == [None; 2]
+                    }
+                    (Ok(show), Ends::Unmade) => {
+                        let note = show["note"].as_str().unwrap_or_default();
+                        stands(show, "unknown", &named(Where::Here))
+                            && note.contains("holds nothing")
+                            && pids == [None; 2]
+                    }
+                    (Err(why), Ends::Unknown) => why.contains(domain) && pids == [None; 2],
+                    _ => false,
+                };
+                if fits {
+                    return;
+                }
+                last = format!(
+                    "{}; QEMUs {pids:?}",
+                    show.map_or_else(|why| why, |show| show.to_string())
+                );
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let rested = tokio::time::timeout(BOUND, rests).await;
+        rested.map_err(|_| format!("not so within {BOUND:?}: {ends}; last seen: {last}"))?;
+        match ends {
+            Ends::Runs(place) => self.is_heard_from(domain, hosts.of(place)).await,
+            // Without a QEMU nothing can be heard.
+            _ => Ok(()),
+        }
+    }
+
+    /// Starts it if it does not run, and moves it to the other host and nowhere else.
+    async fn next_move_works(&mut self, case: &Case, hosts: &Hosts, boots: usize) -> Fact<()> {
+        let domain = case.order.domain();
+        let mut expected = boots + usize::from(case.order == Order::Start);
+        let on = match case.ends {
+            Ends::Runs(place) => {
+                expected += usize::from(case.order == Order::Up);
+                hosts.of(place)
+            }
+            Ends::Crashed(place) | Ends::Stopped(place) if case.order != Order::Up => {
+                self.succeeds(&["start", domain]).await?;
+                expected += usize::from(case.order != Order::Start);
+                hosts.of(place)
+            }
+            _ => {
+                self.succeeds(&["up", &self.folders[1]]).await?;
+                expected += 1;
+                hosts.here
+            }
+        };
+        self.is_heard_from(domain, on).await?;
+        let other = 3 - on;
+        self.succeeds(&["migrate", domain, "--to", &format!("host{other}")])
+            .await?;
+        self.is_heard_from(domain, other).await?;
+        let show = self.show(domain).await?;
+        if !stands(&show, "running", &format!("host{other}")) {
+            return Err(format!("after the next move it is shown as {show}"));
+        }
+        let heard = self.boots(domain);
+        if heard != expected {
+            return Err(format!("{heard} boots of it were heard, not {expected}"));
+        }
+        if case.order == Order::Up {
+            self.succeeds(&["down", "second"]).await?;
+        }
+        Ok(())
+    }
+
+    fn nothing_ran_twice(&mut self) -> Fact<()> {
+        let judgement = self.witness.judgement();
+        let new = judgement.twice_count - self.twice;
+        if new == 0 {
+            return Ok(());
+        }
+        let from = usize::try_from(self.twice).unwrap_or(usize::MAX);
+        let first = judgement.twice.get(from).map(ToString::to_string);
+        self.twice = judgement.twice_count;
+        Err(format!("it ran twice: {new} beats, first {first:?}"))
+    }
+
+    /// Everything as at the beginning, whatever a failed case has left.
+    pub async fn recover(&mut self) -> Fact<()> {
+        // Those that run still have their fault.
+        for host in [1, 2] {
+            self.bed.kill_agent(host).await.map_err(said)?;
+        }
+        self.bed.kill_manager().await;
+        self.revive().await?;
+        let _ = self.nothing_ran_twice();
+        let _ = self.bed.estive(&["down", "second"]).await;
+        let _ = self.bed.estive(&["start", DOMAIN]).await;
+        let running = async |field: &Self| {
+            let show = field.show(DOMAIN).await.ok()?;
+            let host = host_of(&show).ok()?;
+            stands(&show, "running", &format!("host{host}")).then_some(())
+        };
+        if self.until("it runs again", running).await.is_ok() {
+            return Ok(());
+        }
+        self.succeeds(&["down", "first"]).await?;
+        self.succeeds(&["up", &self.folders[0]]).await
+    }
+
+    /// The witness was awake: what it judged was there to be judged.
+    pub fn assert_seen(&self) {
+        let judgement = self.witness.judgement();
+        assert!(judgement.is_clean(), "{:?}", judgement.twice);
+        let moves: usize = judgement.guests[DOMAIN]
+            .iter()
+            .map(|boot| boot.ports.len() - 1)
+            .sum();
+        println!("{} cases, {moves} moves of {DOMAIN} heard", self.played);
+        assert!(moves > self.played / 2, "{moves} moves heard");
+    }
+
+    pub async fn stop(self) {
+        let judgement = self.witness.judgement();
+        assert!(judgement.is_clean(), "{:?}", judgement.twice);
+        self.bed.stop().await;
+        assert!(qemus(None).is_empty());
+    }
+
+    fn boots(&self, domain: &str) -> usize {
+        let judgement = self.witness.judgement();
+        judgement.guests.get(domain).map_or(0, Vec::len)
+    }
+
+    async fn is_heard_from(&self, domain: &str, host: u8) -> Fact<()> {
+        let (from_us, wanted) = (now_us(), format!("p-h{host}"));
+        self.until(
+            &format!("a beat of {domain} from {wanted}"),
+            async |field| {
+                let (at_us, port) = field.witness.last_heard(domain)?;
+                (at_us > from_us && port == wanted).then_some(())
+            },
+        )
+        .await
+    }
+
+    async fn until<T>(&self, what: &str, mut fact: impl AsyncFnMut(&Self) -> Option<T>) -> Fact<T> {
+        let asking = async {
+            loop {
+                if let Some(found) = fact(self).await {
+                    return found;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let found = tokio::time::timeout(BOUND, asking).await;
+        found.map_err(|_| format!("{what}: not within {BOUND:?}"))
+    }
+
+    async fn show(&self, domain: &str) -> Fact<Value> {
+        self.bed.estive_json(&["show", domain]).await.map_err(said)
+    }
+
+    async fn succeeds(&self, arguments: &[&str]) -> Fact<()> {
+        let output = self.bed.estive(arguments).await.map_err(said)?;
+        match output.status.success() {
+            true => Ok(()),
+            false => Err(format!(
+                "estive {}: {}",
+                arguments.join(" "),
+                told(&Ok(output))
+            )),
+        }
+    }
+
+    async fn tc(&self, host: u8, arguments: &str) -> Fact<()> {
+        let mut argv = vec!["tc"];
+        argv.extend(arguments.split(' '));
+        let namespace = &self.bed.topology().hosts[usize::from(host - 1)];
+        namespace.run_in(&argv).await.map(drop).map_err(said)
+    }
+}
+
+fn fault(point: &str, side: Side) -> String {
+    format!("{point}:{}", format!("{side:?}").to_lowercase())
+}
+
+/// At rest there, in this state.
+fn stands(show: &Value, state: &str, host: &str) -> bool {
+    show["state"] == state && show["host"] == host && show["moving"].is_null()
+}
+
+fn host_of(show: &Value) -> Fact<u8> {
+    let host = show["host"].as_str().unwrap_or_default();
+    host.strip_prefix("host")
+        .and_then(|number| number.parse().ok())
+        .ok_or_else(|| format!("'estive show' names no host: {show}"))
+}
+
+async fn ended(command: Child) -> Fact<Output> {
+    let ending = tokio::time::timeout(BOUND, command.wait_with_output()).await;
+    let output = ending.map_err(|_| format!("the command did not end within {BOUND:?}"))?;
+    output.map_err(|error| error.to_string())
+}
+
+fn told(output: &Fact<Output>) -> String {
+    match output {
+        Ok(output) => format!("{} {}{}", output.status, stdout(output), stderr(output)),
+        Err(why) => why.clone(),
+    }
+}
+
+fn said(error: impl std::error::Error) -> String {
+    error_chain(&error)
+}
