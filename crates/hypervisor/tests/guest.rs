@@ -136,12 +136,56 @@ impl Guest {
                 .and_then(|file| file.set_len(length))
                 .map_err(words)?;
         }
+        credentials(directory.path()).map_err(|error| error.to_string())?;
         Ok(Self { kernel, directory })
     }
 
     fn file(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
+}
+
+fn host_name(side: Side) -> String {
+    format!("{side:?}").to_lowercase()
+}
+
+/// One directory of credentials for each side, as QEMU reads them.
+fn credentials(directory: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    use rcgen::KeyUsagePurpose::{DigitalSignature, KeyCertSign, KeyEncipherment};
+    let authority_key = rcgen::KeyPair::generate()?;
+    let mut parameters = rcgen::CertificateParams::new(Vec::new())?;
+    parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    parameters.key_usages = vec![KeyCertSign, DigitalSignature];
+    parameters
+        .distinguished_name
+        .push(rcgen::DnType::CommonName, "authority");
+    let authority = parameters.self_signed(&authority_key)?.pem();
+    let issuer = rcgen::Issuer::from_params(&parameters, &authority_key);
+    for side in [Side::Here, Side::There] {
+        let name = host_name(side);
+        let place = directory.join(&name);
+        fs::create_dir(&place)?;
+        fs::write(place.join("ca-cert.pem"), &authority)?;
+        for (role, purpose) in [
+            ("server", rcgen::ExtendedKeyUsagePurpose::ServerAuth),
+            ("client", rcgen::ExtendedKeyUsagePurpose::ClientAuth),
+        ] {
+            let key = rcgen::KeyPair::generate()?;
+            let mut parameters = rcgen::CertificateParams::new(vec![name.clone()])?;
+            parameters
+                .distinguished_name
+                .push(rcgen::DnType::CommonName, name.as_str());
+            // QEMU 7.2 asks for key encipherment whatever the kind of key.
+            parameters.key_usages = vec![DigitalSignature, KeyEncipherment];
+            parameters.extended_key_usages = vec![purpose];
+            fs::write(
+                place.join(format!("{role}-cert.pem")),
+                parameters.signed_by(&key, &issuer)?.pem(),
+            )?;
+            fs::write(place.join(format!("{role}-key.pem")), key.serialize_pem())?;
+        }
+    }
+    Ok(())
 }
 
 /// The first entry of a directory whose name begins so.
@@ -238,6 +282,7 @@ impl Bench for RealBench {
         if let Some(emulator) = std::env::var_os("ESTIVE_QEMU") {
             config.emulator = emulator.into();
         }
+        config.credentials = Some(self.guest.file(&host_name(side)));
         // Many guests may share this machine's processors with other tests.
         config.patience = Duration::from_secs(60);
         let driver = QemuHypervisor::new(config).await.unwrap();
@@ -256,22 +301,36 @@ impl Bench for RealBench {
             .port()
     }
 
-    async fn mute(&self) -> StreamAddress {
+    fn tls_name(&self, side: Side) -> Option<String> {
+        Some(host_name(side))
+    }
+
+    async fn mute(&self) -> Vec<StreamAddress> {
         // A queue of one that is full and never emptied: Linux drops further connection attempts silently.
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
-        let listener = socket.listen(1).unwrap().into_std().unwrap();
-        let address = listener.local_addr().unwrap();
+        let full = socket.listen(1).unwrap().into_std().unwrap();
         let mut filling = Vec::new();
-        while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
+        let at = full.local_addr().unwrap();
+        while let Ok(stream) = TcpStream::connect_timeout(&at, Duration::from_millis(200)) {
             filling.push(stream);
         }
-        self.mute.lock().unwrap().push((listener, filling));
-        StreamAddress {
-            host: address.ip(),
-            port: address.port(),
-            tls_name: None,
+        // Connections are taken by the system, but nobody begins a handshake.
+        let asleep = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let mut addresses = Vec::new();
+        for listener in [full, asleep] {
+            let at = listener.local_addr().unwrap();
+            addresses.push(StreamAddress {
+                host: at.ip(),
+                port: at.port(),
+                tls_name: self.tls_name(Side::There),
+            });
+            self.mute
+                .lock()
+                .unwrap()
+                .push((listener, std::mem::take(&mut filling)));
         }
+        addresses
     }
 
     fn spec(&self, domain: &DomainName) -> DomainSpec {

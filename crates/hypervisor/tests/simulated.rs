@@ -60,14 +60,18 @@ impl Bench for SimulatedBench {
         self.number.fetch_add(1, Ordering::SeqCst)
     }
 
-    async fn mute(&self) -> StreamAddress {
+    fn tls_name(&self, _side: Side) -> Option<String> {
+        None
+    }
+
+    async fn mute(&self) -> Vec<StreamAddress> {
         let (host, port) = (Ipv4Addr::new(10, 77, 0, 99).into(), 1);
         self.fabric.mute(SocketAddr::new(host, port));
-        StreamAddress {
+        vec![StreamAddress {
             host,
             port,
             tls_name: None,
-        }
+        }]
     }
 
     fn spec(&self, domain: &DomainName) -> DomainSpec {

@@ -36,8 +36,10 @@ pub trait Bench: Send + Sync {
     fn address(&self, side: Side) -> IpAddr;
     /// A port nobody listens on.
     async fn free_port(&self, side: Side) -> u16;
-    /// Where a connection attempt is neither taken nor refused.
-    async fn mute(&self) -> StreamAddress;
+    /// The name in a side's certificate, if streams to it go over TLS.
+    fn tls_name(&self, side: Side) -> Option<String>;
+    /// Where a connection attempt is neither taken nor refused, each in another way.
+    async fn mute(&self) -> Vec<StreamAddress>;
     /// A guest that counts.
     fn spec(&self, domain: &DomainName) -> DomainSpec;
     /// One whose instance ends at its start.
@@ -84,6 +86,7 @@ pub fn cases() -> Vec<Case> {
         moves::nobody_listens,
         moves::nobody_answers,
         moves::given_up_while_connecting,
+        moves::a_destination_of_another_name_gets_nothing,
         moves::given_up_in_pre_copy,
         moves::given_up_after_completion,
         moves::the_source_dies_in_pre_copy,
@@ -225,15 +228,16 @@ impl<'a> Stage<'a> {
     async fn awaited(&self, side: Side, parameters: &MigrationParameters) -> StreamAddress {
         let port = self.bench.free_port(side).await;
         let host = self.bench.address(side);
+        let tls_name = self.bench.tls_name(side);
         self.on(side)
-            .create_incoming(&self.spec(), host, port, false, parameters)
+            .create_incoming(&self.spec(), host, port, tls_name.is_some(), parameters)
             .await
             .expect("a destination is made");
         assert_eq!(self.state(side).await, InstanceState::AwaitingStream);
         StreamAddress {
             host,
             port,
-            tls_name: None,
+            tls_name,
         }
     }
 

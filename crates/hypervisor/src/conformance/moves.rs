@@ -161,11 +161,14 @@ pub(super) async fn nobody_answers(bench: &dyn Bench) {
         setup_deadline_ms: 200,
         ..MigrationParameters::default()
     };
-    stage.sent(Here, &bench.mute().await, &parameters).await;
-    let progress = stage.until_over(Here).await;
-    assert_eq!(progress.status, MigrationStatus::Failed);
-    let error = progress.error.expect("a failure has its words");
-    assert!(error.contains("took longer than 200 ms"), "{error}");
+    for mute in bench.mute().await {
+        stage.sent(Here, &mute, &parameters).await;
+        let progress = stage.until_over(Here).await;
+        assert_eq!(progress.status, MigrationStatus::Failed);
+        let error = progress.error.expect("a failure has its words");
+        assert!(error.contains("took longer than 200 ms"), "{error}");
+        stage.until_state(Here, InstanceState::Running).await;
+    }
     goes_on_and_can_move(&stage).await;
 }
 
@@ -181,33 +184,65 @@ pub(super) async fn given_up_while_connecting(bench: &dyn Bench) {
         setup_deadline_ms: 600_000,
         ..MigrationParameters::default()
     };
-    let mute = bench.mute().await;
-    stage.sent(Here, &mute, &parameters).await;
-    let progress = stage
-        .on(Here)
-        .migration(&stage.domain)
-        .await
-        .expect("it tells");
-    assert_eq!(progress.status, MigrationStatus::Setup);
-    let second = stage
-        .on(Here)
-        .migrate(&stage.domain, &mute, &parameters)
-        .await;
-    assert!(
-        matches!(second, Err(HypervisorError::Rejected { .. })),
-        "{second:?}"
-    );
-    stage
-        .on(Here)
-        .cancel_migration(&stage.domain)
-        .await
-        .expect("it is given up");
-    let progress = stage
-        .on(Here)
-        .migration(&stage.domain)
-        .await
-        .expect("it tells");
-    assert_eq!(progress.status, MigrationStatus::Cancelled);
+    for mute in bench.mute().await {
+        stage.sent(Here, &mute, &parameters).await;
+        let progress = stage
+            .on(Here)
+            .migration(&stage.domain)
+            .await
+            .expect("it tells");
+        assert_eq!(progress.status, MigrationStatus::Setup);
+        let second = stage
+            .on(Here)
+            .migrate(&stage.domain, &mute, &parameters)
+            .await;
+        assert!(
+            matches!(second, Err(HypervisorError::Rejected { .. })),
+            "{second:?}"
+        );
+        stage
+            .on(Here)
+            .cancel_migration(&stage.domain)
+            .await
+            .expect("it is given up");
+        let progress = stage
+            .on(Here)
+            .migration(&stage.domain)
+            .await
+            .expect("it tells");
+        assert_eq!(progress.status, MigrationStatus::Cancelled);
+        stage.until_state(Here, InstanceState::Running).await;
+    }
+    goes_on_and_can_move(&stage).await;
+}
+
+pub(super) async fn a_destination_of_another_name_gets_nothing(bench: &dyn Bench) {
+    if bench.tls_name(There).is_none() {
+        return;
+    }
+    let stage = Stage::new(bench, "other-name");
+    let parameters = MigrationParameters::default();
+    stage.started(Here).await;
+    for tls_name in [Some("someone-else".to_owned()), None] {
+        let to = stage.awaited(There, &parameters).await;
+        stage
+            .sent(Here, &StreamAddress { tls_name, ..to }, &parameters)
+            .await;
+        let progress = stage.until_over(Here).await;
+        assert_eq!(progress.status, MigrationStatus::Failed, "{progress:?}");
+        assert!(progress.error.is_some_and(|error| !error.is_empty()));
+        stage.until_state(Here, InstanceState::Running).await;
+        let there = stage.state(There).await;
+        assert!(
+            matches!(there, InstanceState::AwaitingStream | InstanceState::Gone),
+            "{there:?}"
+        );
+        stage
+            .on(There)
+            .kill(&stage.domain)
+            .await
+            .expect("the destination is removed");
+    }
     goes_on_and_can_move(&stage).await;
 }
 

@@ -12,6 +12,7 @@
 //!            NeverBegan(Failed|Cancelled)  GivenUp ─► QEMU cancels; reported as Failed
 //! ```
 
+use super::directory::failed;
 use super::instance::{Instance, migration_status};
 use crate::seam::*;
 use rustix::net::Shutdown;
@@ -139,8 +140,9 @@ impl Instance {
             }
             Err(_) => return self.never_began(too_long),
         };
-        self.outgoing().socket = Some(Arc::new(copy));
-        if let Err(error) = self.hand_over(socket).await {
+        let copy = Arc::new(copy);
+        self.outgoing().socket = Some(copy.clone());
+        if let Err(error) = self.hand_over(socket, &copy).await {
             self.outgoing().socket = None;
             return self.never_began(chain(&error));
         }
@@ -163,8 +165,12 @@ impl Instance {
         self.outgoing().socket = None;
     }
 
-    async fn hand_over(&self, socket: OwnedFd) -> Result<(), HypervisorError> {
+    async fn hand_over(&self, socket: OwnedFd, copy: &OwnedFd) -> Result<(), HypervisorError> {
         self.pass(STREAM, socket).await?;
+        // QEMU makes every descriptor it is given blocking, and shakes hands in its main loop: a peer that says
+        // nothing would halt its monitor, and the guest with it (seen with 10.0). The copy is the same open socket.
+        rustix::io::ioctl_fionbio(copy, true)
+            .map_err(|error| failed("preparing the stream's socket".into(), error.into()))?;
         self.execute("migrate", json!({"uri": format!("fd:{STREAM}")}))
             .await
             .map(drop)
@@ -286,7 +292,6 @@ async fn connect(
         rustix::net::sockopt::set_tcp_user_timeout(&stream, PEER_TIMEOUT_MS)?;
     }
     let stream = stream.into_std()?;
-    stream.set_nonblocking(false)?;
     let copy = stream.try_clone()?;
     Ok((stream.into(), copy.into()))
 }
