@@ -153,6 +153,8 @@ pub(crate) struct Domain {
     /// Tells the destination to run it.
     pub(crate) committer: Option<(Grant, AbortHandle)>,
     pub(crate) boot_watch: Option<AbortHandle>,
+    /// The last step was decided without knowing what the instance does.
+    pub(crate) stepped_unclear: bool,
 }
 
 impl Domain {
@@ -167,6 +169,7 @@ impl Domain {
             asker: None,
             committer: None,
             boot_watch: None,
+            stepped_unclear: false,
         }
     }
 

@@ -17,6 +17,7 @@ impl Domain {
     ) -> Pin<Box<dyn Future<Output = Result<Option<Answer>, Problem>> + Send + 'a>> {
         Box::pin(async move {
             let seen = self.see().await;
+            self.stepped_unclear = seen == Seen::Unclear;
             let before = self.record.entry;
             let effects = step(&before, seen, input);
             tracing::debug!(domain = %self.name, ?before, ?seen, ?input, ?effects, "step");
@@ -58,7 +59,11 @@ impl Domain {
                     Input::Commit(_) => Some("move.resumed"),
                     _ => None,
                 };
-                around(point, self.resume()).await
+                around(point, self.resume()).await?;
+                if matches!(input, Input::Commit(_)) {
+                    self.set_guest_clock();
+                }
+                Ok(())
             }
             Effect::Kill => {
                 let point = match input {

@@ -54,7 +54,8 @@ impl Domain {
                     || !self.committer.as_ref().is_some_and(|(_, task)| lives(task))
             }
             Holding::Incoming(_) => false,
-            _ => self.see().await == Seen::Unclear,
+            // What the step could not see may be seen now: it must be decided again all the same.
+            _ => self.stepped_unclear || self.see().await == Seen::Unclear,
         }
     }
 

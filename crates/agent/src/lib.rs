@@ -21,6 +21,7 @@ mod effects;
 mod error;
 mod events;
 mod files;
+mod guest_clock;
 mod happenings;
 mod instance;
 mod journal;

@@ -113,7 +113,13 @@ impl Domain {
             post_copy: query.post_copy,
         };
         let mut moving = None;
-        if self.record.entry.holding == Holding::Absent {
+        // What an older move left expected here is replaced: it needs a port and an operation of its own.
+        let is_new = match self.record.entry.holding {
+            Holding::Absent => true,
+            Holding::Incoming(held) => held.generation < grant.generation,
+            _ => false,
+        };
+        if is_new {
             self.agent.reserve(&self.name, staged.xml.memory_mib)?;
             let (address, port) = self.agent.take_port(&self.name).inspect_err(|_| {
                 self.agent.release(&self.name);
