@@ -53,6 +53,11 @@ impl Host {
         lock(&self.state).health == Some(HostHealth::Up)
     }
 
+    /// Takes who it says it is, when it was asked only that.
+    pub fn learn(&self, about: AgentAbout) {
+        lock(&self.state).about = Some(about);
+    }
+
     /// What it says of a domain, as of the last time it was asked.
     fn said(&self, domain: &DomainName) -> Said {
         let state = lock(&self.state);

@@ -4,6 +4,7 @@
 
 use crate::agents::{self, Agent, chain, host_view, is_silence};
 use crate::event_log::About;
+use crate::inventory::Host;
 use crate::manager::{Manager, lock};
 use crate::placement;
 use crate::records::{Change, DomainRecord, OpenMove};
@@ -31,6 +32,8 @@ const SLOW_LOOK: Duration = Duration::from_millis(250);
 const JOURNALS: Duration = Duration::from_millis(250);
 /// After this long without an answer that is needed, who asked is told that the move waits.
 const STALLED: Duration = Duration::from_secs(20);
+/// How long a destination may take to drop what an earlier move has left there.
+const REMAINS_GO: Duration = Duration::from_secs(10);
 /// How long the last report of the source is waited for once the move is closed.
 const LAST_REPORT: Duration = Duration::from_secs(2);
 
@@ -79,22 +82,23 @@ impl Manager {
         let record = self.records.domain(name).await?;
         refuse_moving(&record)?;
         let source = &self.host(&record.ownership.host)?.agent;
-        if let Some(to) = &order.to {
-            if *to == source.name {
+        let (to, chosen_for) = match &order.to {
+            Some(to) if *to == source.name => {
                 return Err(Problem::impossible(format!("{name} is on {to} already")));
             }
-            self.host(to)?;
-        }
-        let asked_destination = async {
-            match &order.to {
-                Some(to) => self.ask(self.host(to)?).await,
-                None => self.ask_all().await,
+            Some(to) => (to.clone(), None),
+            None => {
+                self.ask_all().await;
+                let (to, reason) = self.choose_destination(&record).await?;
+                (to, Some(reason))
             }
-            Ok::<_, Problem>(())
         };
-        let (said, archive, asked) =
-            tokio::join!(source.status(name), source.archive(name), asked_destination);
-        asked?;
+        let there = self.host(&to)?;
+        let (said, archive, ready) = tokio::join!(
+            source.status(name),
+            source.archive(name),
+            self.free_of(name, there)
+        );
         let view = host_view(&said);
         let said =
             said.map_err(|error| agents::problem(&source.name, format!("moving {name}"), &error))?;
@@ -124,13 +128,16 @@ impl Manager {
                 &error,
             )
         })?;
-        let floor = match view {
+        let at_destination = ready?;
+        let floor = [view, at_destination].map(|view| match view {
             HostView::Says(entry, _) => entry.floor,
             HostView::Silent => Generation(0),
-        };
+        });
 
         let placing = self.placing.lock().await;
-        let (destination, reason) = self.choose_destination(&record, order.to.as_ref()).await?;
+        let free_mib = self.room_for(&record, &to).await?;
+        let reason = chosen_for.unwrap_or_else(|| format!("asked for ({free_mib} MiB free)"));
+        let destination = to;
         let operation = crate::new_operation("move");
         let ordered_ms = self.clock.now_ms();
         fault::before("move.ordered");
@@ -145,8 +152,8 @@ impl Manager {
                     )));
                 }
                 let mut ownership = now.ownership.clone();
-                // The agent may have been driven alone meanwhile.
-                ownership.granted = ownership.granted.max(floor);
+                // The agents may have been driven alone meanwhile.
+                ownership.granted = ownership.granted.max(floor[0]).max(floor[1]);
                 let ownership = ownership
                     .ordered(destination.clone(), now.post_copy_allowed)
                     .ok_or_else(|| Problem::impossible(format!("{name} is being moved already")))?;
@@ -204,52 +211,97 @@ impl Manager {
             Known {
                 archive: Some(archive),
                 source: view,
+                destination: Some((at_destination, Instant::now())),
                 started: Some(started),
             },
         );
         Ok(Ordered { line, stage })
     }
 
+    /// The host with most free memory.
     async fn choose_destination(
         &self,
         record: &DomainRecord,
-        to: Option<&HostName>,
     ) -> Result<(HostName, String), Problem> {
-        let source = &record.ownership.host;
         let mut spaces = self.spaces().await?;
-        spaces.retain(|space| space.host != *source);
-        let Some(to) = to else {
-            let wish = placement::Wish {
-                domain: record.name.clone(),
-                memory_mib: record.memory_mib,
-                pinned: None,
-            };
-            let placed = placement::place(&[wish], &spaces)?;
-            let chosen = placed
-                .into_iter()
-                .next()
-                .ok_or_else(|| Problem::failed("no host was chosen"))?;
-            return Ok((chosen.host, chosen.reason));
+        spaces.retain(|space| space.host != record.ownership.host);
+        let wish = placement::Wish {
+            domain: record.name.clone(),
+            memory_mib: record.memory_mib,
+            pinned: None,
         };
+        let placed = placement::place(&[wish], &spaces)?;
+        let chosen = placed.into_iter().next();
+        let chosen = chosen.ok_or_else(|| Problem::failed("no host was chosen"))?;
+        Ok((chosen.host, chosen.reason))
+    }
+
+    /// Declared memory that is free on `to`, in MiB, if it is enough.
+    async fn room_for(&self, record: &DomainRecord, to: &HostName) -> Result<u64, Problem> {
+        let spaces = self.spaces().await?;
         let space = spaces.iter().find(|space| space.host == *to);
-        let Some(free_mib) = space.and_then(|space| space.free_memory_mib) else {
-            return Err(Problem::unreachable(format!(
-                "moving {} to {to}: the agent of host {to} does not answer",
-                record.name
-            ))
-            .advice(format!(
-                "is the agent running on {to}? estive hosts shows what is known"
-            )));
-        };
-        if free_mib < record.memory_mib {
-            return Err(Problem::impossible(format!(
-                "not enough declared memory on {to}: {} needs {} MiB and {free_mib} MiB are free there",
-                record.name, record.memory_mib
-            ))
-            .advice("estive hosts, to see where there is room")
-            .details(serde_json::json!({ "host": to, "needs_mib": record.memory_mib, "free_mib": free_mib })));
+        let free_mib = space.and_then(|space| space.free_memory_mib).unwrap_or(0);
+        if free_mib >= record.memory_mib {
+            return Ok(free_mib);
         }
-        Ok((to.clone(), format!("asked for ({free_mib} MiB free)")))
+        Err(Problem::impossible(format!(
+            "not enough declared memory on {to}: {} needs {} MiB and {free_mib} MiB are free there",
+            record.name, record.memory_mib
+        ))
+        .advice("estive hosts, to see where there is room")
+        .details(serde_json::json!({
+            "host": to,
+            "needs_mib": record.memory_mib,
+            "free_mib": free_mib,
+        })))
+    }
+
+    /// Waits until a host holds nothing of a domain any more: what an earlier move has left there goes within moments.
+    async fn free_of(&self, name: &DomainName, host: &Host) -> Result<HostView, Problem> {
+        let agent = &host.agent;
+        let silent = |error: &ClientError| {
+            agents::problem(
+                &agent.name,
+                format!("moving {name} to {}", agent.name),
+                error,
+            )
+        };
+        let until = Instant::now() + REMAINS_GO;
+        loop {
+            let (about, said) = tokio::join!(agent.about(), agent.status(name));
+            let view = host_view(&said);
+            host.learn(about.map_err(|error| silent(&error))?);
+            let said = said.map_err(|error| silent(&error))?;
+            if !host.is_up() {
+                self.ask(host).await;
+            }
+            match view {
+                HostView::Says(
+                    Entry {
+                        holding: Holding::Absent,
+                        ..
+                    },
+                    _,
+                ) => return Ok(view),
+                HostView::Says(
+                    Entry {
+                        holding: Holding::Incoming(_),
+                        ..
+                    },
+                    _,
+                ) => self.ask(host).await,
+                _ => {}
+            }
+            if Instant::now() > until {
+                let state = said.map_or(DomainState::Unknown, |report| report.state);
+                return Err(Problem::impossible(format!(
+                    "{} still holds {name} ({state}) from before; it can take it once that is gone",
+                    agent.name
+                ))
+                .advice(format!("estive show {name}, and try again later")));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// Asks that an open move be given up; the loop does it, if it still can be done.
@@ -306,7 +358,7 @@ impl Manager {
                 stage,
                 archive: known.archive,
                 source: known.source,
-                destination: None,
+                destination: known.destination,
                 prepared: None,
                 trouble: None,
                 started: known.started,
@@ -368,6 +420,7 @@ pub(crate) fn missing_files(error: &ClientError) -> Option<Vec<Digest>> {
 struct Known {
     archive: Option<Bytes>,
     source: Option<(HostView, Instant)>,
+    destination: Option<(HostView, Instant)>,
     started: Option<Instant>,
 }
 
@@ -731,7 +784,15 @@ impl Drive {
         report: Option<&OperationReport>,
     ) -> Problem {
         let host = &record.ownership.host;
-        let stays = format!("{} stays on {host}", self.name);
+        let stays = match self.source {
+            Some((HostView::Says(_, Seen::Gone), _)) => {
+                format!(
+                    "{} is on {host} and does not run: its QEMU there has ended",
+                    self.name
+                )
+            }
+            _ => format!("{} stays on {host}", self.name),
+        };
         let mut problem = match (
             &order.problem,
             &self.trouble,
@@ -807,7 +868,9 @@ impl Drive {
         while Instant::now() < until {
             match source.operation(&order.operation).await {
                 Ok(report) => {
-                    let over = matches!(report.phase, OperationPhase::Done | OperationPhase::Lost);
+                    // Its QEMU may still be on its way out; all that is reported is known before.
+                    let over = matches!(report.phase, OperationPhase::Done | OperationPhase::Lost)
+                        || (report.resumed_us.is_some() && report.downtime_ms.is_some());
                     last = Some(report);
                     if over {
                         break;
@@ -817,6 +880,12 @@ impl Drive {
                 Err(_) => {}
             }
             tokio::time::sleep(LOOK).await;
+        }
+        if let Some(report) = &mut last
+            && report.phase == OperationPhase::Released
+            && report.resumed_us.is_some()
+        {
+            report.phase = OperationPhase::Done;
         }
         last.unwrap_or_else(|| OperationReport {
             operation: order.operation.clone(),
