@@ -27,10 +27,69 @@ fn main() {
     let trials = conformance::cases()
         .into_iter()
         .map(|(name, case)| Trial::test(name, move || run(case)).with_ignored_flag(no_tree));
+    let silent = Trial::test(
+        "an_instance_that_does_not_answer_is_found_and_left_alone",
+        || run(|bench| Box::pin(a_halted_process_is_left_alone(bench))),
+    );
+    let trials = trials.chain([silent.with_ignored_flag(no_tree)]);
     libtest_mimic::run(&arguments, trials.collect()).exit();
 }
 
 static GUEST: LazyLock<Result<Guest, String>> = LazyLock::new(Guest::build);
+
+/// What only a process can do: stand and say nothing.
+async fn a_halted_process_is_left_alone(bench: &dyn Bench) {
+    use rustix::process::{Pid, Signal, kill_process};
+    let domain = DomainName::new("silent").unwrap();
+    let hypervisor = bench.hypervisor(Side::Here);
+    hypervisor.create(&bench.spec(&domain)).await.unwrap();
+    let found = hypervisor.adopt().await.unwrap();
+    let pid = Pid::from_raw(i32::try_from(found[0].pid).unwrap()).unwrap();
+    kill_process(pid, Signal::STOP).unwrap();
+    // The same directory, by a driver that waits for no long.
+    let directory = hypervisor
+        .channels(&domain)
+        .console
+        .parent()
+        .unwrap()
+        .parent()
+        .unwrap()
+        .to_owned();
+    drop(hypervisor);
+    bench.restart(Side::Here).await;
+    let mut config = QemuConfig::new(directory);
+    config.patience = Duration::from_millis(300);
+    let impatient = QemuHypervisor::new(config).await.unwrap();
+    let found = impatient.adopt().await.unwrap();
+    assert_eq!(found.len(), 1);
+    assert_eq!(
+        (found[0].state, found[0].pid),
+        (None, u32::try_from(pid.as_raw_nonzero().get()).unwrap())
+    );
+    let state = impatient.state(&domain).await;
+    assert!(
+        matches!(state, Err(HypervisorError::Silent { .. })),
+        "{state:?}"
+    );
+    let again = impatient.create(&bench.spec(&domain)).await;
+    assert!(
+        matches!(again, Err(HypervisorError::Exists(_))),
+        "{again:?}"
+    );
+    kill_process(pid, Signal::CONT).unwrap();
+    drop(impatient);
+    let hypervisor = bench.hypervisor(Side::Here);
+    assert_eq!(
+        hypervisor.state(&domain).await.unwrap(),
+        InstanceState::Prelaunch
+    );
+    kill_process(pid, Signal::STOP).unwrap();
+    hypervisor.kill(&domain).await.unwrap();
+    assert_eq!(
+        hypervisor.state(&domain).await.unwrap(),
+        InstanceState::Gone
+    );
+}
 
 fn run(case: for<'a> fn(&'a dyn Bench) -> conformance::Running<'a>) -> Result<(), Failed> {
     let guest = GUEST.as_ref().map_err(|error| error.clone())?;

@@ -43,12 +43,13 @@ impl Process {
         unsafe {
             command.pre_exec(|| Ok(rustix::process::setsid().map(drop)?));
         }
-        let child = command.spawn()?;
-        let pid = child.id();
+        let mut child = command.spawn()?;
         // The child is not reaped before `watch` does it, so the pid is still its own. Dropping `Child` neither
         // kills nor reaps.
-        drop(child);
-        Self::hold(pid)
+        Self::hold(child.id()).inspect_err(|_| {
+            let _ = child.kill();
+            let _ = child.wait();
+        })
     }
 
     /// Takes hold of the process `pid`.
