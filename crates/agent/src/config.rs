@@ -90,7 +90,9 @@ impl AgentConfig {
     }
 
     fn parse(text: &str) -> Result<Self, String> {
-        let config: Self = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
+        let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
+        let config: Self = serde_saphyr::from_str_with_options(text, options)
+            .map_err(|error| error.without_snippet().to_string())?;
         let migration = &config.migration;
         if migration.first_port == 0 || migration.first_port > migration.last_port {
             return Err("migration: first_port to last_port is an empty range".into());

@@ -16,7 +16,7 @@ use crate::journal::{Moving, Record};
 use crate::observe::see;
 use estive_api::Problem;
 use estive_api::wire::{MoveOrder, PrepareQuery};
-use estive_hypervisor::InstanceEvent;
+use estive_hypervisor::{HypervisorError, InstanceEvent};
 use estive_model::{DomainName, Generation};
 use estive_moves::{Answer, Grant, Holding, Input, Refusal, Seen};
 use std::sync::{Arc, Mutex};
@@ -218,14 +218,21 @@ impl Domain {
     }
 
     /// What was refused, as a problem that says what stands in the way.
-    pub(crate) fn failed(&self, doing: &str, error: &dyn std::error::Error) -> Problem {
+    pub(crate) fn failed(&self, doing: &str, error: &(dyn std::error::Error + 'static)) -> Problem {
         let mut text = format!("could not {doing} {}: {error}", self.name);
         let mut source = error.source();
         while let Some(inner) = source {
             text.push_str(&format!(": {inner}"));
             source = inner.source();
         }
-        Problem::failed(text)
+        let problem = Problem::failed(text);
+        match error.downcast_ref() {
+            Some(HypervisorError::DiedAtStart { .. }) => problem.advice(
+                "see to what QEMU names: the kernel and initial file system of its reference, the server of its root, \
+                 this host's memory",
+            ),
+            _ => problem,
+        }
     }
 
     pub(crate) fn note(&self, note: impl Into<String>) {
