@@ -1,3 +1,5 @@
+//! What can go wrong in sealing and serving, each with what to try.
+
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;

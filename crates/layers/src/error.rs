@@ -1,3 +1,5 @@
+//! What can go wrong in reading sets and making layers, each with what to try.
+
 use std::io;
 use std::path::PathBuf;
 

@@ -1,3 +1,5 @@
+//! Tests of the domain XML: a golden round trip, refusals by name and line, hostile documents.
+
 use super::*;
 
 fn example() -> DomainXml {

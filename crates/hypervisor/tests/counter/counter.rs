@@ -7,6 +7,7 @@ use std::io::{Read as _, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::time::Duration;
 
+// SAFETY: the C library's own signatures of syscall(2) and reboot(2).
 unsafe extern "C" {
     fn syscall(number: c_long, ...) -> c_long;
     fn reboot(command: c_int) -> c_int;
