@@ -72,8 +72,12 @@ impl Manager {
             grace_ms: 0,
         };
         match report.state {
-            DomainState::Running => return Ok(report),
+            DomainState::Running => {
+                self.want_running(record).await?;
+                return Ok(report);
+            }
             DomainState::Paused => {
+                self.want_running(record).await?;
                 let held = match agents::view_of(&report) {
                     HostView::Says(entry, _) => entry.generation,
                     HostView::Silent => record.ownership.generation,
@@ -134,6 +138,20 @@ impl Manager {
             .map_err(failed)?;
         fault::after("up.started");
         Ok(report)
+    }
+
+    /// A stop that was asked for and never came to its host is taken back.
+    async fn want_running(&self, record: &DomainRecord) -> Result<(), Problem> {
+        if record.wants_to_run() {
+            return Ok(());
+        }
+        let wanted = |record: &DomainRecord| {
+            let mut wanted = record.clone();
+            wanted.ownership.wanted = Wanted::Running;
+            Ok(Change::Write(wanted))
+        };
+        self.records.change_domain(&record.name, wanted).await?;
+        Ok(())
     }
 
     /// Stops a domain on its owner. Whoever calls holds the domain's lock.

@@ -22,6 +22,8 @@ pub enum Where {
     Here,
     /// The other one.
     There,
+    /// Whether the last step still came to pass cannot be known: on either, and on one only.
+    Either,
 }
 
 /// Whose process is killed at its fault point.
@@ -60,12 +62,18 @@ pub enum Ends {
     Unknown,
 }
 
+/// What is killed once the order is held up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Then {
+    Qemu(Where),
+    Process(Victim),
+}
+
 #[derive(Debug, Clone, Copy)]
 pub struct Case {
     pub order: Order,
     pub halt: Halt,
-    /// The QEMU of this host is killed while it is held up.
-    pub qemu: Option<Where>,
+    pub then: Option<Then>,
     pub ends: Ends,
 }
 
@@ -74,7 +82,18 @@ impl fmt::Display for Where {
         f.write_str(match self {
             Self::Here => "its owner",
             Self::There => "the other host",
+            Self::Either => "one of the two",
         })
+    }
+}
+
+impl fmt::Display for Victim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Agent(host) => write!(f, "agent of {host}"),
+            Self::Manager => f.write_str("manager"),
+            Self::Command => f.write_str("command"),
+        }
     }
 }
 
@@ -96,18 +115,14 @@ impl fmt::Display for Case {
         write!(f, "{order}: ")?;
         match self.halt {
             Halt::Fault(victim, point, side) => {
-                match victim {
-                    Victim::Agent(host) => write!(f, "agent of {host}")?,
-                    Victim::Manager => f.write_str("manager")?,
-                    Victim::Command => f.write_str("command")?,
-                }
                 let side = format!("{side:?}").to_lowercase();
-                write!(f, " killed {side} {point}")?;
+                write!(f, "{victim} killed {side} {point}")?;
             }
-            Halt::Copying => f.write_str("while memory is copied")?,
+            Halt::Copying => f.write_str("memory being copied")?,
         }
-        match self.qemu {
-            Some(host) => write!(f, ", QEMU of {host} killed"),
+        match self.then {
+            Some(Then::Qemu(host)) => write!(f, ", QEMU of {host} killed"),
+            Some(Then::Process(victim)) => write!(f, ", {victim} killed"),
             None => Ok(()),
         }
     }
@@ -120,25 +135,27 @@ const HERE: Victim = Victim::Agent(Where::Here);
 const THERE: Victim = Victim::Agent(Where::There);
 const STAYS: Ends = Ends::Runs(Where::Here);
 const MOVES: Ends = Ends::Runs(Where::There);
+const EITHER: Ends = Ends::Runs(Where::Either);
 const CRASHED: Ends = Ends::Crashed(Where::Here);
 const STOPPED: Ends = Ends::Stopped(Where::Here);
 
-/// Every named step. One that was not come to is done by whoever finds the order open; one that was begun and cannot be
-/// told from one that failed is given up by the source, as long as it has not released the domain.
+/// Every named step. What was not come to is done by whoever finds the order open. A destination that falls silent before
+/// anything was sent ends the move, and so does a source that finds its stream not begun or failed; once the source has
+/// released the domain the move is only ever finished.
 const STEPS: &[Row] = {
     use Order::{Migrate, Start, Stop, Up};
     use Victim::{Command, Manager};
     &[
         (Migrate, HERE, "move.outgoing_persisted", MOVES, STAYS),
-        (Migrate, HERE, "move.stream_started", STAYS, MOVES),
+        (Migrate, HERE, "move.stream_started", STAYS, EITHER),
         (Migrate, HERE, "move.sent", MOVES, MOVES),
         (Migrate, HERE, "move.ready_answered", MOVES, MOVES),
         (Migrate, HERE, "move.released_persisted", MOVES, MOVES),
         (Migrate, HERE, "move.commit_sent", MOVES, MOVES),
         (Migrate, HERE, "move.source_killed", MOVES, MOVES),
         (Migrate, HERE, "move.dropped_persisted", MOVES, MOVES),
-        (Migrate, THERE, "move.prepared_persisted", MOVES, STAYS),
-        (Migrate, THERE, "move.incoming_created", STAYS, MOVES),
+        (Migrate, THERE, "move.prepared_persisted", STAYS, STAYS),
+        (Migrate, THERE, "move.incoming_created", STAYS, STAYS),
         (Migrate, THERE, "move.taken_persisted", MOVES, MOVES),
         (Migrate, THERE, "move.resumed", MOVES, MOVES),
         (Migrate, Manager, "move.ordered", STAYS, MOVES),
@@ -162,39 +179,45 @@ const STEPS: &[Row] = {
     ]
 };
 
-/// QEMU has no steps of its own: it is killed where somebody else was held up.
-const QEMUS: &[Case] = {
+/// QEMU has no steps of its own: it is killed where somebody else was held up. And everybody while memory is copied.
+const HELD_UP: &[Case] = {
     use Order::{Migrate, Start};
     use Side::{After, Before};
-    use Victim::Manager;
-    const fn killed(order: Order, halt: Halt, host: Where, ends: Ends) -> Case {
+    use Then::{Process, Qemu};
+    use Victim::{Command, Manager};
+    const fn killed(order: Order, halt: Halt, then: Then, ends: Ends) -> Case {
         Case {
             order,
             halt,
-            qemu: Some(host),
+            then: Some(then),
             ends,
         }
     }
     const AWAITING: Halt = Halt::Fault(Manager, "move.send_asked", Before);
-    const STREAMING: Halt = Halt::Fault(HERE, "move.stream_started", After);
     const LOADED: Halt = Halt::Fault(HERE, "move.ready_answered", After);
     const RELEASED: Halt = Halt::Fault(HERE, "move.released_persisted", After);
     const TAKEN: Halt = Halt::Fault(THERE, "move.taken_persisted", After);
     const CREATED: Halt = Halt::Fault(HERE, "start.created", After);
+    const OWN: Then = Qemu(Where::Here);
+    const OTHER: Then = Qemu(Where::There);
+    // Past the point of no return its memory is in one place only.
+    const LOST: Ends = Ends::Crashed(Where::There);
     &[
-        killed(Migrate, Halt::Copying, Where::Here, CRASHED),
-        killed(Migrate, Halt::Copying, Where::There, STAYS),
-        killed(Migrate, AWAITING, Where::Here, CRASHED),
-        killed(Migrate, AWAITING, Where::There, STAYS),
-        killed(Migrate, STREAMING, Where::There, STAYS),
+        killed(Migrate, AWAITING, OWN, CRASHED),
+        killed(Migrate, AWAITING, OTHER, STAYS),
+        killed(Migrate, Halt::Copying, OWN, CRASHED),
+        killed(Migrate, Halt::Copying, OTHER, STAYS),
+        killed(Migrate, Halt::Copying, Process(HERE), MOVES),
+        killed(Migrate, Halt::Copying, Process(THERE), MOVES),
+        killed(Migrate, Halt::Copying, Process(Manager), MOVES),
+        killed(Migrate, Halt::Copying, Process(Command), MOVES),
         // The whole stream is there already: nothing is lost with the source.
-        killed(Migrate, LOADED, Where::Here, MOVES),
-        killed(Migrate, LOADED, Where::There, STAYS),
-        killed(Migrate, RELEASED, Where::Here, MOVES),
-        // Past the point of no return its memory is in one place only.
-        killed(Migrate, RELEASED, Where::There, Ends::Crashed(Where::There)),
-        killed(Migrate, TAKEN, Where::There, Ends::Crashed(Where::There)),
-        killed(Start, CREATED, Where::Here, CRASHED),
+        killed(Migrate, LOADED, OWN, MOVES),
+        killed(Migrate, LOADED, OTHER, STAYS),
+        killed(Migrate, RELEASED, OWN, MOVES),
+        killed(Migrate, RELEASED, OTHER, LOST),
+        killed(Migrate, TAKEN, OTHER, LOST),
+        killed(Start, CREATED, OWN, CRASHED),
     ]
 };
 
@@ -203,11 +226,11 @@ pub fn all() -> Vec<Case> {
         [(Side::Before, before), (Side::After, after)].map(|(side, ends)| Case {
             order,
             halt: Halt::Fault(victim, point, side),
-            qemu: None,
+            then: None,
             ends,
         })
     };
     let mut all: Vec<Case> = STEPS.iter().flat_map(sides).collect();
-    all.extend(QEMUS);
+    all.extend(HELD_UP);
     all
 }

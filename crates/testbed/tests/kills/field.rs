@@ -9,7 +9,7 @@ use estive_testbed::{Witness, error_chain, now_us};
 use serde_json::Value;
 use tokio::process::Child;
 
-use crate::cases::{Case, Ends, Halt, Order, Side, Victim, Where};
+use crate::cases::{Case, Ends, Halt, Order, Side, Then, Victim, Where};
 use crate::common::{
     BOUND, ShownBed, TOOL, bed_config, done, herd, name, qemus, stderr, stdout, tiny_herd,
     tiny_reference,
@@ -44,8 +44,16 @@ struct Hosts {
 impl Hosts {
     fn of(&self, place: Where) -> u8 {
         match place {
-            Where::Here => self.here,
+            Where::Here | Where::Either => self.here,
             Where::There => self.there,
+        }
+    }
+
+    /// What `Either` may be.
+    fn any_of(&self, place: Where) -> Vec<u8> {
+        match place {
+            Where::Either => vec![self.here, self.there],
+            place => vec![self.of(place)],
         }
     }
 }
@@ -87,19 +95,25 @@ impl Field {
             return Err("the restart of a daemon disturbed the guest".into());
         }
         let command = self.order(case, &hosts)?;
-        let command = self.wait_until_held_up(case, &hosts, command).await?;
-        if let Some(place) = case.qemu
-            && !self.bed.kill_qemu(&name(domain), hosts.of(place))
-        {
-            return Err(format!("there was no QEMU on {place} to kill"));
+        let mut command = self.wait_until_held_up(case, &hosts, command).await?;
+        match case.then {
+            Some(Then::Qemu(place)) if !self.bed.kill_qemu(&name(domain), hosts.of(place)) => {
+                return Err(format!("there was no QEMU on {place} to kill"));
+            }
+            Some(Then::Process(Victim::Agent(place))) => {
+                self.bed.kill_agent(hosts.of(place)).await.map_err(said)?;
+            }
+            Some(Then::Process(Victim::Manager)) => self.bed.kill_manager().await,
+            Some(Then::Process(Victim::Command)) => drop(command.take()),
+            Some(Then::Qemu(_)) | None => {}
         }
         self.tells_no_lie(domain).await?;
         self.revive().await?;
         if let Some(command) = command {
             ended(command).await?;
         }
-        self.comes_to(domain, case.ends, &hosts).await?;
-        self.next_move_works(case, &hosts, boots).await?;
+        let on = self.comes_to(domain, case.ends, &hosts).await?;
+        self.next_move_works(case, on, boots).await?;
         self.nothing_ran_twice()?;
         self.played += 1;
         Ok(())
@@ -289,95 +303,60 @@ impl Field {
     /// Starts again what does not run, without any fault, and takes the narrow wire away.
     async fn revive(&mut self) -> Fact<()> {
         for host in [1, 2] {
-            if self.bed.agent_is_running(host) {
-                // There may be none.
-                let _ = self.tc(host, "qdisc del dev upl root").await;
-            } else {
-                self.bed.start_agent(host).await.map_err(said)?;
-            }
+            // There may be none.
+            let _ = self.tc(host, "qdisc del dev upl root").await;
+            self.bed.start_agent(host).await.map_err(said)?;
         }
         self.bed.start_manager().await.map_err(said)
     }
 
-    /// Waits until it has ended so, as `estive show` says, as the hosts' processes are, and as the switch hears.
-    async fn comes_to(&self, domain: &str, ends: Ends, hosts: &Hosts) -> Fact<()> {
-        let named = |place: Where| format!("host{}", hosts.of(place));
+    /// Waits until it has ended so, as `estive show` says, as the hosts' processes are, and as the switch hears. Gives the
+    /// host that shows it.
+    async fn comes_to(&self, domain: &str, ends: Ends, hosts: &Hosts) -> Fact<u8> {
         let mut last = String::new();
         let rests = async {
             loop {
                 let show = self.show(domain).await;
                 let pids = [1, 2].map(|host| self.bed.qemu_pid(&name(domain), host));
-                let fits = match (&show, ends) {
-                    (Ok(show), Ends::Runs(place)) => {
-                        let host = usize::from(hosts.of(place) - 1);
-                        stands(show, "running", &named(place))
-                            && pids[host].is_some()
-                            && pids[1 - host].is_none()
-                    }
-                    (Ok(show), Ends::Crashed(place)) => {
-                        stands(show, "crashed", &named(place)) && pids == [None; 2]
-                    }
-                    (Ok(show), Ends::Stopped(place)) => {
-                        stands(show, "stopped", &named(place)) && pids == [None; 2]
-                    }
-                    (Ok(show), Ends::Unmade) => {
-                        let note = show["note"].as_str().unwrap_or_default();
-                        stands(show, "unknown", &named(Where::Here))
-                            && note.contains("holds nothing")
-                            && pids == [None; 2]
-                    }
-                    (Err(why), Ends::Unknown) => why.contains(domain) && pids == [None; 2],
-                    _ => false,
-                };
-                if fits {
-                    return;
+                if let Some(host) = fitting(&show, pids, domain, ends, hosts) {
+                    return host;
                 }
-                last = format!(
-                    "{}; QEMUs {pids:?}",
-                    show.map_or_else(|why| why, |show| show.to_string())
-                );
+                let shown = show.map_or_else(|why| why, |show| show.to_string());
+                last = format!("{shown}; QEMUs {pids:?}");
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
         let rested = tokio::time::timeout(BOUND, rests).await;
-        rested.map_err(|_| format!("not so within {BOUND:?}: {ends}; last seen: {last}"))?;
-        match ends {
-            Ends::Runs(place) => self.is_heard_from(domain, hosts.of(place)).await,
-            // Without a QEMU nothing can be heard.
-            _ => Ok(()),
+        let on = rested.map_err(|_| format!("not so within {BOUND:?}: {ends}; last: {last}"))?;
+        // Without a QEMU nothing can be heard.
+        if matches!(ends, Ends::Runs(_)) {
+            self.is_heard_from(domain, on).await?;
         }
+        Ok(on)
     }
 
-    /// Starts it if it does not run, and moves it to the other host and nowhere else.
-    async fn next_move_works(&mut self, case: &Case, hosts: &Hosts, boots: usize) -> Fact<()> {
+    /// Starts it if it does not run, and moves it from `on` to the other host and nowhere else.
+    async fn next_move_works(&mut self, case: &Case, on: u8, boots: usize) -> Fact<()> {
         let domain = case.order.domain();
-        let mut expected = boots + usize::from(case.order == Order::Start);
-        let on = match case.ends {
-            Ends::Runs(place) => {
-                expected += usize::from(case.order == Order::Up);
-                hosts.of(place)
-            }
-            Ends::Crashed(place) | Ends::Stopped(place) if case.order != Order::Up => {
-                self.succeeds(&["start", domain]).await?;
-                expected += usize::from(case.order != Order::Start);
-                hosts.of(place)
-            }
-            _ => {
-                self.succeeds(&["up", &self.folders[1]]).await?;
-                expected += 1;
-                hosts.here
-            }
-        };
+        let runs = matches!(case.ends, Ends::Runs(_));
+        match case.order {
+            // A stop that was not done is taken back by it.
+            Order::Stop if runs => self.succeeds(&["start", domain]).await?,
+            _ if runs => {}
+            Order::Up => self.succeeds(&["up", &self.folders[1]]).await?,
+            _ => self.succeeds(&["start", domain]).await?,
+        }
         self.is_heard_from(domain, on).await?;
         let other = 3 - on;
         self.succeeds(&["migrate", domain, "--to", &format!("host{other}")])
             .await?;
         self.is_heard_from(domain, other).await?;
         let show = self.show(domain).await?;
-        if !stands(&show, "running", &format!("host{other}")) {
+        if !stands(&show, "running", other) || show["wanted"] != "running" {
             return Err(format!("after the next move it is shown as {show}"));
         }
-        let heard = self.boots(domain);
+        let ordered = matches!(case.order, Order::Start | Order::Up);
+        let (heard, expected) = (self.boots(domain), boots + usize::from(ordered || !runs));
         if heard != expected {
             return Err(format!("{heard} boots of it were heard, not {expected}"));
         }
@@ -413,7 +392,7 @@ impl Field {
         let running = async |field: &Self| {
             let show = field.show(DOMAIN).await.ok()?;
             let host = host_of(&show).ok()?;
-            stands(&show, "running", &format!("host{host}")).then_some(())
+            stands(&show, "running", host).then_some(())
         };
         if self.until("it runs again", running).await.is_ok() {
             return Ok(());
@@ -500,8 +479,35 @@ fn fault(point: &str, side: Side) -> String {
 }
 
 /// At rest there, in this state.
-fn stands(show: &Value, state: &str, host: &str) -> bool {
-    show["state"] == state && show["host"] == host && show["moving"].is_null()
+fn stands(show: &Value, state: &str, host: u8) -> bool {
+    show["state"] == state && show["host"] == format!("host{host}") && show["moving"].is_null()
+}
+
+/// The host that shows the domain, if all is as it must end.
+fn fitting(
+    show: &Fact<Value>,
+    pids: [Option<u32>; 2],
+    domain: &str,
+    ends: Ends,
+    hosts: &Hosts,
+) -> Option<u8> {
+    let (state, place) = match ends {
+        Ends::Runs(place) => ("running", place),
+        Ends::Crashed(place) => ("crashed", place),
+        Ends::Stopped(place) => ("stopped", place),
+        Ends::Unmade => ("unknown", Where::Here),
+        Ends::Unknown => {
+            let unknown = show.as_ref().is_err_and(|why| why.contains(domain));
+            return (unknown && pids == [None; 2]).then_some(hosts.here);
+        }
+    };
+    let show = show.as_ref().ok()?;
+    let places = hosts.any_of(place);
+    let on = places.into_iter().find(|host| stands(show, state, *host))?;
+    let running = [1, 2].map(|host| matches!(ends, Ends::Runs(_)) && host == on);
+    let note = show["note"].as_str().unwrap_or_default();
+    let told = ends != Ends::Unmade || note.contains("holds nothing");
+    (told && pids.map(|pid| pid.is_some()) == running).then_some(on)
 }
 
 fn host_of(show: &Value) -> Fact<u8> {
