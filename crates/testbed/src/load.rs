@@ -111,10 +111,10 @@ impl Load {
         self.0.look(merge)
     }
 
-    /// Requests that were due and had no end yet at `at_us`.
+    /// As [`in_flight`], of the requests so far.
     #[must_use]
-    pub fn in_flight(&self, at_us: u64) -> usize {
-        in_flight(&self.requests(), at_us)
+    pub fn in_flight(&self, from_us: u64, to_us: u64) -> usize {
+        in_flight(&self.requests(), from_us, to_us)
     }
 
     /// Ends the load, waits for the requests that are open, gives all.
@@ -157,12 +157,15 @@ fn merge(lines: &[Line]) -> Vec<Request> {
     requests.into_values().collect()
 }
 
-/// Requests that were due and had no end yet at `at_us`.
+/// Requests that were under way at some moment from `from_us` to `to_us`: due by its end, and without an end at its
+/// beginning. At a move's switch these are the ones that the guest could not answer where it stood.
 #[must_use]
-pub fn in_flight(requests: &[Request], at_us: u64) -> usize {
+pub fn in_flight(requests: &[Request], from_us: u64, to_us: u64) -> usize {
     requests
         .iter()
-        .filter(|request| request.due_us <= at_us && request.end_us.is_none_or(|end| end > at_us))
+        .filter(|request| {
+            request.due_us <= to_us && request.end_us.is_none_or(|end_us| end_us > from_us)
+        })
         .count()
 }
 
@@ -302,16 +305,24 @@ mod tests {
     }
 
     #[test]
-    fn in_flight_counts_what_is_open_at_that_instant() {
+    fn in_flight_counts_what_is_open_at_some_moment_of_the_switch() {
         let requests = [
             request(10, Some(20), None),
             request(15, Some(30), None),
             request(25, None, None),
         ];
-        assert_eq!(
-            [5, 10, 17, 20, 26, 40].map(|at| in_flight(&requests, at)),
-            [0, 1, 2, 1, 2, 1]
-        );
+        let counted = [
+            (5, 5),
+            (5, 12),
+            (10, 10),
+            (17, 17),
+            (20, 24),
+            (26, 26),
+            (5, 40),
+            (40, 50),
+        ]
+        .map(|(from, to)| in_flight(&requests, from, to));
+        assert_eq!(counted, [0, 1, 1, 2, 1, 2, 3, 1]);
     }
 
     #[test]

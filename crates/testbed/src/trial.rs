@@ -62,7 +62,7 @@ pub struct MoveRow {
     pub switch_ms: Option<f64>,
     /// Longest time between two answers to a ping every 10 ms, in ms.
     pub ping_gap_ms: f64,
-    /// Requests that were open when the source's processors halted.
+    /// Requests that were under way between the source's processors halted and the destination's running.
     pub in_flight: usize,
     /// Guest's clock less ours after the move, in ms.
     pub clock_offset_ms: i64,
@@ -204,7 +204,9 @@ impl<'bed> Trial<'bed> {
                 .zip(resumed_us)
                 .map(|(halted, resumed)| ms(resumed.saturating_sub(halted))),
             ping_gap_ms: ms(self.ping.longest_gap_us(before_us, after_us)),
-            in_flight: halted_us.map_or(0, |at_us| self.load.in_flight(at_us)),
+            in_flight: halted_us
+                .zip(resumed_us)
+                .map_or(0, |(halted, resumed)| self.load.in_flight(halted, resumed)),
             clock_offset_ms: clock.offset_ms,
             clock_unsure_ms: clock.round_trip_ms / 2,
             choice: text(&done, "/report/choice"),

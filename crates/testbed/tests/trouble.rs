@@ -320,9 +320,9 @@ async fn inside_guests_that_do_not_come_up() {
         fails(bed, FAILED, &["up", &folder], words).await;
         assert_nothing_stays(bed).await;
     };
-    up(&bed, "bad-kernel", &["bad", "host1", "kernel"]).await;
-    up(&bed, "no-init", &["bad", "host1", "init"]).await;
-    up(&bed, "no-root", &["bad", "host1", "root"]).await;
+    up(&bed, "bad-kernel", &["bad", "host1", "kernel", "try:"]).await;
+    up(&bed, "no-init", &["bad", "host1", "init", "try:"]).await;
+    up(&bed, "no-root", &["bad", "host1", "root", "try:"]).await;
     bed = with_boot_timeout(bed, 8).await;
     let words = [
         "bad",
@@ -335,7 +335,7 @@ async fn inside_guests_that_do_not_come_up() {
     bed = with_boot_timeout(bed, 300).await;
     // The root's server is down: QEMU has nothing to start with.
     bed.kill_storage().await;
-    up(&bed, "default", &["10.77.0.5"]).await;
+    up(&bed, "default", &["10.77.0.5", "try:"]).await;
     bed.start_storage().await.unwrap();
     // And what failed before keeps nobody from coming up.
     let good = tiny_herd(&[("good", Some("host2")), ("bad", Some("host1"))]);
