@@ -5,7 +5,7 @@ use crate::config::{ManagerConfig, ReferenceConfig};
 use crate::error::ManagerError;
 use crate::event_log::EventLog;
 use crate::inventory::Host;
-use crate::migrate::ActiveMove;
+use crate::move_loop::ActiveMove;
 use crate::probe::Prober;
 use crate::records::Records;
 use crate::reference::Reference;

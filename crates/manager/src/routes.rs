@@ -4,7 +4,7 @@
 use crate::agents;
 use crate::herd_folder;
 use crate::manager::Manager;
-use crate::migrate::Outcome;
+use crate::move_loop::Outcome;
 use axum::body::Body;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::header;
