@@ -14,7 +14,7 @@ use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 const KERNEL_TREE: &str = "ESTIVE_KERNEL_TREE";
@@ -32,10 +32,15 @@ fn main() {
         || run(|bench| Box::pin(a_halted_process_is_left_alone(bench))),
     );
     let trials = trials.chain([silent.with_ignored_flag(no_tree)]);
-    libtest_mimic::run(&arguments, trials.collect()).exit();
+    let conclusion = libtest_mimic::run(&arguments, trials.collect());
+    // A static is never dropped.
+    if let Some(Ok(guest)) = GUEST.get() {
+        let _ = fs::remove_dir_all(guest.directory.path());
+    }
+    conclusion.exit();
 }
 
-static GUEST: LazyLock<Result<Guest, String>> = LazyLock::new(Guest::build);
+static GUEST: OnceLock<Result<Guest, String>> = OnceLock::new();
 
 /// What only a process can do: stand and say nothing.
 async fn a_halted_process_is_left_alone(bench: &dyn Bench) {
@@ -92,7 +97,10 @@ async fn a_halted_process_is_left_alone(bench: &dyn Bench) {
 }
 
 fn run(case: for<'a> fn(&'a dyn Bench) -> conformance::Running<'a>) -> Result<(), Failed> {
-    let guest = GUEST.as_ref().map_err(|error| error.clone())?;
+    let guest = GUEST
+        .get_or_init(Guest::build)
+        .as_ref()
+        .map_err(|error| error.clone())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
