@@ -33,6 +33,7 @@
 //! | `/deployment/NAME` | DELETE | → stream of [`DownLine`] |
 //! | `/deployments` | GET | → [`DeploymentReport`]s |
 //! | `/domain/NAME/migrate` | POST | [`MigrateOrder`] → stream of [`MigrateLine`] |
+//! | `/domain/NAME/migrate` | DELETE | → [`HerdDomain`]; gives an open move up, if its source still can |
 //! | `/domain/NAME/status` | PUT | [`StatusOrder`] → [`HerdDomain`] |
 //! | `/domain/NAME/host-key` | GET | → [`HostKey`] |
 //! | `/domain/NAME/console.log`, `…/boot`, `…/console`, `…/tcp/PORT` | GET | passed on to the owner's agent |
