@@ -102,7 +102,10 @@ async fn inside_load() {
         rustix::process::Pid::from_raw(i32::try_from(service.id().unwrap()).unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
     let halted_us = now_us();
-    wait_until("requests are in flight", || load.in_flight(now_us(), now_us()) > 50).await;
+    wait_until("requests are in flight", || {
+        load.in_flight(now_us(), now_us()) > 50
+    })
+    .await;
     wait_until("requests are lost", || {
         load::summary(&load.requests()).lost > 0
     })
