@@ -71,8 +71,8 @@ const TABLE: &[Row] = &[
     guests("estive-hypervisor", "guest", 900),
     guests("estive-testbed", "guest", 300),
     guests("estive-testbed", "bed", 300),
-    guests("estive-testbed", "trouble", 700),
-    guests("estive-testbed", "roots", 500),
+    guests("estive-testbed", "trouble", 1000),
+    guests("estive-testbed", "roots", 600),
     guests("estive-testbed", "herd", 1000),
     guests("estive-agent", "guests", 600),
 ];
