@@ -74,6 +74,7 @@ const TABLE: &[Row] = &[
     guests("estive-testbed", "trouble", 1000),
     guests("estive-testbed", "roots", 600),
     guests("estive-testbed", "herd", 1000),
+    guests("estive-testbed", "kills", 3000),
     guests("estive-agent", "guests", 600),
 ];
 

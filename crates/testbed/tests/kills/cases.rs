@@ -221,6 +221,11 @@ const HELD_UP: &[Case] = {
     ]
 };
 
+/// The names of all steps.
+pub fn steps() -> impl Iterator<Item = &'static str> {
+    STEPS.iter().map(|row| row.2)
+}
+
 pub fn all() -> Vec<Case> {
     let sides = |&(order, victim, point, before, after): &Row| {
         [(Side::Before, before), (Side::After, after)].map(|(side, ends)| Case {

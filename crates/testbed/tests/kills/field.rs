@@ -5,44 +5,45 @@ use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use estive_api::{Client, Endpoint};
-use estive_testbed::{Witness, error_chain, now_us};
+use estive_hypervisor::qmp::Qmp;
+use estive_testbed::{Witness, error_chain};
 use serde_json::Value;
 use tokio::process::Child;
 
 use crate::cases::{Case, Ends, Halt, Order, Side, Then, Victim, Where};
 use crate::common::{
     BOUND, ShownBed, TOOL, bed_config, done, herd, name, qemus, stderr, stdout, tiny_herd,
-    tiny_reference,
+    tiny_reference, work,
 };
+use crate::truth::{host_of, stands};
 
 /// What is moved, started and stopped.
 const DOMAIN: &str = "clone01";
 /// What is brought up and down.
 const SECOND: &str = "clone02";
-const UNREACHABLE: i32 = 4;
 
 /// What does not hold, in words.
-type Fact<T> = Result<T, String>;
+pub type Fact<T> = Result<T, String>;
 
 pub struct Field {
-    bed: ShownBed,
-    witness: Witness,
+    pub bed: ShownBed,
+    pub witness: Witness,
     /// The herd's folder, and that of the second one.
-    folders: [String; 2],
-    /// How often the witness was wrong about somebody so far: told once.
-    twice: u64,
+    pub folders: [String; 2],
+    /// Beats of somebody who ran twice that were told already.
+    pub twice: u64,
     /// Cases that were played to their end.
     played: usize,
 }
 
 /// What is where, by the hosts' numbers.
-struct Hosts {
-    here: u8,
-    there: u8,
+pub struct Hosts {
+    pub here: u8,
+    pub there: u8,
 }
 
 impl Hosts {
-    fn of(&self, place: Where) -> u8 {
+    pub fn of(&self, place: Where) -> u8 {
         match place {
             Where::Here | Where::Either => self.here,
             Where::There => self.there,
@@ -50,7 +51,7 @@ impl Hosts {
     }
 
     /// What `Either` may be.
-    fn any_of(&self, place: Where) -> Vec<u8> {
+    pub fn any_of(&self, place: Where) -> Vec<u8> {
         match place {
             Where::Either => vec![self.here, self.there],
             place => vec![self.of(place)],
@@ -59,7 +60,7 @@ impl Hosts {
 }
 
 impl Order {
-    fn domain(self) -> &'static str {
+    pub fn domain(self) -> &'static str {
         match self {
             Self::Up => SECOND,
             _ => DOMAIN,
@@ -246,60 +247,6 @@ impl Field {
         .await
     }
 
-    /// With something dead: what `estive show` says of it is so, or it says that it cannot tell.
-    async fn tells_no_lie(&mut self, domain: &str) -> Fact<()> {
-        if !self.bed.manager_is_running() {
-            let output = self.bed.estive(&["show", domain]).await.map_err(said)?;
-            return match output.status.code() {
-                Some(UNREACHABLE) => Ok(()),
-                code => Err(format!(
-                    "without a manager, 'estive show' ended with {code:?}: {}",
-                    stderr(&output)
-                )),
-            };
-        }
-        let from_us = now_us();
-        let Ok(show) = self.show(domain).await else {
-            // Not on record: then nothing of it is anywhere.
-            let left = qemus(Some(domain));
-            return match left.is_empty() {
-                true => Ok(()),
-                false => Err(format!("it is not on record, and its QEMUs run: {left:?}")),
-            };
-        };
-        let owner = host_of(&show)?;
-        match show["state"].as_str().unwrap_or_default() {
-            "running" => {
-                let heard = async |field: &Self| {
-                    let (at_us, _) = field.witness.last_heard(domain)?;
-                    // Or what was so when it was asked has changed since.
-                    let changed = field
-                        .show(domain)
-                        .await
-                        .is_ok_and(|now| now["state"] != "running");
-                    (at_us > from_us || changed).then_some(())
-                };
-                self.until("it is said to run, so it is heard", heard).await
-            }
-            "stopped" | "crashed" => match self.bed.qemu_pid(&name(domain), owner) {
-                None => Ok(()),
-                // A kill may be under way.
-                Some(_) => {
-                    let gone = async |field: &Self| {
-                        field
-                            .bed
-                            .qemu_pid(&name(domain), owner)
-                            .is_none()
-                            .then_some(())
-                    };
-                    self.until("it is said not to run, so its QEMU goes", gone)
-                        .await
-                }
-            },
-            _ => Ok(()),
-        }
-    }
-
     /// Starts again what does not run, without any fault, and takes the narrow wire away.
     async fn revive(&mut self) -> Fact<()> {
         for host in [1, 2] {
@@ -308,74 +255,6 @@ impl Field {
             self.bed.start_agent(host).await.map_err(said)?;
         }
         self.bed.start_manager().await.map_err(said)
-    }
-
-    /// Waits until it has ended so, as `estive show` says, as the hosts' processes are, and as the switch hears. Gives the
-    /// host that shows it.
-    async fn comes_to(&self, domain: &str, ends: Ends, hosts: &Hosts) -> Fact<u8> {
-        let mut last = String::new();
-        let rests = async {
-            loop {
-                let show = self.show(domain).await;
-                let pids = [1, 2].map(|host| self.bed.qemu_pid(&name(domain), host));
-                if let Some(host) = fitting(&show, pids, domain, ends, hosts) {
-                    return host;
-                }
-                let shown = show.map_or_else(|why| why, |show| show.to_string());
-                last = format!("{shown}; QEMUs {pids:?}");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        };
-        let rested = tokio::time::timeout(BOUND, rests).await;
-        let on = rested.map_err(|_| format!("not so within {BOUND:?}: {ends}; last: {last}"))?;
-        // Without a QEMU nothing can be heard.
-        if matches!(ends, Ends::Runs(_)) {
-            self.is_heard_from(domain, on).await?;
-        }
-        Ok(on)
-    }
-
-    /// Starts it if it does not run, and moves it from `on` to the other host and nowhere else.
-    async fn next_move_works(&mut self, case: &Case, on: u8, boots: usize) -> Fact<()> {
-        let domain = case.order.domain();
-        let runs = matches!(case.ends, Ends::Runs(_));
-        match case.order {
-            // A stop that was not done is taken back by it.
-            Order::Stop if runs => self.succeeds(&["start", domain]).await?,
-            _ if runs => {}
-            Order::Up => self.succeeds(&["up", &self.folders[1]]).await?,
-            _ => self.succeeds(&["start", domain]).await?,
-        }
-        self.is_heard_from(domain, on).await?;
-        let other = 3 - on;
-        self.succeeds(&["migrate", domain, "--to", &format!("host{other}")])
-            .await?;
-        self.is_heard_from(domain, other).await?;
-        let show = self.show(domain).await?;
-        if !stands(&show, "running", other) || show["wanted"] != "running" {
-            return Err(format!("after the next move it is shown as {show}"));
-        }
-        let ordered = matches!(case.order, Order::Start | Order::Up);
-        let (heard, expected) = (self.boots(domain), boots + usize::from(ordered || !runs));
-        if heard != expected {
-            return Err(format!("{heard} boots of it were heard, not {expected}"));
-        }
-        if case.order == Order::Up {
-            self.succeeds(&["down", "second"]).await?;
-        }
-        Ok(())
-    }
-
-    fn nothing_ran_twice(&mut self) -> Fact<()> {
-        let judgement = self.witness.judgement();
-        let new = judgement.twice_count - self.twice;
-        if new == 0 {
-            return Ok(());
-        }
-        let from = usize::try_from(self.twice).unwrap_or(usize::MAX);
-        let first = judgement.twice.get(from).map(ToString::to_string);
-        self.twice = judgement.twice_count;
-        Err(format!("it ran twice: {new} beats, first {first:?}"))
     }
 
     /// Everything as at the beginning, whatever a failed case has left.
@@ -413,31 +292,47 @@ impl Field {
         assert!(moves > self.played / 2, "{moves} moves heard");
     }
 
+    /// That a domain which does run twice is noticed: a source is made to go on after it has released the domain.
+    pub async fn notices_what_runs_twice(&mut self) -> Fact<()> {
+        let hosts = self.begin(Order::Migrate).await?;
+        let point = "move.released_persisted";
+        let case = Case {
+            order: Order::Migrate,
+            halt: Halt::Fault(Victim::Agent(Where::Here), point, Side::After),
+            then: None,
+            ends: Ends::Runs(Where::There),
+        };
+        self.arm(&case.halt, &hosts).await?;
+        let command = self.order(&case, &hosts)?;
+        let command = self.wait_until_held_up(&case, &hosts, command).await?;
+        let socket = format!("host{}/q/{DOMAIN}/qmp.sock", hosts.here);
+        let (monitor, _events) = Qmp::connect(&work().join(socket), BOUND)
+            .await
+            .map_err(said)?;
+        let went_on = monitor.execute("cont", Value::Null, BOUND).await;
+        went_on.map_err(said)?;
+        self.is_heard_from(DOMAIN, hosts.here).await?;
+        self.revive().await?;
+        if let Some(command) = command {
+            ended(command).await?;
+        }
+        self.is_heard_from(DOMAIN, hosts.there).await?;
+        match self.nothing_ran_twice() {
+            Ok(()) => Err("a source went on after its release, and nobody has noticed".into()),
+            Err(_) => Ok(()),
+        }
+    }
+
     pub async fn stop(self) {
-        let judgement = self.witness.judgement();
-        assert!(judgement.is_clean(), "{:?}", judgement.twice);
         self.bed.stop().await;
         assert!(qemus(None).is_empty());
     }
 
-    fn boots(&self, domain: &str) -> usize {
-        let judgement = self.witness.judgement();
-        judgement.guests.get(domain).map_or(0, Vec::len)
-    }
-
-    async fn is_heard_from(&self, domain: &str, host: u8) -> Fact<()> {
-        let (from_us, wanted) = (now_us(), format!("p-h{host}"));
-        self.until(
-            &format!("a beat of {domain} from {wanted}"),
-            async |field| {
-                let (at_us, port) = field.witness.last_heard(domain)?;
-                (at_us > from_us && port == wanted).then_some(())
-            },
-        )
-        .await
-    }
-
-    async fn until<T>(&self, what: &str, mut fact: impl AsyncFnMut(&Self) -> Option<T>) -> Fact<T> {
+    pub async fn until<T>(
+        &self,
+        what: &str,
+        mut fact: impl AsyncFnMut(&Self) -> Option<T>,
+    ) -> Fact<T> {
         let asking = async {
             loop {
                 if let Some(found) = fact(self).await {
@@ -450,11 +345,11 @@ impl Field {
         found.map_err(|_| format!("{what}: not within {BOUND:?}"))
     }
 
-    async fn show(&self, domain: &str) -> Fact<Value> {
+    pub async fn show(&self, domain: &str) -> Fact<Value> {
         self.bed.estive_json(&["show", domain]).await.map_err(said)
     }
 
-    async fn succeeds(&self, arguments: &[&str]) -> Fact<()> {
+    pub async fn succeeds(&self, arguments: &[&str]) -> Fact<()> {
         let output = self.bed.estive(arguments).await.map_err(said)?;
         match output.status.success() {
             true => Ok(()),
@@ -478,45 +373,6 @@ fn fault(point: &str, side: Side) -> String {
     format!("{point}:{}", format!("{side:?}").to_lowercase())
 }
 
-/// At rest there, in this state.
-fn stands(show: &Value, state: &str, host: u8) -> bool {
-    show["state"] == state && show["host"] == format!("host{host}") && show["moving"].is_null()
-}
-
-/// The host that shows the domain, if all is as it must end.
-fn fitting(
-    show: &Fact<Value>,
-    pids: [Option<u32>; 2],
-    domain: &str,
-    ends: Ends,
-    hosts: &Hosts,
-) -> Option<u8> {
-    let (state, place) = match ends {
-        Ends::Runs(place) => ("running", place),
-        Ends::Crashed(place) => ("crashed", place),
-        Ends::Stopped(place) => ("stopped", place),
-        Ends::Unmade => ("unknown", Where::Here),
-        Ends::Unknown => {
-            let unknown = show.as_ref().is_err_and(|why| why.contains(domain));
-            return (unknown && pids == [None; 2]).then_some(hosts.here);
-        }
-    };
-    let show = show.as_ref().ok()?;
-    let places = hosts.any_of(place);
-    let on = places.into_iter().find(|host| stands(show, state, *host))?;
-    let running = [1, 2].map(|host| matches!(ends, Ends::Runs(_)) && host == on);
-    let note = show["note"].as_str().unwrap_or_default();
-    let told = ends != Ends::Unmade || note.contains("holds nothing");
-    (told && pids.map(|pid| pid.is_some()) == running).then_some(on)
-}
-
-fn host_of(show: &Value) -> Fact<u8> {
-    let host = show["host"].as_str().unwrap_or_default();
-    host.strip_prefix("host")
-        .and_then(|number| number.parse().ok())
-        .ok_or_else(|| format!("'estive show' names no host: {show}"))
-}
-
 async fn ended(command: Child) -> Fact<Output> {
     let ending = tokio::time::timeout(BOUND, command.wait_with_output()).await;
     let output = ending.map_err(|_| format!("the command did not end within {BOUND:?}"))?;
@@ -530,6 +386,6 @@ fn told(output: &Fact<Output>) -> String {
     }
 }
 
-fn said(error: impl std::error::Error) -> String {
+pub fn said(error: impl std::error::Error) -> String {
     error_chain(&error)
 }

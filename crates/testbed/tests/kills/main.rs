@@ -2,7 +2,7 @@
 //!
 //! A witness at the switch's ports hears the guest's numbered beats all the time. Nobody but the test restarts anything.
 //! After each case the domain runs once or not at all, `estive show` says so, and the next `estive migrate` works.
-//! Which cases there are stands in `cases`, how one is played in `field`.
+//! Which cases there are stands in `cases`, how one is played in `field`, what must hold in `truth`.
 #![allow(clippy::disallowed_methods)]
 
 #[path = "../common/mod.rs"]
@@ -10,7 +10,11 @@ mod common;
 
 mod cases;
 mod field;
+mod truth;
 
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
 use std::time::Instant;
 
 use field::Field;
@@ -18,6 +22,37 @@ use field::Field;
 #[test]
 fn whatever_is_killed_a_domain_never_runs_twice() {
     common::on_guests("inside_kills");
+}
+
+/// The names of steps in the text of a crate.
+fn steps_in(directory: &Path, found: &mut BTreeSet<String>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            steps_in(&path, found);
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        let is_step = |word: &&str| {
+            let plain = |c: char| c.is_ascii_lowercase() || c == '_';
+            word.split_once('.').is_some_and(|(order, step)| {
+                ["start", "stop", "up", "move", "command"].contains(&order)
+                    && step.chars().all(plain)
+            })
+        };
+        found.extend(text.split('"').filter(is_step).map(str::to_owned));
+    }
+}
+
+#[test]
+fn no_step_is_forgotten() {
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut steps = BTreeSet::new();
+    for name in ["agent", "manager", "cli"] {
+        steps_in(&crates.join(name).join("src"), &mut steps);
+    }
+    let killed_at: BTreeSet<String> = cases::steps().map(str::to_owned).collect();
+    assert_eq!(steps, killed_at);
 }
 
 #[tokio::test]
@@ -64,5 +99,6 @@ async fn inside_kills() {
         failed.len(),
         failed.join("\n  ")
     );
+    field.notices_what_runs_twice().await.unwrap();
     field.stop().await;
 }
