@@ -285,9 +285,9 @@ impl Running {
                 return Err(Error::EndedEarly { code });
             }
         }
-        // kill_on_drop must not strike what is kept.
-        let Self { mut holder, .. } = self;
-        tokio::spawn(async move { holder.wait().await });
+        // kill_on_drop must not strike what is kept: not now, and not when a runtime drops a task that holds it.
+        let Self { holder, .. } = self;
+        std::mem::forget(holder);
         Ok(kept)
     }
 }
