@@ -311,6 +311,8 @@ impl Field {
             .map_err(said)?;
         let went_on = monitor.execute("cont", Value::Null, BOUND).await;
         went_on.map_err(said)?;
+        // A monitor talks to one at a time.
+        drop(monitor);
         self.is_heard_from(DOMAIN, hosts.here).await?;
         self.revive().await?;
         if let Some(command) = command {
