@@ -52,6 +52,10 @@ pub fn demo(options: &Options) -> Result<()> {
 
 pub fn bench(name: &str, runs: Option<u32>) -> Result<()> {
     let mut command = prepared(None, "bench", Some(name))?;
+    command.arg("--programs").arg(binaries::guest_programs()?);
+    command
+        .arg("--kernel-tree")
+        .arg(setup::setup()?.kernel.directory);
     command
         .arg("--results")
         .arg(machine::repository().join("bench/results.jsonl"));

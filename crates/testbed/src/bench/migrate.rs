@@ -29,7 +29,10 @@ pub(super) async fn measure(bed: &Bed, config: &BenchConfig) -> Result<Value, Er
     let clone = DomainName::new("clone01").map_err(|error| problem(&error.to_string()))?;
     // Its services have come up and it idles; then there is a bare twin of it, likewise.
     tokio::time::sleep(Duration::from_secs(20)).await;
-    let line = command_line(bed, &clone)?;
+    let line = with_own_layer(
+        command_line(bed, &clone)?,
+        &bed.config().directory.join("twin-layer"),
+    )?;
     let mut twin = Twin::start(bed, &line).await?;
     tokio::time::sleep(Duration::from_secs(30)).await;
 
@@ -77,7 +80,24 @@ fn command_line(bed: &Bed, clone: &DomainName) -> Result<Vec<String>, Error> {
         .collect())
 }
 
-/// A bare copy of the clone: same devices, own files and tap, its MAC changed in the last byte.
+/// The clone's layer goes with the clone: the twin reads a copy.
+fn with_own_layer(line: Vec<String>, copy: &Path) -> Result<Vec<String>, Error> {
+    let layer = line
+        .iter()
+        .find(|word| word.contains("node-name=layer,"))
+        .and_then(|word| word.split("file.filename=").nth(1))
+        .and_then(|rest| rest.split(',').next())
+        .ok_or_else(|| problem("the clone's command line has no layer"))?
+        .to_owned();
+    std::fs::copy(&layer, copy).map_err(Error::system(format!("copying {layer}")))?;
+    let copy = copy.display().to_string();
+    Ok(line
+        .iter()
+        .map(|word| word.replace(&layer, &copy))
+        .collect())
+}
+
+/// A bare copy of the clone: same devices, own files, tap and identity.
 struct Twin {
     running: Bare,
     host: u8,
@@ -168,12 +188,12 @@ async fn bare(
     let ours: PathBuf = bed.config().directory.join(format!("bare{number}"));
     let doing = || Error::system(format!("making {}", ours.display()));
     std::fs::create_dir_all(&ours).map_err(doing())?;
-    for entry in std::fs::read_dir(theirs).map_err(doing())?.flatten() {
-        // Files that QEMU reads at its start (the identity); sockets and logs are its own to make.
-        if entry.file_type().is_ok_and(|kind| kind.is_file()) && entry.file_name() != "pid" {
-            let _ = std::fs::copy(entry.path(), ours.join(entry.file_name()));
-        }
-    }
+    // The agent has taken the clone's identity away again; the twin has one of its own.
+    let identity = json!({
+        "version": 1, "name": "twin", "hostname": "twin", "mac": "52:54:00:00:00:ba",
+        "address": "10.77.0.250/24", "gateway": null, "seed": "5a".repeat(64),
+    });
+    std::fs::write(ours.join("identity.json"), identity.to_string()).map_err(doing())?;
     let tap = format!("bare{number}");
     namespace
         .tap(&tap, HOST_BRIDGE)
@@ -205,13 +225,13 @@ async fn bare(
     Bare::start(&argv, namespace, &ours)
 }
 
-/// The word with another tap, and another MAC, so that clone and twin do not answer to one.
+/// The word with another tap, and the twin's MAC, so that clone and twin do not answer to one.
 fn retapped(word: &str, tap: &str) -> String {
     let fields = word.split(',').map(|field| {
         if field.starts_with("ifname=") {
             format!("ifname={tap}")
-        } else if let Some(mac) = field.strip_prefix("mac=") {
-            format!("mac={}:ba", &mac[..mac.len().saturating_sub(3)])
+        } else if field.starts_with("mac=") {
+            "mac=52:54:00:00:00:ba".to_owned()
         } else {
             field.to_owned()
         }
@@ -226,7 +246,7 @@ mod tests {
         let word = "virtio-net-pci,netdev=n0,mac=52:54:00:77:00:65,romfile=";
         assert_eq!(
             super::retapped(word, "bare1"),
-            "virtio-net-pci,netdev=n0,mac=52:54:00:77:00:ba,romfile="
+            "virtio-net-pci,netdev=n0,mac=52:54:00:00:00:ba,romfile="
         );
         assert_eq!(
             super::retapped("tap,id=n0,ifname=t1,script=no", "b"),
