@@ -30,6 +30,11 @@ const WRITER: &str = "nohup perl -MIO::Handle -e 'open(F,q(>),q(/var/tmp/lines))
 const WRITER_JUDGE: &str = "perl -e 'open(F,q(<),q(/var/tmp/lines)) or die; $n=0;$g=0; while(<F>){ last unless /\\n$/; \
     $g++ if $_!=$n; $n=$_+1 } print qq($n $g\\n)'; cat /var/tmp/writer.err";
 
+/// The server takes one stream and ends with it: one that broke at any move has no connection now. And it still flows.
+const STREAM_JUDGE: &str = "got() { ss -Htni state established 'sport = :5201' | grep -o 'bytes_received:[0-9]*' \
+    | cut -d: -f2 | sort -n | tail -n 1; }; a=$(got); sleep 4; b=$(got); \
+    [ -n \"$a\" ] && [ \"${b:-0}\" -gt \"$a\" ] && echo flowing || echo \"still at ${a:-none}\"";
+
 /// What is moved, and what it carries meanwhile.
 #[derive(Debug, Clone)]
 pub struct TrialConfig {
@@ -233,15 +238,8 @@ impl<'bed> Trial<'bed> {
         let mut words = judged.split_whitespace();
         let mut next = || words.next().and_then(|word| word.parse::<u64>().ok());
         let (lines, gaps) = (next().unwrap_or(0), next().unwrap_or(u64::MAX));
-        // Alive: the client still runs, and the clone's kernel still has the connection established.
-        let sending = ssh(
-            bed,
-            &config.peer,
-            key,
-            "pidof iperf3 >/dev/null && echo alive",
-        )
-        .await;
-        let stream_alive = sending.is_ok_and(|answer| answer.contains("alive"));
+        let flowing = ssh(bed, &config.clone, key, STREAM_JUDGE).await;
+        let stream_alive = flowing.is_ok_and(|answer| answer.trim() == "flowing");
         Ok(TrialReport {
             moves,
             load: load::summary(&requests),
