@@ -13,7 +13,8 @@ use sha2::{Digest as _, Sha256};
 use crate::error::LayerError;
 use crate::plan::{ClonePlan, HerdPlan};
 use crate::secrets::{CloneSecrets, DeploymentSecret, hex};
-use crate::template_set::{Entry, Settings, TemplateSet};
+use crate::set_settings::Settings;
+use crate::template_set::{Entry, TemplateSet};
 use crate::tree::{Owner, Tree, TreeNode};
 
 /// Steps that one template may take: a loop over thousands of clones, not one without end.
@@ -197,7 +198,7 @@ impl<'a> Renderer<'a> {
         }
         let plain = Settings::default();
         for (path, entry) in &set.entries {
-            let settings = set.settings.get(path).unwrap_or(&plain);
+            let settings = set.settings.files.get(path).unwrap_or(&plain);
             let (mode, bytes) = match entry {
                 Entry::Opaque | Entry::Whiteout => continue,
                 Entry::Symlink { target } => {
@@ -217,7 +218,7 @@ impl<'a> Renderer<'a> {
             let owner = owner(settings, mode);
             tree.put(path, TreeNode::File { owner, bytes });
         }
-        for (path, settings) in &set.settings {
+        for (path, settings) in &set.settings.files {
             let named = tree.get(path).is_some();
             if !named && tree.has_below(path) {
                 let owner = owner(settings, 0o755);

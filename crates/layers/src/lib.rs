@@ -11,6 +11,7 @@ mod plan;
 mod problem;
 mod reserved;
 mod secrets;
+mod set_settings;
 mod template_set;
 mod tree;
 mod yaml;

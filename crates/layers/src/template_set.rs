@@ -10,10 +10,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::LayerError;
-use crate::problem::shown;
-use crate::yaml::{self, Value};
+use crate::set_settings::{SETTINGS, SetSettings};
 
-const SETTINGS: &str = "set.yaml";
 const TEMPLATE_SUFFIX: &str = ".j2";
 const WHITEOUT_PREFIX: &str = ".wh.";
 const OPAQUE_MARK: &str = ".wh.__dir_opaque";
@@ -36,10 +34,9 @@ mod embedded {
 #[derive(Debug, Clone)]
 pub struct TemplateSet {
     name: String,
-    help: String,
     /// By the path that the result has in the clone.
     pub(crate) entries: BTreeMap<String, Entry>,
-    pub(crate) settings: BTreeMap<String, Settings>,
+    pub(crate) settings: SetSettings,
     bytes: u64,
 }
 
@@ -59,16 +56,6 @@ pub(crate) enum Entry {
     Whiteout,
     /// Stands for the directory it lies in.
     Opaque,
-}
-
-/// What `set.yaml` says of one path.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Settings {
-    pub mode: Option<u32>,
-    pub uid: u32,
-    pub gid: u32,
-    /// Left out when it renders to nothing but white space.
-    pub optional: bool,
 }
 
 impl TemplateSet {
@@ -131,15 +118,14 @@ impl TemplateSet {
 
     /// One line on what it is for.
     pub fn help(&self) -> &str {
-        &self.help
+        &self.settings.help
     }
 
     fn empty(name: &str) -> Self {
         Self {
             name: name.to_owned(),
-            help: String::new(),
             entries: BTreeMap::new(),
-            settings: BTreeMap::new(),
+            settings: SetSettings::default(),
             bytes: 0,
         }
     }
@@ -197,7 +183,8 @@ impl TemplateSet {
             return Err(self.too_large(path));
         }
         if path == SETTINGS {
-            return self.read_settings(bytes);
+            self.settings = SetSettings::parse(&self.name, &bytes)?;
+            return Ok(());
         }
         let (dir, name) = path.rsplit_once('/').unwrap_or(("", path));
         if name == OPAQUE_MARK {
@@ -249,62 +236,4 @@ impl TemplateSet {
     fn too_large(&self, path: &str) -> LayerError {
         self.wrong(path, format!("the set has more than {MAX_SET_BYTES} bytes"))
     }
-
-    fn read_settings(&mut self, bytes: Vec<u8>) -> Result<(), LayerError> {
-        let wrong = |set: &Self, at: yaml::Position, what: String| {
-            set.wrong(&format!("{SETTINGS}:{at}"), what)
-        };
-        let text = String::from_utf8(bytes).map_err(|_| self.wrong(SETTINGS, "is not UTF-8"))?;
-        let root = yaml::parse(&text).map_err(|(at, what)| wrong(self, at, what))?;
-        let Value::Map(entries) = root.value else {
-            return Err(wrong(self, root.at, "a mapping is wanted".to_owned()));
-        };
-        for (key, node) in entries {
-            match (key.text.as_str(), node.value) {
-                ("help", Value::Text(text)) => self.help = text,
-                ("files", Value::Map(files)) => {
-                    for (path, node) in files {
-                        let settings = file_settings(&node.value)
-                            .map_err(|what| wrong(self, node.at, what))?;
-                        self.settings.insert(path.text, settings);
-                    }
-                }
-                _ => {
-                    let what = format!(
-                        "{}: not understood; there are help: TEXT and files: MAPPING",
-                        shown(&key.text)
-                    );
-                    return Err(wrong(self, key.at, what));
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-fn file_settings(value: &Value) -> Result<Settings, String> {
-    const EXPECTED: &str = "of a file there are mode: \"0644\", uid, gid, optional: true";
-    let Value::Map(entries) = value else {
-        return Err(EXPECTED.to_owned());
-    };
-    let mut settings = Settings::default();
-    for (key, node) in entries {
-        match (key.text.as_str(), &node.value) {
-            ("mode", Value::Text(text)) => {
-                let mode = u32::from_str_radix(text, 8)
-                    .ok()
-                    .filter(|mode| *mode <= 0o7777);
-                settings.mode = Some(mode.ok_or(EXPECTED)?);
-            }
-            ("uid", Value::Integer(id)) => {
-                settings.uid = u32::try_from(*id).map_err(|_| EXPECTED)?
-            }
-            ("gid", Value::Integer(id)) => {
-                settings.gid = u32::try_from(*id).map_err(|_| EXPECTED)?
-            }
-            ("optional", Value::Bool(optional)) => settings.optional = *optional,
-            _ => return Err(format!("{}: {EXPECTED}", shown(&key.text))),
-        }
-    }
-    Ok(settings)
 }
