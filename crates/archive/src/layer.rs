@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use crate::manifest::{XattrValue, check_xattr_name};
 use crate::member::check_target;
+use crate::service::check_services;
 use crate::{
-    Error, Kind, MANIFEST_DIRECTORY, MANIFEST_PATH, Manifest, Member, OPAQUE_XATTR, Result, Writer,
-    check_path,
+    Error, Kind, MANIFEST_DIRECTORY, MANIFEST_PATH, Manifest, Member, OPAQUE_XATTR, Result,
+    Service, Writer, check_path,
 };
 
 /// The fixed capacity of the layer disk: the same for every clone, so that all have one machine.
@@ -123,6 +124,17 @@ impl LayerArchive {
             .entry(path.to_owned())
             .or_default()
             .insert(name.to_owned(), XattrValue(bytes.into()));
+        Ok(self)
+    }
+
+    /// Services to be told when files of theirs are changed in a running clone. The same ones are
+    /// kept once.
+    pub fn service(&mut self, service: Service) -> Result<&mut Self> {
+        service.check()?;
+        if !self.manifest.services.contains(&service) {
+            self.manifest.services.push(service);
+            check_services(&self.manifest.services)?;
+        }
         Ok(self)
     }
 

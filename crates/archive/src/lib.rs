@@ -11,6 +11,7 @@ mod layer;
 mod manifest;
 mod member;
 mod reader;
+mod service;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -19,6 +20,7 @@ pub use layer::{LAYER_DISK_BYTES, LayerArchive};
 pub use manifest::{MANIFEST_DIRECTORY, MANIFEST_PATH, Manifest, OPAQUE_XATTR, XattrValue, Xattrs};
 pub use member::{Kind, Member, check_path};
 pub use reader::{Limits, Reader};
+pub use service::Service;
 pub use writer::Writer;
 
 /// What can be wrong with an archive, or with what is to be put in one.

@@ -6,7 +6,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::{Error, Kind, Reader, Result, check_path};
+use crate::service::check_services;
+use crate::{Error, Kind, Reader, Result, Service, check_path};
 
 /// The directory of the archive that speaks of it and is not unpacked into the layer.
 pub const MANIFEST_DIRECTORY: &str = ".estive";
@@ -32,6 +33,9 @@ pub struct Manifest {
     /// directory, its mode and owner are the root's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub implied: Vec<String>,
+    /// What to tell when a change of these files reaches the clone while it runs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<Service>,
 }
 
 impl Default for Manifest {
@@ -40,6 +44,7 @@ impl Default for Manifest {
             version: 1,
             xattrs: BTreeMap::new(),
             implied: Vec::new(),
+            services: Vec::new(),
         }
     }
 }
@@ -71,6 +76,7 @@ impl Manifest {
         for name in manifest.xattrs.values().flat_map(BTreeMap::keys) {
             check_xattr_name(name)?;
         }
+        check_services(&manifest.services)?;
         Ok(manifest)
     }
 
