@@ -57,6 +57,8 @@ const TABLE: &[Row] = &[
     plain("estive-layers", "layer", 120),
     plain("estive-store", "conformance", 120),
     plain("estive-store", "embedded", 120),
+    plain("estive-sandbox", "script", 120),
+    plain("estive-sandbox", "hostile", 120),
     plain("estive-hypervisor", "simulated", 120),
     plain("estive-agent", "alone", 120),
     plain("estive-agent", "moves", 120),

@@ -34,6 +34,7 @@ const FLOORS: &[(&str, Floor)] = &[
     ("estive-network", Floor::At(2)),
     ("estive-exports", Floor::At(2)),
     ("estive-store", Floor::At(2)),
+    ("estive-sandbox", Floor::At(2)),
     ("estive-api", Floor::At(3)),
     ("estive-agent", Floor::At(4)),
     ("estive-manager", Floor::At(4)),
