@@ -53,6 +53,7 @@ const fn guests(package: &'static str, target: &'static str, bound_s: u64) -> Ro
 const TABLE: &[Row] = &[
     plain("estive-exports", "seal", 120),
     plain("estive-exports", "nbd", 120),
+    plain("estive-layers", "cascade", 120),
     plain("estive-layers", "herd", 120),
     plain("estive-layers", "layer", 120),
     plain("estive-store", "conformance", 120),

@@ -1,93 +1,54 @@
-//! The cascade: globals, then groups from the outermost in, then the host; the later level wins.
-//! Mappings are joined key by key, all else is replaced.
+//! The cascade: globals, then groups from the outermost in, then the host. What the file writes at
+//! each level, before values are joined and checked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use crate::frame::{Frame, OwnValue, OwnValues};
 use crate::host_range::{self, MAX_CLONES};
+use crate::joined::split_key;
 use crate::layer;
 use crate::problem::{Problems, shown};
-use crate::reserved::{self, Level};
+use crate::provenance::{Level, Origin};
+use crate::reserved::{self, Stands};
 use crate::yaml::{Key, Node, Position, Value};
 
 const MAX_GROUP_DEPTH: usize = 16;
 const MAX_GROUP_NAME_CHARS: usize = 128;
 const MAX_KEY_BYTES: usize = 256;
 
-/// The values of one level, or of several joined. Each node still knows where it was written.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Values {
-    pub reserved: BTreeMap<&'static str, Node>,
-    pub variables: BTreeMap<String, Node>,
-}
+/// Values that all hosts with values of their own may have together, the inherited ones counted
+/// for each: what joining them costs.
+const MAX_JOINED_VALUES: usize = 4_000_000;
 
-impl Values {
-    fn joined_with(&self, later: Values) -> Self {
-        let mut joined = self.clone();
-        for (key, node) in later.reserved {
-            match joined.reserved.get_mut(key) {
-                Some(earlier) => join(earlier, node),
-                None => {
-                    joined.reserved.insert(key, node);
-                }
-            }
-        }
-        for (key, node) in later.variables {
-            match joined.variables.get_mut(&key) {
-                Some(earlier) => join(earlier, node),
-                None => {
-                    joined.variables.insert(key, node);
-                }
-            }
-        }
-        joined
-    }
-}
-
-fn join(earlier: &mut Node, later: Node) {
-    let Value::Map(later_entries) = later.value else {
-        *earlier = later;
-        return;
-    };
-    let Value::Map(entries) = &mut earlier.value else {
-        earlier.value = Value::Map(later_entries);
-        earlier.at = later.at;
-        return;
-    };
-    for (key, node) in later_entries {
-        match entries.iter_mut().find(|(name, _)| name.text == key.text) {
-            Some((_, known)) => join(known, node),
-            None => entries.push((key, node)),
-        }
-    }
-}
-
-/// A host after the cascade.
+/// A host and the levels it stands in.
 #[derive(Debug)]
 pub(crate) struct Host {
     pub name: String,
     /// Where its key stands.
     pub at: Position,
     pub groups: Vec<String>,
-    pub values: Values,
+    /// Shared by all hosts that have no values of their own, and by those of one range.
+    pub frame: Arc<Frame>,
 }
 
 /// What the file says, before values are checked.
 #[derive(Debug)]
 pub(crate) struct Herd {
-    pub globals: Values,
+    pub globals: Arc<Frame>,
     pub hosts: Vec<Host>,
 }
 
-pub(crate) fn read(root: Node, problems: &mut Problems) -> Herd {
+pub(crate) fn read(file: &str, root: Node, problems: &mut Problems) -> Herd {
     let mut reader = Reader {
+        file,
         problems,
         hosts: Vec::new(),
         seen: BTreeMap::new(),
+        joined_values: 0,
     };
-    let globals = reader
-        .mapping(root, "a herd file", "a mapping")
-        .map(|entries| reader.frame(entries, &Values::default(), &[], Place::Top))
-        .unwrap_or_default();
+    let entries = reader.mapping(root, "a herd file", "a mapping");
+    let globals = reader.frame(entries.unwrap_or_default(), None, &[], Place::Top);
     Herd {
         globals,
         hosts: reader.hosts,
@@ -104,20 +65,22 @@ enum Place {
 }
 
 struct Reader<'a> {
+    file: &'a str,
     problems: &'a mut Problems,
     hosts: Vec<Host>,
     seen: BTreeMap<String, Position>,
+    joined_values: usize,
 }
 
 impl Reader<'_> {
-    /// The top or a group: its own values joined to the outer ones; its hosts are kept.
+    /// The top or a group: its own values within the outer ones; its hosts are kept.
     fn frame(
         &mut self,
         entries: Vec<(Key, Node)>,
-        outer: &Values,
+        outer: Option<&Arc<Frame>>,
         groups: &[String],
         place: Place,
-    ) -> Values {
+    ) -> Arc<Frame> {
         let mut inner_groups = None;
         let mut hosts = None;
         let mut own = Vec::new();
@@ -128,18 +91,34 @@ impl Reader<'_> {
                 _ => own.push((key, node)),
             }
         }
-        let own = self.values(own, place);
-        let values = outer.joined_with(own);
+        let level = match groups {
+            [] => Level::Globals,
+            groups => Level::Group(groups.to_vec()),
+        };
+        let frame = self.level(level, own, outer, place);
         if let Some(node) = hosts {
-            self.read_hosts(node, &values, groups);
+            self.read_hosts(node, &frame, groups);
         }
         if let Some(node) = inner_groups {
-            self.read_groups(node, &values, groups);
+            self.read_groups(node, &frame, groups);
         }
-        values
+        frame
     }
 
-    fn read_groups(&mut self, node: Node, outer: &Values, groups: &[String]) {
+    fn level(
+        &mut self,
+        level: Level,
+        entries: Vec<(Key, Node)>,
+        outer: Option<&Arc<Frame>>,
+        place: Place,
+    ) -> Arc<Frame> {
+        let own = self.values(entries, place);
+        let file = self.file.to_owned();
+        let origin = Arc::new(Origin { level, file });
+        Arc::new(Frame::new(outer.cloned(), origin, own))
+    }
+
+    fn read_groups(&mut self, node: Node, outer: &Arc<Frame>, groups: &[String]) {
         if groups.len() >= MAX_GROUP_DEPTH {
             self.problems.add(
                 node.at,
@@ -167,12 +146,12 @@ impl Reader<'_> {
             path.push(key.text);
             if let Some(entries) = self.mapping(node, "a group", "a mapping with hosts: or groups:")
             {
-                self.frame(entries, outer, &path, Place::Group);
+                self.frame(entries, Some(outer), &path, Place::Group);
             }
         }
     }
 
-    fn read_hosts(&mut self, node: Node, outer: &Values, groups: &[String]) {
+    fn read_hosts(&mut self, node: Node, outer: &Arc<Frame>, groups: &[String]) {
         let Some(entries) = self.mapping(node, "hosts", "a mapping of names, each with a ':'")
         else {
             return;
@@ -198,8 +177,23 @@ impl Reader<'_> {
             let Some(entries) = self.mapping(node, what, "nothing or a mapping of values") else {
                 continue;
             };
-            let own = self.values(entries, place);
-            let values = outer.joined_with(own);
+            let frame = if entries.is_empty() {
+                Arc::clone(outer)
+            } else {
+                let level = Level::Host(key.text.clone());
+                let frame = self.level(level, entries, Some(outer), place);
+                self.joined_values = self.joined_values.saturating_add(frame.values());
+                frame
+            };
+            if self.joined_values > MAX_JOINED_VALUES {
+                let message = format!(
+                    "more than {MAX_JOINED_VALUES} values, inherited ones counted for each host with values of its own; give a range of hosts the same values, or inherit less"
+                );
+                self.problems.add(key.at, message);
+                // Joining the hosts so far, to complain of them too, would cost what is refused.
+                self.hosts.truncate(1);
+                return;
+            }
             for name in names {
                 if let Some(first) = self.seen.get(&name) {
                     let message = format!(
@@ -213,22 +207,24 @@ impl Reader<'_> {
                     name,
                     at: key.at,
                     groups: groups.to_vec(),
-                    values: values.clone(),
+                    frame: Arc::clone(&frame),
                 });
             }
         }
     }
 
     /// Sorts keys into reserved ones and variables.
-    fn values(&mut self, entries: Vec<(Key, Node)>, place: Place) -> Values {
-        let mut values = Values::default();
+    fn values(&mut self, entries: Vec<(Key, Node)>, place: Place) -> OwnValues {
+        let mut values = OwnValues::default();
         for (key, node) in entries {
-            let Some((name, level, _)) = reserved::KEYS.iter().find(|(name, ..)| *name == key.text)
-            else {
-                if let Some(meant) = reserved::meant(&key.text) {
+            let (base, appends) = split_key(&key.text);
+            let known = reserved::KEYS.iter().find(|(name, ..)| *name == base);
+            let Some((name, stands, _)) = known else {
+                if let Some(meant) = reserved::meant(base) {
                     let given = shown(&key.text);
+                    let plus = if appends { "+" } else { "" };
                     let message = format!(
-                        "unknown key {given}; did you mean {meant}? (a variable of that name goes under vars:)"
+                        "unknown key {given}; did you mean {meant}{plus}? (a variable of that name goes under vars:)"
                     );
                     self.problems.add(key.at, message);
                 } else {
@@ -236,11 +232,17 @@ impl Reader<'_> {
                 }
                 continue;
             };
-            if let Some(what) = misplaced(*level, place) {
+            if let Some(what) = misplaced(*stands, place) {
                 self.problems.add(key.at, format!("{name} {what}"));
             } else if reserved::NOT_YET.contains(name) {
                 self.problems
                     .add(key.at, format!("{name} is reserved and not supported yet"));
+            } else if appends && !reserved::LISTS.contains(name) {
+                let lists = reserved::LISTS.join(", ");
+                let message = format!(
+                    "{name} is no list to append to; of the reserved keys {lists} are lists"
+                );
+                self.problems.add(key.at, message);
             } else if *name == "vars" {
                 let Some(entries) = self.mapping(node, "vars", "a mapping of variables") else {
                     continue;
@@ -249,23 +251,57 @@ impl Reader<'_> {
                     self.variable(key, node, &mut values);
                 }
             } else {
-                values.reserved.insert(*name, node);
+                let own = self.own_value(key.at, appends, node);
+                if values.reserved.insert(*name, own).is_some() {
+                    self.problems.add(key.at, twice(name));
+                }
             }
         }
         values
     }
 
-    fn variable(&mut self, key: Key, node: Node, values: &mut Values) {
-        let name = key.text;
+    fn variable(&mut self, key: Key, node: Node, values: &mut OwnValues) {
+        let (name, appends) = split_key(&key.text);
         if name.is_empty() || name.len() > MAX_KEY_BYTES {
             let message = format!("a key has 1 to {MAX_KEY_BYTES} bytes");
             self.problems.add(key.at, message);
-        } else if layer::TEMPLATE_NAMES.contains(&name.as_str()) {
+        } else if layer::TEMPLATE_NAMES.contains(&name) {
             let message = format!("{name} means something else in templates; choose another name");
             self.problems.add(key.at, message);
-        } else if values.variables.insert(name.clone(), node).is_some() {
-            let message = format!("the variable {name} stands here and beside vars:");
-            self.problems.add(key.at, message);
+        } else {
+            let own = self.own_value(key.at, appends, node);
+            if let Some(known) = values.variables.insert(name.to_owned(), own) {
+                let message = if known.appends == appends {
+                    format!("the variable {name} stands here and beside vars:")
+                } else {
+                    twice(name)
+                };
+                self.problems.add(key.at, message);
+            }
+        }
+    }
+
+    fn own_value(&mut self, key_at: Position, appends: bool, node: Node) -> OwnValue {
+        self.check_keys(&node);
+        OwnValue {
+            key_at,
+            appends,
+            node,
+        }
+    }
+
+    /// A mapping that says a key and appends to it would depend on its order.
+    fn check_keys(&mut self, node: &Node) {
+        let Value::Map(entries) = &node.value else {
+            return;
+        };
+        let mut names = BTreeSet::new();
+        for (key, node) in entries {
+            let (name, _) = split_key(&key.text);
+            if !names.insert(name) {
+                self.problems.add(key.at, twice(name));
+            }
+            self.check_keys(node);
         }
     }
 
@@ -284,17 +320,21 @@ impl Reader<'_> {
     }
 }
 
-fn misplaced(level: Level, place: Place) -> Option<&'static str> {
-    match (level, place) {
-        (Level::Deployment, Place::Top) | (Level::Any, _) | (Level::Host, Place::Host) => None,
-        (Level::Frame, Place::Top | Place::Group) => None,
-        (Level::Deployment, _) => {
+fn twice(name: &str) -> String {
+    format!("{name} and {name}+ stand in one place; write the whole list as {name}")
+}
+
+fn misplaced(stands: Stands, place: Place) -> Option<&'static str> {
+    match (stands, place) {
+        (Stands::Deployment, Place::Top) | (Stands::Any, _) | (Stands::Host, Place::Host) => None,
+        (Stands::Frame, Place::Top | Place::Group) => None,
+        (Stands::Deployment, _) => {
             Some("is of the whole deployment; write it at the top of the file")
         }
-        (Level::Host, Place::HostRange) => {
+        (Stands::Host, Place::HostRange) => {
             Some("cannot be the same for several hosts; name one host")
         }
-        (Level::Host, _) => Some("is of one host; write it below that host"),
-        (Level::Frame, _) => Some("cannot stand inside a host"),
+        (Stands::Host, _) => Some("is of one host; write it below that host"),
+        (Stands::Frame, _) => Some("cannot stand inside a host"),
     }
 }

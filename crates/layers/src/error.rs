@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::problem::HerdError;
+
 /// What can go wrong while sets are read and layers made.
 #[derive(Debug, thiserror::Error)]
 pub enum LayerError {
@@ -20,6 +22,9 @@ pub enum LayerError {
         path: String,
         what: String,
     },
+
+    #[error(transparent)]
+    Values(#[from] HerdError),
 
     #[error("{doing} {path}")]
     Io {

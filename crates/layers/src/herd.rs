@@ -2,14 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use estive_model::{DeploymentName, DomainName, HostName};
 
 use crate::address_plan::{self, Network, Pool};
-use crate::cascade::{self, Host, Values};
-use crate::plan::{ClonePlan, HerdPlan, UpCheck};
+use crate::cascade;
+use crate::field::Field;
+use crate::frame::Frame;
+use crate::joined::Joined;
+use crate::plan::{ClonePlan, CloneValues, HerdPlan, UpCheck};
 use crate::problem::{HerdError, Problems, shown};
-use crate::reserved;
 use crate::yaml::{self, Node, Position, Value};
 
 const DEFAULT_MEMORY_MIB: u64 = 384;
@@ -18,7 +21,6 @@ const DEFAULT_REFERENCE: &str = "default";
 
 const MEMORY_MIB: std::ops::RangeInclusive<i64> = 64..=4 << 20;
 const CPUS: std::ops::RangeInclusive<i64> = 1..=256;
-const MAX_LIST_ITEMS: usize = 256;
 const MAX_KEY_LINE_BYTES: usize = 16 << 10;
 
 /// Reads a herd file.
@@ -33,18 +35,60 @@ pub fn parse(file: &str, text: &str, default_deployment: &str) -> Result<HerdPla
         let message = format!("a herd file is a mapping; this is {}", root.value.kind());
         return Err(Problems::only(file, top, message));
     }
-    let herd = cascade::read(root, &mut problems);
-    let deployment = deployment_name(&herd.globals, default_deployment, top, &mut problems);
-    let (network, pool, pool_at) = network(&herd.globals, top, &mut problems);
+    let herd = cascade::read(file, root, &mut problems);
+    let globals = herd
+        .globals
+        .reserved(&mut |at, what| problems.add(at, what));
+    let deployment = deployment_name(&globals, default_deployment, top, &mut problems);
+    let (network, pool, pool_at) = network(&globals, top, &mut problems);
     if herd.hosts.is_empty() {
         problems.add(
             top,
             "no hosts; name at least one, as hosts: {\"clone[01-04]\": }",
         );
     }
+    let mut known: BTreeMap<*const Frame, Reserved> = BTreeMap::new();
     let mut drafts: Vec<Draft> = Vec::new();
     for host in herd.hosts {
-        drafts.extend(draft(host, &network, &mut problems));
+        let reserved = known
+            .entry(Arc::as_ptr(&host.frame))
+            .or_insert_with(|| read_frame(&host.frame, &network, &mut problems))
+            .clone();
+        let Ok(name) = DomainName::new(&host.name) else {
+            let message = format!(
+                "{} is no name for a host: use 1 to 63 of a-z, 0-9 and '-', with no '-' at either end",
+                shown(&host.name)
+            );
+            problems.add(host.at, message);
+            continue;
+        };
+        drafts.push(Draft {
+            address: reserved.address,
+            gateway: reserved.gateway,
+            plan: ClonePlan {
+                name,
+                groups: host.groups,
+                memory_mib: reserved.memory_mib,
+                cpus: reserved.cpus,
+                address: reserved
+                    .address
+                    .map_or(Ipv4Addr::UNSPECIFIED, |(address, _)| address),
+                prefix: network.prefix(),
+                mac: String::new(),
+                gateway: reserved.gateway.map(|(gateway, _)| gateway),
+                reference: reserved.reference,
+                sets: reserved.sets,
+                init: reserved.init,
+                host: reserved.host,
+                ssh_authorized_keys: reserved.ssh_authorized_keys,
+                post_copy_allowed: reserved.post_copy_allowed,
+                up_checks: reserved.up_checks,
+                values: CloneValues {
+                    frame: host.frame,
+                    at: host.at,
+                },
+            },
+        });
     }
     let taken = check_clashes(&drafts, &mut problems);
     problems.check(file)?;
@@ -77,6 +121,7 @@ pub fn parse(file: &str, text: &str, default_deployment: &str) -> Result<HerdPla
         .collect();
     clones.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(HerdPlan {
+        file: file.to_owned(),
         deployment,
         network: network.to_string(),
         clones,
@@ -123,13 +168,13 @@ fn check_clashes(drafts: &[Draft], problems: &mut Problems) -> BTreeSet<Ipv4Addr
 }
 
 fn deployment_name(
-    globals: &Values,
+    globals: &BTreeMap<&'static str, Joined>,
     default: &str,
     top: Position,
     problems: &mut Problems,
 ) -> Option<DeploymentName> {
-    let (given, at) = match globals.reserved.get("name") {
-        Some(node) => (Field::of("name", node).text(problems)?, node.at),
+    let (given, at) = match globals.get("name").map(Joined::to_node) {
+        Some(node) => (Field::of("name", &node).text(problems)?, node.at),
         None => (default.to_owned(), top),
     };
     DeploymentName::new(&given)
@@ -138,22 +183,26 @@ fn deployment_name(
 }
 
 /// The network, the addresses to draw from, and the place to name when they do not suffice.
-fn network(globals: &Values, top: Position, problems: &mut Problems) -> (Network, Pool, Position) {
+fn network(
+    globals: &BTreeMap<&'static str, Joined>,
+    top: Position,
+    problems: &mut Problems,
+) -> (Network, Pool, Position) {
     let default = Network::default();
     let mut at = top;
     let mut pool = None;
     let mut network = default;
-    if let Some(node) = globals.reserved.get("network") {
+    if let Some(node) = globals.get("network").map(Joined::to_node) {
         at = node.at;
-        let field = Field::of("network", node);
+        let field = Field::of("network", &node);
         if let Some(given) = field.parsed(problems, Network::parse) {
             network = given;
         }
         pool = Some(network.upper_half());
     }
-    if let Some(node) = globals.reserved.get("addresses") {
+    if let Some(node) = globals.get("addresses").map(Joined::to_node) {
         at = node.at;
-        let field = Field::of("addresses", node);
+        let field = Field::of("addresses", &node);
         pool = field
             .parsed(problems, |text| Pool::parse(text, &network))
             .or(pool);
@@ -161,24 +210,31 @@ fn network(globals: &Values, top: Position, problems: &mut Problems) -> (Network
     (network, pool.unwrap_or_else(|| default.default_pool()), at)
 }
 
-fn draft(host: Host, network: &Network, problems: &mut Problems) -> Option<Draft> {
-    let name = match DomainName::new(&host.name) {
-        Ok(name) => name,
-        Err(_) => {
-            let message = format!(
-                "{} is no name for a host: use 1 to 63 of a-z, 0-9 and '-', with no '-' at either end",
-                shown(&host.name)
-            );
-            problems.add(host.at, message);
-            return None;
-        }
-    };
-    let field = |key: &'static str| {
-        host.values
-            .reserved
-            .get(key)
-            .map(|node| Field::of(key, node))
-    };
+/// What the reserved keys of a level and those around it say.
+#[derive(Debug, Clone)]
+struct Reserved {
+    address: Option<(Ipv4Addr, Position)>,
+    gateway: Option<(Ipv4Addr, Position)>,
+    memory_mib: u64,
+    cpus: u32,
+    reference: String,
+    sets: Vec<String>,
+    init: Option<String>,
+    host: Option<HostName>,
+    ssh_authorized_keys: Arc<[String]>,
+    post_copy_allowed: bool,
+    up_checks: Vec<UpCheck>,
+}
+
+/// The variables are joined too: not to keep them, but to say what cannot be joined.
+fn read_frame(frame: &Frame, network: &Network, problems: &mut Problems) -> Reserved {
+    let reserved = frame.reserved(&mut |at, what| problems.add(at, what));
+    frame.variables(BTreeMap::new(), &mut |at, what| problems.add(at, what));
+    let nodes: BTreeMap<&'static str, Node> = reserved
+        .iter()
+        .map(|(key, joined)| (*key, joined.to_node()))
+        .collect();
+    let field = |key: &'static str| nodes.get(key).map(|node| Field::of(key, node));
     let placed = |field: Option<Field<'_>>, problems: &mut Problems| {
         let field = field?;
         let address = field.parsed(problems, |text| address_in(text, network))?;
@@ -191,7 +247,7 @@ fn draft(host: Host, network: &Network, problems: &mut Problems) -> Option<Draft
     let reference = field("reference").and_then(|f| f.parsed(problems, short_name));
     let sets = field("sets").map(|f| f.list(problems, short_name));
     let init = field("init").and_then(|f| f.parsed(problems, init_path));
-    let pinned = field("host").and_then(|f| {
+    let host = field("host").and_then(|f| {
         f.parsed(problems, |text| {
             HostName::new(text).map_err(|e| e.to_string())
         })
@@ -201,35 +257,21 @@ fn draft(host: Host, network: &Network, problems: &mut Problems) -> Option<Draft
     let post_copy = field("migration").map(|f| f.post_copy_allowed(problems));
     let mut sets = sets.unwrap_or_default();
     drop_earlier_twins(&mut sets);
-    Some(Draft {
+    Reserved {
         address,
         gateway,
-        plan: ClonePlan {
-            name,
-            groups: host.groups,
-            memory_mib: memory_mib.map_or(DEFAULT_MEMORY_MIB, i64::unsigned_abs),
-            cpus: cpus
-                .and_then(|count| u32::try_from(count).ok())
-                .unwrap_or(DEFAULT_CPUS),
-            address: address.map_or(Ipv4Addr::UNSPECIFIED, |(address, _)| address),
-            prefix: network.prefix(),
-            mac: String::new(),
-            gateway: gateway.map(|(gateway, _)| gateway),
-            reference: reference.unwrap_or_else(|| DEFAULT_REFERENCE.to_owned()),
-            sets,
-            init,
-            host: pinned,
-            ssh_authorized_keys: keys.unwrap_or_default(),
-            post_copy_allowed: post_copy.unwrap_or_default(),
-            up_checks: up_checks.unwrap_or_default(),
-            variables: host
-                .values
-                .variables
-                .iter()
-                .map(|(key, node)| (key.clone(), node.value.to_json()))
-                .collect(),
-        },
-    })
+        memory_mib: memory_mib.map_or(DEFAULT_MEMORY_MIB, i64::unsigned_abs),
+        cpus: cpus
+            .and_then(|count| u32::try_from(count).ok())
+            .unwrap_or(DEFAULT_CPUS),
+        reference: reference.unwrap_or_else(|| DEFAULT_REFERENCE.to_owned()),
+        sets,
+        init,
+        host,
+        ssh_authorized_keys: keys.unwrap_or_default().into(),
+        post_copy_allowed: post_copy.unwrap_or_default(),
+        up_checks: up_checks.unwrap_or_default(),
+    }
 }
 
 /// A set named twice stands where it was named last.
@@ -300,115 +342,4 @@ fn up_check(text: &str) -> Result<UpCheck, String> {
         let names = UpCheck::NAMES.join(", ");
         format!("{} is no check; use some of {names}", shown(text))
     })
-}
-
-/// One reserved key's value, to be read as what it should be.
-struct Field<'a> {
-    key: &'static str,
-    node: &'a Node,
-}
-
-impl<'a> Field<'a> {
-    fn of(key: &'static str, node: &'a Node) -> Self {
-        Self { key, node }
-    }
-
-    fn wrong(&self, at: Position, what: impl std::fmt::Display, problems: &mut Problems) {
-        problems.add(at, format!("{}: {what}", self.key));
-    }
-
-    fn text(&self, problems: &mut Problems) -> Option<String> {
-        match &self.node.value {
-            Value::Text(text) => Some(text.clone()),
-            other => {
-                let what = format!("a text is wanted, this is {}", other.kind());
-                self.wrong(self.node.at, what, problems);
-                None
-            }
-        }
-    }
-
-    fn parsed<T>(
-        &self,
-        problems: &mut Problems,
-        parse: impl FnOnce(&str) -> Result<T, String>,
-    ) -> Option<T> {
-        let text = self.text(problems)?;
-        parse(&text)
-            .map_err(|what| self.wrong(self.node.at, what, problems))
-            .ok()
-    }
-
-    fn integer(
-        &self,
-        problems: &mut Problems,
-        range: std::ops::RangeInclusive<i64>,
-    ) -> Option<i64> {
-        let (low, high) = (range.start(), range.end());
-        let what = match &self.node.value {
-            Value::Integer(value) if range.contains(value) => return Some(*value),
-            Value::Integer(value) => format!("{value} is not within {low} to {high}"),
-            Value::Text(text) => format!(
-                "{} is no whole number; units belong to the key",
-                shown(text)
-            ),
-            other => format!("a whole number is wanted, this is {}", other.kind()),
-        };
-        self.wrong(self.node.at, what, problems);
-        None
-    }
-
-    /// A list of texts, or one text alone.
-    fn list<T>(
-        &self,
-        problems: &mut Problems,
-        parse: impl Fn(&str) -> Result<T, String>,
-    ) -> Vec<T> {
-        let items = match &self.node.value {
-            Value::List(items) => items.as_slice(),
-            Value::Null => &[],
-            _ => std::slice::from_ref(self.node),
-        };
-        if items.len() > MAX_LIST_ITEMS {
-            let what = format!("{} items, the limit is {MAX_LIST_ITEMS}", items.len());
-            self.wrong(self.node.at, what, problems);
-            return Vec::new();
-        }
-        items
-            .iter()
-            .filter_map(|node| Field::of(self.key, node).parsed(problems, &parse))
-            .collect()
-    }
-
-    /// `migration: {post_copy: allow}`
-    fn post_copy_allowed(&self, problems: &mut Problems) -> bool {
-        const KEY: &str = "post_copy";
-        let Value::Map(entries) = &self.node.value else {
-            let kind = self.node.value.kind();
-            let what = format!("a mapping is wanted, as {{{KEY}: allow}}; this is {kind}");
-            self.wrong(self.node.at, what, problems);
-            return false;
-        };
-        let mut allowed = false;
-        for (key, node) in entries {
-            if key.text != KEY {
-                let hint = match reserved::nearest(&key.text, [KEY]) {
-                    Some(meant) => format!("did you mean {meant}?"),
-                    None => format!("it has {KEY}"),
-                };
-                self.wrong(
-                    key.at,
-                    format!("unknown key {}; {hint}", shown(&key.text)),
-                    problems,
-                );
-                continue;
-            }
-            match &node.value {
-                Value::Text(text) if text == "allow" => allowed = true,
-                Value::Text(text) if text == "never" => allowed = false,
-                _ => self.wrong(node.at, format!("{KEY} is allow or never"), problems),
-            }
-        }
-        allowed
-    }
 }

@@ -134,7 +134,7 @@ impl<'a> Renderer<'a> {
     pub fn tree(&self, clone: &ClonePlan) -> Result<Tree, LayerError> {
         let secrets = self.secret.of_clone(clone.name.as_str());
         let mut tree = self.common(clone, &secrets);
-        let context = self.context(clone, &secrets);
+        let context = self.context(clone, &secrets)?;
         for set in self.sets {
             self.lay(set, clone, &context, &mut tree)?;
         }
@@ -155,9 +155,10 @@ impl<'a> Renderer<'a> {
         tree
     }
 
-    fn context(&self, clone: &ClonePlan, secrets: &CloneSecrets) -> Value {
+    fn context(&self, clone: &ClonePlan, secrets: &CloneSecrets) -> Result<Value, LayerError> {
+        let variables = clone.context_variables(self.sets)?;
         // The names of ours stand first: they win over variables.
-        context! {
+        Ok(context! {
             clone => context! {
                 name => clone.name.as_str(),
                 groups => &clone.groups,
@@ -167,7 +168,7 @@ impl<'a> Renderer<'a> {
                 prefix => clone.prefix,
                 mac => &clone.mac,
                 gateway => clone.gateway.map(|gateway| gateway.to_string()),
-                ssh_authorized_keys => &clone.ssh_authorized_keys,
+                ssh_authorized_keys => clone.ssh_authorized_keys.to_vec(),
             },
             clones => self.clones.clone(),
             deployment => self.deployment,
@@ -176,8 +177,8 @@ impl<'a> Renderer<'a> {
                 ssh_host_key => &secrets.ssh_host_key,
                 ssh_host_key_public => &secrets.ssh_host_key_public,
             },
-            ..Value::from(minijinja::value::Serde(&clone.variables))
-        }
+            ..Value::from(minijinja::value::Serde(&variables))
+        })
     }
 
     /// Lays one set over the tree.
@@ -244,7 +245,7 @@ impl<'a> Renderer<'a> {
     }
 }
 
-fn environment() -> Environment<'static> {
+pub(crate) fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_fuel(Some(TEMPLATE_FUEL));
@@ -267,7 +268,7 @@ fn environment() -> Environment<'static> {
     environment
 }
 
-fn template_name(set: &TemplateSet, path: &str) -> String {
+pub(crate) fn template_name(set: &TemplateSet, path: &str) -> String {
     format!("{}/{path}.j2", set.name())
 }
 
@@ -289,7 +290,7 @@ fn hosts(herd: &HerdPlan) -> String {
     text
 }
 
-fn template_error(error: &minijinja::Error, name: &str, clone: &str) -> LayerError {
+pub(crate) fn template_error(error: &minijinja::Error, name: &str, clone: &str) -> LayerError {
     let mut what = error.kind().to_string();
     if let Some(detail) = error.detail() {
         let _ = write!(what, ": {detail}");

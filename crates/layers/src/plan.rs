@@ -1,14 +1,24 @@
 //! What a herd file says, worked out for each clone.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use estive_model::{DeploymentName, DomainName, HostName};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::frame::Frame;
+use crate::joined;
+use crate::yaml::Position;
 
 /// A deployment: all its clones, in the order of their names.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct HerdPlan {
+    /// The herd file's name, for messages.
+    #[serde(skip)]
+    pub file: String,
     pub deployment: DeploymentName,
     /// The clones' network, as `10.77.0.0/24`.
     pub network: String,
@@ -22,7 +32,7 @@ impl HerdPlan {
 }
 
 /// One clone: every value after the cascade.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ClonePlan {
     pub name: DomainName,
     /// The groups it stands in, outermost first.
@@ -43,18 +53,60 @@ pub struct ClonePlan {
     pub init: Option<String>,
     /// The only host it may run on.
     pub host: Option<HostName>,
-    pub ssh_authorized_keys: Vec<String>,
+    pub ssh_authorized_keys: Arc<[String]>,
     pub post_copy_allowed: bool,
     /// What counts as answering. Empty: judge by what the reference has.
     pub up_checks: Vec<UpCheck>,
-    /// Every key that is not reserved; keys sorted at each level.
-    pub variables: serde_json::Map<String, serde_json::Value>,
+    /// Every value as it was written, from the globals down; see [`ClonePlan::variables`].
+    #[serde(rename = "variables")]
+    pub values: CloneValues,
 }
 
 impl ClonePlan {
     /// `10.77.0.101/24`
     pub fn address_with_prefix(&self) -> String {
         format!("{}/{}", self.address, self.prefix)
+    }
+
+    /// Every key of the herd file that is not reserved; keys sorted at each level. Defaults of sets
+    /// are not in it: templates see [`ClonePlan::context_variables`].
+    pub fn variables(&self) -> serde_json::Map<String, serde_json::Value> {
+        self.values.variables()
+    }
+}
+
+/// What the herd file says of a clone, shared with all clones that stand at the same level. Two
+/// are equal when they say the same, wherever it is written; serialised they are the variables.
+#[derive(Clone)]
+pub struct CloneValues {
+    pub(crate) frame: Arc<Frame>,
+    /// Where the clone's key stands.
+    pub(crate) at: Position,
+}
+
+impl CloneValues {
+    fn variables(&self) -> serde_json::Map<String, serde_json::Value> {
+        // What cannot be joined was said when the file was read.
+        let joined = self.frame.variables(BTreeMap::new(), &mut |_, _| {});
+        joined::to_json_map(&joined)
+    }
+}
+
+impl PartialEq for CloneValues {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.frame, &other.frame) || self.variables() == other.variables()
+    }
+}
+
+impl fmt::Debug for CloneValues {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.variables().fmt(f)
+    }
+}
+
+impl Serialize for CloneValues {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.variables().serialize(serializer)
     }
 }
 

@@ -36,6 +36,21 @@ impl fmt::Display for HerdError {
 
 impl std::error::Error for HerdError {}
 
+/// What may be a slip in a herd file and stops nothing, in the order of the file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HerdWarnings {
+    pub file: String,
+    pub warnings: Vec<Problem>,
+}
+
+impl HerdWarnings {
+    /// `file:line:column: message` of each.
+    pub fn lines(&self) -> impl Iterator<Item = String> {
+        let line = |warning: &Problem| format!("{}:{}: {}", self.file, warning.at, warning.message);
+        self.warnings.iter().map(line)
+    }
+}
+
 /// Collects problems while a file is read.
 #[derive(Debug, Default)]
 pub(crate) struct Problems(Vec<Problem>);
@@ -57,12 +72,25 @@ impl Problems {
         }
     }
 
+    /// As they were added.
+    pub fn take(&mut self) -> Vec<Problem> {
+        std::mem::take(&mut self.0)
+    }
+
     /// `Err` when there was any.
     pub fn check(&mut self, file: &str) -> Result<(), HerdError> {
         if self.0.is_empty() {
             return Ok(());
         }
-        let mut problems = std::mem::take(&mut self.0);
+        Err(HerdError {
+            file: file.to_owned(),
+            problems: self.take_sorted(),
+        })
+    }
+
+    /// The first ones in the order of the file.
+    pub fn take_sorted(&mut self) -> Vec<Problem> {
+        let mut problems = self.take();
         problems.sort_by(|a, b| (a.at, &a.message).cmp(&(b.at, &b.message)));
         problems.dedup();
         if problems.len() > MAX_PROBLEMS {
@@ -73,10 +101,7 @@ impl Problems {
                     .push_str(&format!(" (and {more} more problems)"));
             }
         }
-        Err(HerdError {
-            file: file.to_owned(),
-            problems,
-        })
+        problems
     }
 }
 

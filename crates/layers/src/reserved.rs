@@ -2,7 +2,7 @@
 
 /// Where a reserved key may stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Level {
+pub(crate) enum Stands {
     /// Only at the top: of the deployment.
     Deployment,
     /// At the top, in a group or at a host; the later level wins.
@@ -14,55 +14,58 @@ pub(crate) enum Level {
 }
 
 /// Names, where they may stand, and what they hold.
-pub(crate) const KEYS: [(&str, Level, &str); 19] = [
-    ("name", Level::Deployment, "the deployment's name"),
+pub(crate) const KEYS: [(&str, Stands, &str); 19] = [
+    ("name", Stands::Deployment, "the deployment's name"),
     (
         "network",
-        Level::Deployment,
+        Stands::Deployment,
         "the clones' network, as 10.77.0.0/24",
     ),
     (
         "addresses",
-        Level::Deployment,
+        Stands::Deployment,
         "addresses to draw from, as 10.77.0.101-10.77.0.199",
     ),
-    ("groups", Level::Frame, "named groups of hosts"),
+    ("groups", Stands::Frame, "named groups of hosts"),
     (
         "hosts",
-        Level::Frame,
+        Stands::Frame,
         "host names or ranges, with their own values",
     ),
-    ("vars", Level::Any, "variables, whatever their names"),
-    ("memory_mib", Level::Any, "memory in MiB"),
-    ("cpus", Level::Any, "processors"),
+    ("vars", Stands::Any, "variables, whatever their names"),
+    ("memory_mib", Stands::Any, "memory in MiB"),
+    ("cpus", Stands::Any, "processors"),
     (
         "reference",
-        Level::Any,
+        Stands::Any,
         "name of the reference whose root is shared",
     ),
-    ("sets", Level::Any, "template sets, the upper last"),
-    ("gateway", Level::Any, "address of the gateway"),
+    ("sets", Stands::Any, "template sets, the upper last"),
+    ("gateway", Stands::Any, "address of the gateway"),
     (
         "init",
-        Level::Any,
+        Stands::Any,
         "path of the program to start in the root",
     ),
-    ("migration", Level::Any, "how clones may move"),
-    ("host", Level::Any, "the only host to run on"),
+    ("migration", Stands::Any, "how clones may move"),
+    ("host", Stands::Any, "the only host to run on"),
     (
         "ssh_authorized_keys",
-        Level::Any,
+        Stands::Any,
         "public keys that may log in as root",
     ),
     (
         "up",
-        Level::Any,
+        Stands::Any,
         "what counts as answering: ssh, http, ping",
     ),
-    ("address", Level::Host, "the host's own address"),
-    ("stateful", Level::Any, "not yet read"),
-    ("volumes", Level::Any, "not yet read"),
+    ("address", Stands::Host, "the host's own address"),
+    ("stateful", Stands::Any, "not yet read"),
+    ("volumes", Stands::Any, "not yet read"),
 ];
+
+/// Those that hold a list, so that `sets+` appends to it; one text alone is a list of one.
+pub(crate) const LISTS: [&str; 3] = ["sets", "ssh_authorized_keys", "up"];
 
 /// Reserved for what comes, so that no herd file uses them as variables until then.
 pub(crate) const NOT_YET: [&str; 2] = ["stateful", "volumes"];

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::LayerError;
 use crate::set_settings::{SETTINGS, SetSettings};
+use crate::set_variable::SetVariable;
 
 const TEMPLATE_SUFFIX: &str = ".j2";
 const WHITEOUT_PREFIX: &str = ".wh.";
@@ -119,6 +120,17 @@ impl TemplateSet {
     /// One line on what it is for.
     pub fn help(&self) -> &str {
         &self.settings.help
+    }
+
+    /// The variables that it declares, by name.
+    pub fn variables(&self) -> impl Iterator<Item = (&str, &SetVariable)> {
+        let declared = self.settings.variables.iter();
+        declared.map(|(name, variable)| (name.as_str(), variable))
+    }
+
+    /// What is told when a file of a running clone changes.
+    pub fn services(&self) -> &[estive_archive::Service] {
+        &self.settings.services
     }
 
     fn empty(name: &str) -> Self {

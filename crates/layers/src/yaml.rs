@@ -68,6 +68,15 @@ impl Value {
         }
     }
 
+    /// How many values it is, itself and all within it.
+    pub fn count(&self) -> usize {
+        1 + match self {
+            Self::List(items) => items.iter().map(|item| item.value.count()).sum(),
+            Self::Map(entries) => entries.iter().map(|(_, node)| node.value.count()).sum(),
+            _ => 0,
+        }
+    }
+
     /// As JSON with the keys of mappings sorted, so that their order in the file changes nothing.
     pub fn to_json(&self) -> serde_json::Value {
         use serde_json::Value as Json;

@@ -37,7 +37,7 @@ groups:
     assert_eq!(plan.clones.len(), 24);
     let last = plan.clone_named("clone24").unwrap();
     assert_eq!(last.groups, ["attack of the clones"]);
-    assert_eq!(last.variables["os_root_device"], "10.0.0.1:/");
+    assert_eq!(last.variables()["os_root_device"], "10.0.0.1:/");
     assert_eq!(
         (last.memory_mib, last.cpus, last.reference.as_str()),
         (384, 1, "default")
@@ -96,7 +96,7 @@ hosts:
     let a = plan.clone_named("a").unwrap();
     assert_eq!((a.memory_mib, a.cpus, a.post_copy_allowed), (200, 2, true));
     assert_eq!(a.groups, ["outer", "inner"]);
-    let json = serde_json::to_string(&a.variables).unwrap();
+    let json = serde_json::to_string(&a.variables()).unwrap();
     assert_eq!(
         json,
         r#"{"list":[3],"nfs":{"options":{"retry":2,"soft":true},"server":"a"}}"#
@@ -104,8 +104,8 @@ hosts:
     let b = plan.clone_named("b").unwrap();
     assert_eq!((b.memory_mib, b.post_copy_allowed), (300, false));
     assert_eq!(b.address.to_string(), "10.77.0.7");
-    assert_eq!(b.variables["nfs"], "none");
-    assert_eq!(b.variables["up_to"], 3);
+    assert_eq!(b.variables()["nfs"], "none");
+    assert_eq!(b.variables()["up_to"], 3);
     let c = plan.clone_named("c").unwrap();
     assert_eq!((c.memory_mib, c.cpus), (100, 1));
     assert_eq!(c.host.as_ref().unwrap().as_str(), "host2");

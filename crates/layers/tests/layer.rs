@@ -301,11 +301,11 @@ fn complaints_word_for_word() {
         ),
         (
             vec![("set.yaml", "help: x\nfils: {}\n")],
-            "the template set own: set.yaml:2:1: \"fils\": not understood; there are help: TEXT and files: MAPPING",
+            "the template set own: set.yaml:2:1: unknown key \"fils\"; did you mean files?",
         ),
         (
             vec![("set.yaml", "files: {a: {mode: 644}}\n")],
-            "the template set own: set.yaml:1:12: \"mode\": of a file there are mode: \"0644\", uid, gid, optional: true",
+            "the template set own: set.yaml:1:19: a mode is written in quotes, as \"0644\"",
         ),
     ] {
         let complaint = complaint(&files, herd);
