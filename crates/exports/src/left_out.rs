@@ -15,7 +15,7 @@ use crate::ExportError;
 const HOST_KEYS: &str = "^etc/ssh/ssh_host_.*_key$";
 
 /// Of a running system only: filled by the kernel or by whatever runs now, never part of a root.
-const RUNNING_SYSTEM_CONTENTS: [&str; 5] = ["proc", "sys", "dev", "run", "tmp"];
+const RUNNING_SYSTEM_CONTENTS: [&str; 6] = ["proc", "sys", "dev", "run", "tmp", "var/tmp"];
 
 /// Estive's own state on this machine: it may hold the private authority's key.
 const OWN_STATE: &str = "var/lib/estive";

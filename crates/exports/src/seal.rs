@@ -44,7 +44,7 @@ pub struct SealOptions {
 /// Seals `root` into `out_dir` (made when missing, mode 0700). Blocks for seconds on a whole system.
 ///
 /// Left out: what is mounted below the root, `out_dir` itself, private SSH host keys, and with `/`
-/// the contents of /proc /sys /dev /run /tmp, swap files and Estive's own state.
+/// the contents of /proc /sys /dev /run /tmp /var/tmp, swap files and Estive's own state.
 pub fn seal(root: &Path, out_dir: &Path) -> Result<Sealed, ExportError> {
     seal_with(root, out_dir, &SealOptions::default())
 }

@@ -1,5 +1,6 @@
 //! PID 1 of the smallest guest that shows whether it runs: it counts on the console, and powers off when the power
-//! button is pressed. Built by `tests/guest.rs` with `rustc` alone, static.
+//! button is pressed. With `dirty_mib=N` on the kernel's command line it also writes to N MiB without a pause, and says
+//! `torn` when a page does not hold what it wrote there. Built by `tests/guest.rs` with `rustc` alone, static.
 
 use std::ffi::{c_int, c_long};
 use std::fs::File;
@@ -39,10 +40,33 @@ fn main() {
             }
         });
     }
+    // The kernel hands what it does not know of its command line to PID 1 as its environment.
+    if let Some(dirty_mib) = std::env::var("dirty_mib").ok().and_then(|text| text.parse().ok()) {
+        std::thread::spawn(move || dirty(dirty_mib));
+    }
     let mut console = std::io::stdout();
     for number in 1u64.. {
         // A console that takes nothing is no reason to stop.
         let _ = writeln!(console, "count {number}");
         std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Writes a word into every page, round after round; each must still be there one round later.
+fn dirty(dirty_mib: usize) {
+    const WORDS_IN_A_PAGE: usize = 512;
+    let mut words = vec![0u64; (dirty_mib << 20) / 8];
+    for round in 1u64.. {
+        for (page, word) in words.iter_mut().step_by(WORDS_IN_A_PAGE).enumerate() {
+            // Another value in every page: a page in the wrong place is seen too.
+            let before = (round - 1) * (page as u64 + 1);
+            if std::hint::black_box(*word) != before {
+                println!("torn: page {page} holds {word}, not {before}");
+            }
+            *word = before + page as u64 + 1;
+        }
+        if round.is_power_of_two() {
+            println!("round {round}");
+        }
     }
 }
