@@ -2,8 +2,11 @@
 
 use crate::records::DomainRecord;
 use estive_api::{Problem, ProblemKind};
-use estive_layers::{ClonePlan, DeploymentSecret, HerdPlan, Renderer, TemplateSet, UpCheck};
-use estive_model::DeploymentName;
+use estive_layers::{
+    ClonePlan, DeploymentSecret, HerdPlan, HerdWarnings, Renderer, TemplateSet, UpCheck,
+    check_variables,
+};
+use estive_model::{DeploymentName, DomainName};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -19,28 +22,37 @@ pub(crate) fn checks_of(clone: &ClonePlan, sets: &[String]) -> Vec<UpCheck> {
     }
 }
 
-/// One layer for each clone, in their order.
+/// One layer for each clone, in their order; and what may be a slip in the herd file.
 pub(crate) fn render<'a>(
     plan: &HerdPlan,
     clones: impl Iterator<Item = (&'a ClonePlan, &'a Vec<String>)>,
     dirs: &[PathBuf],
     secret: &DeploymentSecret,
-) -> Result<Vec<Vec<u8>>, Problem> {
+) -> Result<(Vec<Vec<u8>>, HerdWarnings), Problem> {
     let impossible = |error: estive_layers::LayerError| {
         Problem::from_error(ProblemKind::Impossible, &error)
             .advice("correct the herd file or its template sets")
     };
+    let clones: Vec<_> = clones.collect();
     let mut found: BTreeMap<&Vec<String>, Vec<TemplateSet>> = BTreeMap::new();
-    let mut layers = Vec::new();
-    for (clone, sets) in clones {
+    for (_, sets) in &clones {
         if !found.contains_key(sets) {
             found.insert(sets, TemplateSet::find_all(sets, dirs).map_err(impossible)?);
         }
-        let sets = found.get(sets).map(Vec::as_slice).unwrap_or_default();
-        let renderer = Renderer::new(plan, sets, secret).map_err(impossible)?;
+    }
+    let found = |sets: &Vec<String>| found.get(sets).map(Vec::as_slice).unwrap_or_default();
+    let chosen: BTreeMap<&DomainName, &[TemplateSet]> = clones
+        .iter()
+        .map(|(clone, sets)| (&clone.name, found(sets)))
+        .collect();
+    let sets_of = |clone: &ClonePlan| chosen.get(&clone.name).copied().unwrap_or_default();
+    let warnings = check_variables(plan, sets_of).map_err(impossible)?;
+    let mut layers = Vec::new();
+    for (clone, sets) in &clones {
+        let renderer = Renderer::new(plan, found(sets), secret).map_err(impossible)?;
         layers.push(renderer.layer(clone).map_err(impossible)?.bytes);
     }
-    Ok(layers)
+    Ok((layers, warnings))
 }
 
 /// A clone that is there already must be as the herd file says: `up` starts it, it does not make it anew.

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use estive_api::Problem;
 use estive_api::fault;
 use estive_api::wire::{Placement, UpLine, UpRow};
-use estive_layers::{ClonePlan, DeploymentSecret, HerdPlan, UpCheck};
+use estive_layers::{ClonePlan, DeploymentSecret, HerdPlan, HerdWarnings, UpCheck};
 use estive_model::{DeploymentName, DomainName, DomainState, EventKind, Generation, HostName};
 use estive_moves::{Entry, Holding, HostView, Ownership, Wanted};
 use std::collections::BTreeMap;
@@ -97,7 +97,10 @@ impl Manager {
         .await?;
         // Whatever the file calls itself: this is the name that `down` will be given.
         plan.deployment = name.clone();
-        let prepared = self.prepare_clones(name, plan, folder).await?;
+        let (prepared, warnings) = self.prepare_clones(name, plan, folder).await?;
+        for text in warnings.lines() {
+            let _ = lines.send(UpLine::Warning { text }).await;
+        }
         self.ask_all().await;
 
         let mut made = Vec::new();
@@ -124,7 +127,7 @@ impl Manager {
         name: &DeploymentName,
         plan: HerdPlan,
         folder: HerdFolder,
-    ) -> Result<Vec<Prepared>, Problem> {
+    ) -> Result<(Vec<Prepared>, HerdWarnings), Problem> {
         let mut clones = Vec::new();
         for clone in &plan.clones {
             let reference = self.references.get(&clone.reference).ok_or_else(|| {
@@ -153,13 +156,13 @@ impl Manager {
         let secret = self.secret(name).await?;
         let name = name.clone();
         blocking(move || {
-            let layers = render(
+            let (layers, warnings) = render(
                 &plan,
                 clones.iter().map(|(clone, _, _, sets)| (clone, sets)),
                 &[folder.sets()],
                 &secret,
             )?;
-            clones
+            let prepared: Result<Vec<Prepared>, Problem> = clones
                 .into_iter()
                 .zip(layers)
                 .map(|((plan, reference, checks, _), layer)| {
@@ -170,7 +173,8 @@ impl Manager {
                         archive,
                     })
                 })
-                .collect()
+                .collect();
+            Ok((prepared?, warnings))
         })
         .await
     }

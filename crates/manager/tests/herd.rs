@@ -126,6 +126,22 @@ async fn a_herd_comes_up_once_and_goes_down_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_variable_that_nothing_reads_is_warned_of_and_stops_nothing() {
+    let world = World::new(1).await;
+    let herd = "memory_mib: 128\ngreeting: hi\nhosts: {a: }\n";
+    let (done, steps) = world.up("x", herd).await;
+    assert!(matches!(done, UpLine::Done { .. }), "{done:?}");
+    let text = "herd.yaml:2:1: no chosen set reads the variable \"greeting\"; the set web reads it, and is not among sets:";
+    assert_eq!(
+        steps[0],
+        UpLine::Warning {
+            text: text.to_owned()
+        }
+    );
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_is_said_and_leaves_nothing() {
     let mut world = World::new(2).await;
     for (herd, wanted) in [

@@ -100,6 +100,11 @@ pub struct DeploymentReport {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "line", rename_all = "snake_case")]
 pub enum UpLine {
+    /// Something in the herd file may be a slip; it stops nothing.
+    Warning {
+        /// `file:line:column: what`.
+        text: String,
+    },
     /// What will be made and where.
     Planned {
         /// Clone → host, with the reason.

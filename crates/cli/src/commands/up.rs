@@ -43,6 +43,7 @@ impl Up {
         let progress = Progress::new(global.output);
         while let Some(line) = lines.next().await {
             match line? {
+                UpLine::Warning { text } => progress.warn(&text),
                 UpLine::Planned { placements } => {
                     progress.planned(placements.len());
                     for place in placements {
@@ -216,6 +217,14 @@ impl Progress {
             bar.println(line);
         } else if self.lines {
             eprintln!("{line}");
+        }
+    }
+    /// Also beside JSON: it goes to standard error.
+    fn warn(&self, text: &str) {
+        let line = format!("estive: warning: {text}");
+        match &self.bar {
+            Some(bar) => bar.println(line),
+            None => eprintln!("{line}"),
         }
     }
     fn end(&self) {
