@@ -41,6 +41,12 @@ pub enum Failure {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    #[error("making what boots {root}")]
+    Boot {
+        root: PathBuf,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     #[error("reading {what}")]
     Json {
         what: String,

@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
+use estive_hypervisor::Accel;
 use serde::{Deserialize, Serialize};
 
 use crate::apt::Apt;
 use crate::cache::{self, Cache};
 use crate::failure::Result;
 use crate::kernel::{self, KernelTree};
-use crate::kvm::{self, Accel};
+use crate::kvm;
 use crate::machine;
 use crate::reference::{self, Reference};
 

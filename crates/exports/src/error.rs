@@ -42,6 +42,18 @@ pub enum ExportError {
         source: io::Error,
     },
 
+    #[error("{doing}")]
+    Boot {
+        doing: &'static str,
+        #[source]
+        source: estive_boot::Error,
+    },
+
+    #[error(
+        "there is no kernel to boot clones with: an image alone does not show its own; name one"
+    )]
+    NoKernel,
+
     #[error("serving {image}: there is no such file; seal a root first")]
     MissingImage { image: PathBuf },
 
@@ -85,6 +97,10 @@ pub enum ExportError {
 }
 
 impl ExportError {
+    pub(crate) fn boot(doing: &'static str) -> impl FnOnce(estive_boot::Error) -> Self {
+        move |source| Self::Boot { doing, source }
+    }
+
     pub(crate) fn io(
         doing: &'static str,
         path: impl Into<PathBuf>,

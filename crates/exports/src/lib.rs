@@ -1,13 +1,16 @@
 //! What a reference offers to its clones: sealed roots (EROFS images named by their digest),
-//! the disk of kernel modules, and the NBD server that hands a sealed root to QEMU.
+//! what boots them (kernel, initramfs, the disk of kernel modules), and the NBD server that hands a
+//! sealed root to QEMU.
 //!
 //! This crate knows files and servers, never domains.
 
+mod boot_parts;
 mod error;
 mod left_out;
 pub mod modules;
 pub mod nbd;
 pub mod seal;
 
+pub use boot_parts::{BootParts, boot_parts};
 pub use error::ExportError;
 pub use seal::{SealOptions, Sealed, seal, seal_with};

@@ -14,6 +14,6 @@ pub mod qmp;
 mod seam;
 pub mod simulated;
 
-pub use qemu::{Accel, QemuConfig, QemuHypervisor};
+pub use qemu::{Accel, KvmVerdict, QemuConfig, QemuHypervisor, UserNetwork};
 pub use seam::*;
 pub use simulated::{SimulatedFabric, SimulatedHypervisor};

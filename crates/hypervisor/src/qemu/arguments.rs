@@ -1,8 +1,9 @@
 //! A domain as QEMU's command line. Pure; only what QEMU 7.2 also knows.
 
 use super::directory::Directory;
-use super::{Accel, QemuConfig};
+use super::{QemuConfig, UserNetwork};
 use estive_model::{BlockSource, DomainSpec};
+use std::fmt::Write as _;
 use std::path::Path;
 
 /// Versioned machine type, the oldest that every supported QEMU has: a domain can move between hosts with
@@ -35,13 +36,7 @@ pub fn arguments(spec: &DomainSpec, config: &QemuConfig, incoming: bool) -> Vec<
             "{MACHINE},memory-backend=ram,graphics=off,hpet=off,usb=off,sata=off,smbus=off,vmport=off,dump-guest-core=off"
         ),
     );
-    line.pair(
-        "-accel",
-        match config.accel {
-            Accel::Tcg => "tcg",
-            Accel::Kvm => "kvm",
-        },
-    );
+    line.pair("-accel", config.accel.as_str());
     line.pair("-cpu", "max");
     line.pair("-smp", format!("cpus={}", spec.cpus));
     line.pair("-m", format!("size={}M", spec.memory_mib));
@@ -130,11 +125,14 @@ fn channels(line: &mut Line, directory: &Directory) {
 
 fn devices(line: &mut Line, spec: &DomainSpec, config: &QemuConfig) {
     if let Some(interface) = &spec.interface {
-        let tap = escaped(&interface.tap);
-        line.pair(
-            "-netdev",
-            format!("tap,id=n0,ifname={tap},script=no,downscript=no"),
-        );
+        let backend = match &config.user_network {
+            Some(network) => user_network(network),
+            None => {
+                let tap = escaped(&interface.tap);
+                format!("tap,id=n0,ifname={tap},script=no,downscript=no")
+            }
+        };
+        line.pair("-netdev", backend);
         let mac = escaped(&interface.mac);
         line.pair(
             "-device",
@@ -157,6 +155,22 @@ fn devices(line: &mut Line, spec: &DomainSpec, config: &QemuConfig) {
             ),
         );
     }
+}
+
+fn user_network(network: &UserNetwork) -> String {
+    let UserNetwork {
+        router,
+        name_server,
+        guest,
+        ..
+    } = network;
+    let net = escaped(&network.network);
+    let mut backend = format!("user,id=n0,net={net},host={router},dns={name_server}");
+    for (here, there) in &network.forwards {
+        // Writing to a string cannot fail.
+        let _ = write!(backend, ",hostfwd=tcp:127.0.0.1:{here}-{guest}:{there}");
+    }
+    backend
 }
 
 fn blockdev(name: &str, source: &BlockSource, config: &QemuConfig) -> String {
@@ -288,6 +302,35 @@ mod tests {
             );
         }
         assert_eq!(line[0..2], ["-pidfile", "/run/a,b/clone01/pid"]);
+    }
+
+    #[test]
+    fn a_network_without_rights_changes_nothing_that_the_guest_sees() {
+        let tapped = QemuConfig::new("/run/estive");
+        let mut alone = tapped.clone();
+        alone.user_network = Some(UserNetwork {
+            network: "10.77.0.0/24".into(),
+            router: "10.77.0.1".parse().unwrap(),
+            name_server: "10.77.0.2".parse().unwrap(),
+            guest: "10.77.0.101".parse().unwrap(),
+            forwards: vec![(2222, 22), (8080, 80)],
+        });
+        let (before, after) = (
+            arguments(&spec(), &tapped, false),
+            arguments(&spec(), &alone, false),
+        );
+        let other: Vec<_> = before
+            .iter()
+            .zip(&after)
+            .filter(|(before, after)| before != after)
+            .collect();
+        assert_eq!(before.len(), after.len());
+        assert_eq!(other.len(), 1);
+        assert_eq!(
+            other[0].1,
+            "user,id=n0,net=10.77.0.0/24,host=10.77.0.1,dns=10.77.0.2,\
+             hostfwd=tcp:127.0.0.1:2222-10.77.0.101:22,hostfwd=tcp:127.0.0.1:8080-10.77.0.101:80"
+        );
     }
 
     #[test]

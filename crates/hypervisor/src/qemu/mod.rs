@@ -13,18 +13,22 @@ mod directory;
 mod driver;
 mod incoming;
 mod instance;
+mod kvm;
 mod outgoing;
 mod process;
 
 pub use arguments::{MACHINE, arguments};
+pub use kvm::KvmVerdict;
 
 use crate::seam::*;
 use directory::{Directory, failed};
 use estive_model::{DomainName, DomainSpec};
 use instance::Instance;
 use process::Process;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::HashMap;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -34,12 +38,40 @@ use tokio::sync::{OwnedMutexGuard, broadcast};
 const EVENTS_KEPT: usize = 1024;
 
 /// How guests are executed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Accel {
     /// By translation: works everywhere, slow.
     Tcg,
-    /// By the processor's virtualisation. Must have been proved to work: a device that opens is no proof.
+    /// By the processor's virtualisation. Must have been proved to work ([`KvmVerdict`]): a device that opens is no
+    /// proof.
     Kvm,
+}
+
+impl Accel {
+    /// The word QEMU, agents and tests use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcg => "tcg",
+            Self::Kvm => "kvm",
+        }
+    }
+}
+
+/// A network without any right on this host: QEMU itself answers for the router, and forwards connections made to
+/// 127.0.0.1.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserNetwork {
+    /// The guests' network, `10.77.0.0/24`.
+    pub network: String,
+    /// The router's address in it.
+    pub router: Ipv4Addr,
+    /// The name server's, another one.
+    pub name_server: Ipv4Addr,
+    /// The guest's own address.
+    pub guest: Ipv4Addr,
+    /// Ports of this host, each with the guest's.
+    pub forwards: Vec<(u16, u16)>,
 }
 
 /// How QEMU is used on this host.
@@ -61,6 +93,8 @@ pub struct QemuConfig {
     pub nbd_reconnect_delay_s: u32,
     /// Longest time a command may take.
     pub patience: Duration,
+    /// The network of an instance without taps and bridges; `None`: the tap that its spec names.
+    pub user_network: Option<UserNetwork>,
 }
 
 impl QemuConfig {
@@ -74,6 +108,7 @@ impl QemuConfig {
             cgroup: None,
             nbd_reconnect_delay_s: 60,
             patience: Duration::from_secs(10),
+            user_network: None,
         }
     }
 }
