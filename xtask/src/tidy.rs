@@ -33,6 +33,7 @@ const FLOORS: &[(&str, Floor)] = &[
     ("estive-hypervisor", Floor::At(2)),
     ("estive-network", Floor::At(2)),
     ("estive-exports", Floor::At(2)),
+    ("estive-files", Floor::At(2)),
     ("estive-store", Floor::At(2)),
     ("estive-sandbox", Floor::At(2)),
     ("estive-api", Floor::At(3)),

@@ -3,6 +3,7 @@
 
 mod address_plan;
 mod cascade;
+mod clone_list;
 mod error;
 mod field;
 mod frame;
@@ -10,6 +11,7 @@ pub mod herd;
 mod host_range;
 mod joined;
 mod layer;
+mod marked_block;
 mod plan;
 mod problem;
 mod provenance;
@@ -23,8 +25,10 @@ mod tree;
 mod variables;
 mod yaml;
 
+pub use clone_list::{ListFormat, ListedClone, list_clones};
 pub use error::LayerError;
 pub use layer::{Layer, Renderer, render, render_herd};
+pub use marked_block::{BlockError, put_block, remove_block};
 pub use plan::{ClonePlan, CloneValues, HerdPlan, UpCheck};
 pub use problem::{HerdError, HerdWarnings, Problem};
 pub use provenance::{EarlierValue, Level, Source, TracedValue};
