@@ -61,6 +61,7 @@ const TABLE: &[Row] = &[
     plain("estive-sandbox", "script", 120),
     plain("estive-sandbox", "hostile", 120),
     plain("estive-hypervisor", "simulated", 120),
+    plain("estive-init", "push", 300),
     plain("estive-agent", "alone", 120),
     plain("estive-agent", "moves", 210),
     plain("estive-manager", "herd", 120),

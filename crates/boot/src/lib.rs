@@ -13,6 +13,7 @@ pub mod initramfs;
 #[cfg(feature = "builder")]
 pub mod kernel;
 pub mod modules;
+pub mod push;
 pub mod report;
 
 pub use command_line::{INIT_WORD, command_line, word_of};
@@ -20,6 +21,7 @@ pub use error::{Error, Result};
 pub use identity::Identity;
 #[cfg(feature = "builder")]
 pub use kernel::KernelTree;
+pub use push::PushReport;
 pub use report::{BootReport, Phase};
 
 /// The disks of a clone, by their virtio serial.

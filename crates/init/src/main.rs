@@ -13,7 +13,11 @@
 //! ```
 //!
 //! Invariant: nothing here is needed after the switch. What a running clone needs is in its root.
+//!
+//! The program stays reachable there, as `/.unions/estive`: with the word `apply` it lays a new
+//! layer over the running clone, when somebody asks for that.
 
+mod apply;
 mod console;
 mod devices;
 mod failure;
@@ -30,12 +34,17 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use estive_boot::Phase;
+use estive_boot::push::APPLY_WORD;
 
 use console::Report;
 use failure::Result;
 
 fn main() -> ExitCode {
     if std::process::id() != 1 {
+        let mut arguments = std::env::args_os().skip(1);
+        if arguments.next().is_some_and(|word| word == APPLY_WORD) {
+            return apply::main(arguments);
+        }
         eprintln!(
             "estive-init is the first program of a clone's kernel: give it as /init in an initramfs"
         );

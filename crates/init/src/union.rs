@@ -17,6 +17,9 @@ use crate::root::{LAYER, MEMORY, MODULES, ROOT, UNION, mount, open_directory};
 /// Where the joined layers stay reachable, for root only: a file that a layer hides or replaces
 /// may have been replaced for a reason.
 const UNIONS: &str = ".unions";
+/// This program in the initramfs. It stays in memory, and reachable in the clone as
+/// [`estive_boot::push::PROGRAM`]: the same file, not a copy.
+pub const OWN_PROGRAM: &str = "init";
 /// What an init expects to find, for roots that do not have them.
 const MOUNT_POINTS: [(&str, u32); 5] = [
     ("dev", 0o755),
@@ -60,7 +63,17 @@ pub fn join() -> Result<()> {
         mount_move(*mounted, of_descriptor(&target))
             .doing(|| format!("moving {mounted} to /{UNIONS}/{name}"))?;
     }
-    Ok(())
+    keep_own_program(&union)
+}
+
+/// Keeps this program reachable for what is asked of the running clone later.
+fn keep_own_program(union: &OwnedFd) -> Result<()> {
+    let place = estive_boot::push::PROGRAM;
+    let what = || format!("keeping this program as {place}");
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC;
+    let path = place.trim_start_matches('/');
+    let file = openat2(union, path, flags, Mode::RWXU, ResolveFlags::IN_ROOT).doing(what)?;
+    mount_bind(format!("/{OWN_PROGRAM}"), of_descriptor(&file)).doing(what)
 }
 
 /// The modules disk, if it has modules for this kernel and the root has none. Says whether.

@@ -11,7 +11,7 @@ use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::Path;
 
 use estive_archive::LayerArchive;
-use estive_boot::Phase;
+use estive_boot::{Phase, PushReport};
 use machine::{Guest, Machine, identity, witness};
 
 fn mode(path: &Path, mode: u32) {
@@ -107,7 +107,7 @@ fn root_layer_and_memory_are_one_tree() {
         ("memory", "here"),
         ("/etc/opaque", "above"),
         ("/etc/merged", "above,below,large"),
-        ("/.unions", "layer,memory,modules,root"),
+        ("/.unions", "estive,layer,memory,modules,root"),
         ("/", ".unions,bin,dev,etc,lib,proc,run,sys,tmp,usr"),
         ("mode /", "755 0 0"),
         ("mode /etc/private", &private),
@@ -128,6 +128,70 @@ fn root_layer_and_memory_are_one_tree() {
     assert_eq!(phases, Phase::ALL);
     assert!(report.phases.is_sorted_by_key(|(_, uptime_ms)| *uptime_ms));
     assert_eq!((report.failure, report.garbage_lines), (None, 0));
+}
+
+/// The layer that the machine of [`a_layer_is_pushed_to_a_running_machine`] lays over itself.
+fn pushed_layer() -> Vec<u8> {
+    let mut layer = LayerArchive::new();
+    layer
+        .file("etc/hostname", 0o644, 0, 0, "clone01\n")
+        .and_then(|layer| layer.file("etc/kept", 0o644, 0, 0, "pushed"))
+        .and_then(|layer| layer.file("etc/own", 0o644, 0, 0, "pushed"))
+        .and_then(|layer| layer.file("etc/private/key", 0o600, 3, 4, "new secret"))
+        .and_then(|layer| layer.file("etc/one", 0o644, 0, 0, "linked anew"))
+        .and_then(|layer| layer.hardlink("etc/three", "etc/one"))
+        .and_then(|layer| layer.opaque("etc/merged"))
+        .and_then(|layer| layer.file("etc/merged/above", 0o644, 0, 0, ""))
+        .map(drop)
+        .unwrap();
+    layer.finish().unwrap()
+}
+
+#[test]
+fn a_layer_is_pushed_to_a_running_machine() {
+    let root = tiny_root();
+    let mut machine = Machine::new(root.path());
+    let mut first = layer();
+    first.file("push", 0o600, 0, 0, pushed_layer()).unwrap();
+    machine.layer = first.finish().unwrap();
+    let mut guest = machine.boot();
+    wait_for_facts(&mut guest);
+    // The root is an EROFS here, and the kernel the one that clones have.
+    let facts: Vec<(String, String)> = guest
+        .text("console")
+        .lines()
+        .filter_map(|line| line.strip_prefix("fact ")?.split_once('='))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
+    let of = |name: &str| -> Vec<&str> {
+        let of = facts.iter().filter(|(fact, _)| fact == name);
+        of.map(|(_, value)| value.as_str()).collect()
+    };
+    assert_eq!(of("push error"), [""; 2]);
+    for (name, value) in [
+        ("pushed /etc/kept", "pushed"),
+        ("pushed /etc/hidden", "root"),
+        ("pushed /etc/replaced", "root"),
+        ("pushed /etc/private/key", "new secret"),
+        ("pushed /etc/own", "the clone's"),
+        ("pushed /etc/opaque", "below"),
+        ("pushed /etc/merged", "above"),
+        ("pushed linked", "true"),
+    ] {
+        assert_eq!(of(name), [value; 2], "{name}");
+    }
+    let reports: Vec<PushReport> = of("pushed")
+        .iter()
+        .map(|report| PushReport::parse(report.as_bytes()).unwrap())
+        .collect();
+    let left = |report: &PushReport| -> Vec<String> {
+        report.left.iter().map(|left| left.path.clone()).collect()
+    };
+    assert!(!reports[0].did_nothing(), "{:?}", reports[0]);
+    assert_eq!(left(&reports[0]), ["etc/own"]);
+    assert!(reports[0].removed.contains(&"push".to_owned()));
+    assert!(reports[1].did_nothing(), "{:?}", reports[1]);
+    assert_eq!(left(&reports[1]), ["etc/own"]);
 }
 
 #[test]
@@ -155,7 +219,7 @@ fn a_modules_disk_for_another_kernel_is_left_out() {
     let facts = wait_for_facts(&mut guest);
     assert_eq!(
         (facts["modules"].as_str(), facts["/.unions"].as_str()),
-        ("false", "layer,memory,root")
+        ("false", "estive,layer,memory,root")
     );
 }
 

@@ -35,6 +35,27 @@ fn list(path: &str) -> String {
     }
 }
 
+/// Lays the layer that lies at this path over the running clone.
+fn push(path: &str) {
+    let Ok(layer) = fs::File::open(path) else { return };
+    let pushed = std::process::Command::new("/.unions/estive").arg("apply").stdin(layer).output();
+    match pushed {
+        Ok(pushed) => {
+            fact("pushed", String::from_utf8_lossy(&pushed.stdout).trim());
+            fact("push error", String::from_utf8_lossy(&pushed.stderr).trim());
+        }
+        Err(error) => fact("push error", error),
+    }
+    for path in ["/etc/kept", "/etc/hidden", "/etc/replaced", "/etc/private/key", "/etc/own"] {
+        fact(&format!("pushed {path}"), text(path));
+    }
+    for path in ["/etc/opaque", "/etc/merged"] {
+        fact(&format!("pushed {path}"), list(path));
+    }
+    let inode = |path: &str| fs::metadata(path).map(|found| found.ino()).unwrap_or(0);
+    fact("pushed linked", inode("/etc/one") == inode("/etc/three") && inode("/etc/one") != 0);
+}
+
 fn main() {
     fact("pid", std::process::id());
     fact("arguments", std::env::args().skip(1).collect::<Vec<_>>().join(","));
@@ -73,6 +94,11 @@ fn main() {
     fact("lib", fs::read_link("/lib").is_ok());
     let mounts = text("/proc/mounts");
     fact("initramfs", mounts.split('|').any(|mount| mount.contains(" /u/") || mount.contains(" /new")));
+    fs::write("/etc/own", "the clone's").unwrap();
+    // Its own: the first push takes away what its layer does not have.
+    let _ = fs::copy("/push", "/layer");
+    push("/layer");
+    push("/layer");
     println!("fact end");
     sync();
     // LINUX_REBOOT_CMD_POWER_OFF

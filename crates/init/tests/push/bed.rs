@@ -1,0 +1,312 @@
+//! A clone as its tests have it: root, layer and memory, each on a file system of its own, joined
+//! by overlayfs as PID 1 joins them; and the program that lays a new layer over it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown, symlink};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use estive_archive::{Kind, Limits, Manifest, Member, Reader};
+use estive_boot::PushReport;
+use rustix::fs::{CWD, FileType, Mode, XattrFlags, lgetxattr, llistxattr, lsetxattr, mknodat};
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, unmount};
+
+pub const UNIONS: &str = ".unions";
+
+/// Runs `work` in a thread with mounts of its own, which its programs share.
+pub fn in_own_namespace(work: impl FnOnce() + Send + 'static) {
+    let thread = std::thread::spawn(move || {
+        let flags = rustix::thread::UnshareFlags::NEWNS;
+        // SAFETY: only this thread gets other mounts, and it ends with the test; no descriptor is
+        // shared on the strength of them.
+        unsafe { rustix::thread::unshare_unsafe(flags) }.expect("mounting needs root");
+        let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+        rustix::mount::mount_change("/", private).unwrap();
+        work();
+    });
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+fn mount_at(target: &Path, kind: &str, options: &str) {
+    fs::create_dir_all(target).unwrap();
+    let options = CString::new(options).unwrap();
+    mount(kind, target, kind, MountFlags::empty(), options.as_c_str())
+        .unwrap_or_else(|errno| panic!("{kind} at {}: {errno}", target.display()));
+}
+
+/// How a push ended.
+#[derive(Debug)]
+pub enum End {
+    Done(PushReport),
+    Refused(String),
+    Killed,
+}
+
+impl End {
+    pub fn report(self) -> PushReport {
+        match self {
+            End::Done(report) => report,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn error(self) -> String {
+        match self {
+            End::Refused(error) => error,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+pub struct Clone {
+    directory: tempfile::TempDir,
+}
+
+impl Clone {
+    /// Starts with this layer over a root that `fill` makes. `None` for what PID 1 refuses: files in
+    /// what is no directory in the root.
+    pub fn start(fill: impl FnOnce(&Path), layer: &[u8]) -> Option<Clone> {
+        let clone = Clone {
+            directory: tempfile::tempdir().unwrap(),
+        };
+        for part in ["root", "layer", "memory"] {
+            mount_at(&clone.part(part), "tmpfs", "mode=0755");
+        }
+        fill(&clone.root());
+        unpack(layer, &clone.part("layer"), &clone.root())?;
+        for part in ["memory/upper", "memory/work"] {
+            fs::create_dir(clone.part(part)).unwrap();
+        }
+        let part = |part: &str| clone.part(part).display().to_string();
+        let options = format!(
+            "lowerdir={}:{},upperdir={},workdir={}",
+            part("layer"),
+            part("root"),
+            part("memory/upper"),
+            part("memory/work")
+        );
+        mount_at(&clone.part("merged"), "overlay", &options);
+        fs::create_dir_all(clone.at(UNIONS)).unwrap();
+        Some(clone)
+    }
+
+    fn part(&self, part: &str) -> PathBuf {
+        self.directory.path().join(part)
+    }
+
+    pub fn root(&self) -> PathBuf {
+        self.part("root")
+    }
+
+    /// A path as the clone sees it.
+    pub fn at(&self, path: &str) -> PathBuf {
+        self.part("merged").join(path)
+    }
+
+    pub fn inode(&self, path: &str) -> u64 {
+        self.at(path).symlink_metadata().unwrap().ino()
+    }
+
+    /// Mounts something empty over a directory.
+    pub fn cover(&self, path: &str) {
+        mount_at(&self.at(path), "tmpfs", "");
+    }
+
+    /// Mounts something over a file.
+    pub fn cover_file(&self, path: &str) {
+        let cover = self.part("cover");
+        fs::write(&cover, "covered").unwrap();
+        rustix::mount::mount_bind(cover, self.at(path)).unwrap();
+    }
+
+    /// Gives the clone's memory another size.
+    pub fn limit_memory(&self, bytes: u64) {
+        let options = CString::new(format!("size={bytes}")).unwrap();
+        rustix::mount::mount_remount(self.part("memory"), MountFlags::empty(), options).unwrap();
+    }
+
+    pub fn push(&self, layer: &[u8]) -> End {
+        self.run(layer, &[], None)
+    }
+
+    pub fn dry_run(&self, layer: &[u8]) -> End {
+        self.run(layer, &["--dry-run"], None)
+    }
+
+    /// A push that is killed before its step of this number, if it comes so far.
+    pub fn push_until(&self, step: u64, layer: &[u8]) -> End {
+        self.run(layer, &[], Some(step))
+    }
+
+    fn run(&self, layer: &[u8], words: &[&str], step: Option<u64>) -> End {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_estive-init"));
+        command.arg("apply").args(words);
+        for tree in ["merged", "layer", "root"] {
+            command.arg(format!("--{tree}")).arg(self.part(tree));
+        }
+        match step {
+            Some(step) => command.env("ESTIVE_FAULT", format!("push.step:before:{step}")),
+            None => command.env_remove("ESTIVE_FAULT"),
+        };
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // One that refuses the layer need not read it to its end.
+        let _ = child.stdin.take().unwrap().write_all(layer);
+        let output = child.wait_with_output().unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        if output.status.success() {
+            assert_eq!(error, "");
+            return End::Done(PushReport::parse(&output.stdout).unwrap());
+        }
+        match output.status.signal() {
+            Some(9) => End::Killed,
+            Some(signal) => panic!("signal {signal}: {error}"),
+            None => {
+                // One line for a person.
+                assert!(
+                    error.trim().lines().count() == 1 && !error.contains("panicked"),
+                    "{error}"
+                );
+                End::Refused(error)
+            }
+        }
+    }
+
+    /// Every path that the clone sees, but those of the layers themselves.
+    pub fn dump(&self) -> BTreeMap<String, String> {
+        let mut found = BTreeMap::new();
+        dump(&self.part("merged"), "", &mut found);
+        found
+    }
+}
+
+impl Drop for Clone {
+    fn drop(&mut self) {
+        for part in ["merged", "memory", "layer", "root"] {
+            let _ = unmount(self.part(part), UnmountFlags::DETACH);
+        }
+    }
+}
+
+/// All that counts of each path, in a line.
+fn dump(top: &Path, below: &str, found: &mut BTreeMap<String, String>) {
+    for entry in fs::read_dir(top.join(below)).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let path = match below {
+            "" => name,
+            below => format!("{below}/{name}"),
+        };
+        let whole = top.join(&path);
+        // A whiteout that hides nothing has a name in its directory, and is not there.
+        let Ok(status) = whole.symlink_metadata() else {
+            continue;
+        };
+        if path == UNIONS {
+            continue;
+        }
+        let kind = status.file_type();
+        let what = if kind.is_symlink() {
+            format!("symlink {:?}", fs::read_link(&whole).unwrap())
+        } else if kind.is_dir() {
+            "directory".to_owned()
+        } else if kind.is_file() {
+            format!(
+                "file {:?}",
+                String::from_utf8(fs::read(&whole).unwrap()).unwrap()
+            )
+        } else {
+            format!("{kind:?} {:x}", status.rdev())
+        };
+        let (mode, uid, gid) = (status.mode(), status.uid(), status.gid());
+        found.insert(
+            path.clone(),
+            format!("{what} {mode:o} {uid}:{gid} {}", xattrs(&whole)),
+        );
+        if kind.is_dir() && status.dev() == top.metadata().unwrap().dev() {
+            dump(top, &path, found);
+        }
+    }
+}
+
+fn xattrs(path: &Path) -> String {
+    let mut list = [0u8; 4096];
+    let length = llistxattr(path, &mut list[..]).unwrap();
+    let names = list[..length]
+        .split(|byte| *byte == 0)
+        .filter(|name| !name.is_empty());
+    let mut xattrs: Vec<String> = names
+        .map(|name| {
+            let mut value = [0u8; 4096];
+            let length = lgetxattr(path, name, &mut value[..]).unwrap();
+            format!("{}={:?}", String::from_utf8_lossy(name), &value[..length])
+        })
+        .collect();
+    xattrs.sort();
+    xattrs.join(" ")
+}
+
+/// Unpacks a layer as PID 1 does. `None` where the root has no directory for what it implies.
+fn unpack(archive: &[u8], to: &Path, root: &Path) -> Option<()> {
+    let mut reader = Reader::new(archive, Limits::default());
+    let manifest = Manifest::read_from(&mut reader).unwrap();
+    let mut linked: HashMap<u32, PathBuf> = HashMap::new();
+    for member in reader {
+        put(&member.unwrap(), to, &mut linked);
+    }
+    for (path, xattrs) in &manifest.xattrs {
+        for (name, value) in xattrs {
+            lsetxattr(to.join(path), name.as_str(), &value.0, XattrFlags::empty()).unwrap();
+        }
+    }
+    for path in &manifest.implied {
+        if let Ok(below) = root.join(path).symlink_metadata() {
+            if !below.is_dir() {
+                return None;
+            }
+            let own = to.join(path);
+            chown(&own, Some(below.uid()), Some(below.gid())).unwrap();
+            fs::set_permissions(&own, below.permissions()).unwrap();
+        }
+    }
+    Some(())
+}
+
+fn put(member: &Member, to: &Path, linked: &mut HashMap<u32, PathBuf>) {
+    let path = to.join(member.path);
+    let device = |kind, major, minor| {
+        let device = rustix::fs::makedev(major, minor);
+        mknodat(CWD, &path, kind, Mode::empty(), device).unwrap();
+    };
+    match member.kind {
+        Kind::File(content) => {
+            if let Some(first) = linked.get(&member.inode) {
+                fs::hard_link(first, &path).unwrap();
+            } else {
+                File::create_new(&path).unwrap();
+                linked.insert(member.inode, path.clone());
+            }
+            if !content.is_empty() {
+                fs::write(&path, content).unwrap();
+            }
+        }
+        Kind::Directory => fs::create_dir(&path).unwrap(),
+        Kind::Symlink(target) => symlink(target, &path).unwrap(),
+        Kind::CharacterDevice { major, minor } => device(FileType::CharacterDevice, major, minor),
+        Kind::BlockDevice { major, minor } => device(FileType::BlockDevice, major, minor),
+        Kind::Fifo | Kind::Socket => panic!("no layer of these tests has one"),
+    }
+    lchown(&path, Some(member.uid), Some(member.gid)).unwrap();
+    if !matches!(member.kind, Kind::Symlink(_)) {
+        fs::set_permissions(&path, fs::Permissions::from_mode(member.mode)).unwrap();
+    }
+}
