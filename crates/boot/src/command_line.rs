@@ -5,6 +5,10 @@ use crate::{Error, Result};
 /// The word that names the program to run in the union, in place of the usual ones.
 pub const INIT_WORD: &str = "estive.init";
 
+/// What every clone has. The kernel's tests of its own software ciphers take a tenth of the time to `init` under
+/// emulation and say nothing about a clone that the reference's boot did not (Kata Containers leaves them out too).
+const COMMON: &str = "console=ttyS0 quiet net.ifnames=0 cryptomgr.notests";
+
 /// COMMAND_LINE_SIZE of the kernel on x86, without its NUL.
 const BYTES_MAX: usize = 2047;
 
@@ -14,7 +18,7 @@ pub fn command_line<'a>(
     init: Option<&str>,
     extra: impl IntoIterator<Item = &'a str>,
 ) -> Result<String> {
-    let mut line = String::from("console=ttyS0 quiet net.ifnames=0");
+    let mut line = String::from(COMMON);
     if let Some(init) = init {
         if !init.starts_with('/') {
             return Err(Error::CommandLine {
@@ -73,7 +77,7 @@ mod tests {
         let line = command_line(Some("/bin/first"), ["debug", "estive.x=1"]).unwrap();
         assert_eq!(
             line,
-            "console=ttyS0 quiet net.ifnames=0 estive.init=/bin/first debug estive.x=1"
+            "console=ttyS0 quiet net.ifnames=0 cryptomgr.notests estive.init=/bin/first debug estive.x=1"
         );
         assert_eq!(word_of(&line, INIT_WORD), Some("/bin/first"));
         assert_eq!(word_of(&line, "estive"), None);
