@@ -27,6 +27,7 @@ const BUILD_OUTPUTS: &[&str] = &[
 const FLOORS: &[(&str, Floor)] = &[
     ("estive-model", Floor::At(0)),
     ("estive-archive", Floor::At(0)),
+    ("estive-beneath", Floor::At(0)),
     ("estive-moves", Floor::At(1)),
     ("estive-layers", Floor::At(1)),
     ("estive-boot", Floor::At(1)),
@@ -36,6 +37,7 @@ const FLOORS: &[(&str, Floor)] = &[
     ("estive-files", Floor::At(2)),
     ("estive-store", Floor::At(2)),
     ("estive-sandbox", Floor::At(2)),
+    ("estive-union", Floor::At(2)),
     ("estive-api", Floor::At(3)),
     ("estive-agent", Floor::At(4)),
     ("estive-manager", Floor::At(4)),

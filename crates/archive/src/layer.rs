@@ -1,13 +1,14 @@
 //! The layer of a clone as an archive: what `estive-init` lays over the root.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use crate::form::{LayerForm, OwnMember};
 use crate::manifest::{XattrValue, check_xattr_name};
 use crate::member::check_target;
 use crate::service::check_services;
 use crate::{
     Error, Kind, MANIFEST_DIRECTORY, MANIFEST_PATH, Manifest, Member, OPAQUE_XATTR, Result,
-    Service, Writer, check_path,
+    Service, SharedBytes, Writer, check_path,
 };
 
 /// The fixed capacity of the layer disk: the same for every clone, so that all have one machine.
@@ -15,6 +16,11 @@ pub const LAYER_DISK_BYTES: u64 = 16 << 20;
 
 /// Builds a layer archive. Parents need not be named, the order of calls does not matter, and the
 /// same layer always gives the same bytes.
+///
+/// An archive has two parts: a *head* with the manifest, all directories and all that clones of
+/// one kind have in common, then a *tail* with the files that are one clone's own
+/// ([`LayerArchive::own_file`]). Within each part paths are in order, parents before what lies in
+/// them. So the head of a thousand clones is made, digested and kept once.
 ///
 /// ```
 /// let mut layer = estive_archive::LayerArchive::new();
@@ -26,6 +32,7 @@ pub const LAYER_DISK_BYTES: u64 = 16 << 20;
 #[derive(Debug, Default, Clone)]
 pub struct LayerArchive {
     nodes: BTreeMap<String, Node>,
+    implied: BTreeSet<String>,
     manifest: Manifest,
 }
 
@@ -39,12 +46,20 @@ struct Node {
 
 #[derive(Debug, Clone)]
 enum What {
-    File(Vec<u8>),
+    File(SharedBytes),
+    /// A file of the tail, by the number of its content.
+    Own(usize),
     Directory,
     Symlink(String),
     HardLink(String),
-    Character { major: u32, minor: u32 },
-    Block { major: u32, minor: u32 },
+    Character {
+        major: u32,
+        minor: u32,
+    },
+    Block {
+        major: u32,
+        minor: u32,
+    },
 }
 
 impl LayerArchive {
@@ -59,9 +74,21 @@ impl LayerArchive {
         mode: u32,
         uid: u32,
         gid: u32,
-        bytes: impl Into<Vec<u8>>,
+        bytes: impl Into<SharedBytes>,
     ) -> Result<&mut Self> {
         self.insert(path, mode, uid, gid, What::File(bytes.into()))
+    }
+
+    /// A file of the tail, whose content is the one of this number when the tail is made.
+    pub fn own_file(
+        &mut self,
+        path: &str,
+        mode: u32,
+        uid: u32,
+        gid: u32,
+        content: usize,
+    ) -> Result<&mut Self> {
+        self.insert(path, mode, uid, gid, What::Own(content))
     }
 
     /// A directory whose mode and owner are the layer's own. Directories that are not named take
@@ -70,9 +97,27 @@ impl LayerArchive {
         self.insert(path, mode, uid, gid, What::Directory)
     }
 
+    /// A directory whose mode and owner count only where the root has no directory of this name.
+    pub fn implied_dir(&mut self, path: &str, mode: u32, uid: u32, gid: u32) -> Result<&mut Self> {
+        self.insert(path, mode, uid, gid, What::Directory)?;
+        self.implied.insert(path.to_owned());
+        Ok(self)
+    }
+
     pub fn symlink(&mut self, path: &str, target: &str) -> Result<&mut Self> {
+        self.symlink_of(path, target, 0, 0)
+    }
+
+    /// A symbolic link of somebody else than root.
+    pub fn symlink_of(
+        &mut self,
+        path: &str,
+        target: &str,
+        uid: u32,
+        gid: u32,
+    ) -> Result<&mut Self> {
         check_target(path, target)?;
-        self.insert(path, 0o777, 0, 0, What::Symlink(target.to_owned()))
+        self.insert(path, 0o777, uid, gid, What::Symlink(target.to_owned()))
     }
 
     /// Another name for a file of this layer; mode, owner and content are that file's.
@@ -143,38 +188,56 @@ impl LayerArchive {
         self.nodes.contains_key(path)
     }
 
-    /// The archive: the manifest, then every path in order, parents before what lies in them.
-    pub fn finish(mut self) -> Result<Vec<u8>> {
+    /// The archive in one piece, for a layer without files of the tail.
+    pub fn finish(self) -> Result<Vec<u8>> {
+        let form = self.form()?;
+        let mut bytes = form.head().to_vec();
+        bytes.extend(form.tail(&[])?);
+        Ok(bytes)
+    }
+
+    /// The archive as its head and what is to be filled into its tail.
+    pub fn form(mut self) -> Result<LayerForm> {
         self.imply_directories()?;
         let groups = self.link_groups()?;
         let manifest = self.manifest.to_json()?;
         let mut writer = Writer::new(Vec::new());
         writer.add(&Member::file(MANIFEST_PATH, 0o600, &manifest))?;
         let mut inodes = BTreeMap::new();
+        let mut own = Vec::new();
         for (path, node) in &self.nodes {
             let head = match &node.what {
                 What::HardLink(target) => target,
                 _ => path,
             };
-            let mut member = self.member(path, head)?;
-            if let Some(names) = groups.get(head) {
-                member.links = names.len() as u32;
+            let (group, head_node) = (groups.get(head), &self.nodes[head]);
+            let is_last = group.is_none_or(|names| names.last() == Some(path));
+            let links = group.map_or(1, |names| u32::try_from(names.len()).unwrap_or(u32::MAX));
+            if let What::Own(content) = head_node.what {
+                own.push(OwnMember {
+                    path: path.clone(),
+                    mode: head_node.mode,
+                    uid: head_node.uid,
+                    gid: head_node.gid,
+                    links,
+                    file: head.clone(),
+                    content: is_last.then_some(content),
+                });
+                continue;
+            }
+            let mut member = self.member(path, head_node);
+            if group.is_some() {
+                member.links = links;
                 member.inode = *inodes.entry(head).or_insert_with(|| writer.fresh_inode());
                 // As GNU cpio does: the content comes with the last name of the file.
-                if names.last().map(String::as_str) != Some(path) {
+                if !is_last {
                     member.kind = Kind::File(&[]);
                 }
             }
             writer.add(&member)?;
         }
-        let bytes = writer.finish()?;
-        if bytes.len() as u64 > LAYER_DISK_BYTES {
-            return Err(Error::Limit {
-                what: format!("the size of the layer, {} bytes,", bytes.len()),
-                limit: LAYER_DISK_BYTES,
-            });
-        }
-        Ok(bytes)
+        let next_inode = writer.fresh_inode();
+        Ok(LayerForm::new(writer.into_inner().into(), own, next_inode))
     }
 
     fn insert(
@@ -202,7 +265,7 @@ impl LayerArchive {
 
     /// Puts in the directories that nothing named: parents, and paths with attributes only.
     fn imply_directories(&mut self) -> Result<()> {
-        let mut implied = std::collections::BTreeSet::new();
+        let mut implied = BTreeSet::new();
         for path in self.nodes.keys().chain(self.manifest.xattrs.keys()) {
             for (end, _) in path.match_indices('/') {
                 let parent = &path[..end];
@@ -235,6 +298,7 @@ impl LayerArchive {
             };
             self.nodes.insert(path.clone(), node);
         }
+        implied.append(&mut self.implied);
         self.manifest.implied = implied.into_iter().collect();
         Ok(())
     }
@@ -246,7 +310,7 @@ impl LayerArchive {
             if let What::HardLink(target) = &node.what {
                 if !matches!(
                     self.nodes.get(target).map(|node| &node.what),
-                    Some(What::File(_))
+                    Some(What::File(_) | What::Own(_))
                 ) {
                     return Err(Error::LinkTarget {
                         path: path.clone(),
@@ -265,25 +329,21 @@ impl LayerArchive {
         Ok(groups)
     }
 
-    /// The member called `path` with the attributes and content of `head`.
-    fn member<'a>(&'a self, path: &'a str, head: &'a str) -> Result<Member<'a>> {
-        let node = self.nodes.get(head).ok_or_else(|| Error::LinkTarget {
-            path: path.to_owned(),
-            target: head.to_owned(),
-        })?;
+    /// The member called `path` with the attributes and content of `node`.
+    fn member<'a>(&self, path: &'a str, node: &'a Node) -> Member<'a> {
         let kind = match &node.what {
             What::File(bytes) => Kind::File(bytes),
             What::Directory => Kind::Directory,
             What::Symlink(target) => Kind::Symlink(target),
-            What::HardLink(_) => Kind::File(&[]),
+            What::HardLink(_) | What::Own(_) => Kind::File(&[]),
             &What::Character { major, minor } => Kind::CharacterDevice { major, minor },
             &What::Block { major, minor } => Kind::BlockDevice { major, minor },
         };
-        Ok(Member {
+        Member {
             uid: node.uid,
             gid: node.gid,
             ..Member::new(path, node.mode, kind)
-        })
+        }
     }
 }
 

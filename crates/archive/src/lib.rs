@@ -7,20 +7,24 @@
 //! Invariant: nothing here opens a file. What is read is a byte slice, what is written goes to the
 //! `Write` that was given, and the dependencies stay few because PID 1 of every clone links them.
 
+mod form;
 mod layer;
 mod manifest;
 mod member;
 mod reader;
 mod service;
+mod shared_bytes;
 #[cfg(test)]
 mod tests;
 mod writer;
 
+pub use form::LayerForm;
 pub use layer::{LAYER_DISK_BYTES, LayerArchive};
 pub use manifest::{MANIFEST_DIRECTORY, MANIFEST_PATH, Manifest, OPAQUE_XATTR, XattrValue, Xattrs};
 pub use member::{Kind, Member, check_path};
 pub use reader::{Limits, Reader};
 pub use service::Service;
+pub use shared_bytes::SharedBytes;
 pub use writer::Writer;
 
 /// What can be wrong with an archive, or with what is to be put in one.
@@ -52,6 +56,8 @@ pub enum Error {
     UnderNonDirectory { path: String, parent: String },
     #[error("{path:?} is to be a hard link to {target:?}, which is not a file of this layer")]
     LinkTarget { path: String, target: String },
+    #[error("the content {number} of a file that is the clone's own was not given")]
+    ContentMissing { number: usize },
     #[error("{path:?} has extended attributes but is not in this layer")]
     XattrWithoutMember { path: String },
     #[error(

@@ -273,3 +273,60 @@ fn the_manifest_of_the_contract_is_read() {
         );
     }
 }
+
+#[test]
+fn a_tail_filled_gives_the_files_of_one_clone() {
+    let mut layer = LayerArchive::new();
+    layer.file("etc/shared", 0o644, 0, 0, "same").unwrap();
+    layer.own_file("etc/own", 0o600, 1, 2, 1).unwrap();
+    layer.own_file("new/place/b", 0o644, 0, 0, 0).unwrap();
+    layer.hardlink("a", "new/place/b").unwrap();
+    layer.hardlink("z", "new/place/b").unwrap();
+    layer.implied_dir("new", 0o711, 3, 4).unwrap();
+    let form = layer.form().unwrap();
+    let mut tails = Vec::new();
+    for clone in ["one", "the other"] {
+        let tail = form.tail(&["b".into(), clone.into()]).unwrap();
+        let bytes = [form.head(), &tail[..]].concat();
+        let mut reader = Reader::new(&bytes, Limits::default());
+        let manifest = Manifest::read_from(&mut reader).unwrap();
+        assert_eq!(manifest.implied, ["etc", "new", "new/place"]);
+        let members: Vec<Member> = reader.map(|member| member.unwrap()).collect();
+        let paths: Vec<&str> = members.iter().map(|member| member.path).collect();
+        assert_eq!(
+            paths,
+            [
+                "etc",
+                "etc/shared",
+                "new",
+                "new/place",
+                "a",
+                "etc/own",
+                "new/place/b",
+                "z"
+            ]
+        );
+        assert_eq!((members[2].mode, members[2].uid), (0o711, 3));
+        assert_eq!((members[5].mode, members[5].gid), (0o600, 2));
+        assert_eq!(members[5].kind, Kind::File(clone.as_bytes()));
+        let names: Vec<_> = [4, 6, 7]
+            .map(|at| (members[at].inode, members[at].links))
+            .into();
+        assert_eq!(names, [names[0]; 3]);
+        assert_eq!(members[7].kind, Kind::File(b"b"));
+        let mut inodes: Vec<u32> = members.iter().map(|member| member.inode).collect();
+        inodes.sort();
+        inodes.dedup();
+        assert_eq!(
+            inodes.len(),
+            6,
+            "each file its number, across head and tail"
+        );
+        tails.push(tail);
+    }
+    assert_ne!(tails[0], tails[1]);
+    assert!(matches!(
+        form.tail(&["b".into()]),
+        Err(Error::ContentMissing { number: 1 })
+    ));
+}

@@ -24,6 +24,16 @@ impl<W: Write> Writer<W> {
         }
     }
 
+    /// Goes on after archive members that were written elsewhere, whose inode numbers end before
+    /// `next_inode`.
+    pub(crate) fn after(out: W, next_inode: u32) -> Self {
+        Writer {
+            out,
+            next_inode,
+            size_bytes: 0,
+        }
+    }
+
     /// Bytes written so far.
     pub fn size_bytes(&self) -> u64 {
         self.size_bytes
@@ -65,6 +75,11 @@ impl<W: Write> Writer<W> {
         self.write_member(TRAILER, [0, 0, 0, 0, 1, 0], (0, 0), &[])?;
         self.out.flush().map_err(Error::Write)?;
         Ok(self.out)
+    }
+
+    /// The output without an end of the archive: another writer goes on after it.
+    pub(crate) fn into_inner(self) -> W {
+        self.out
     }
 
     fn write_member(

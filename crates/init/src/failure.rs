@@ -8,6 +8,18 @@ pub struct Failure(pub String);
 
 pub type Result<T> = std::result::Result<T, Failure>;
 
+impl From<estive_union::UnionError> for Failure {
+    fn from(error: estive_union::UnionError) -> Self {
+        let mut text = error.to_string();
+        let mut source = std::error::Error::source(&error);
+        while let Some(cause) = source {
+            text.push_str(&format!(": {cause}"));
+            source = cause.source();
+        }
+        Failure(text)
+    }
+}
+
 /// Adds to an error what was being done when it came.
 pub trait While<T> {
     fn doing(self, what: impl FnOnce() -> String) -> Result<T>;

@@ -4,15 +4,15 @@ use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
-use estive_archive::{Error, LAYER_DISK_BYTES, Limits, Manifest, Reader};
+use estive_archive::{Error, LAYER_DISK_BYTES, Limits, Reader};
 use estive_boot::disk;
+use estive_union::{Rights, Unpacked};
 use rustix::fs::OFlags;
 use rustix::mount::MountFlags;
 
 use crate::devices;
 use crate::failure::{Result, While, fail};
 use crate::root::{LAYER, ROOT, mount, open_directory};
-use crate::unpack;
 
 /// What O_DIRECT may ask for at most: the largest block size of a disk.
 const ALIGNMENT: usize = 4096;
@@ -20,7 +20,7 @@ const ALIGNMENT: usize = 4096;
 const FIRST_READ_BYTES: usize = 256 << 10;
 
 /// Reads the layer disk and unpacks it at [`LAYER`].
-pub fn unpack_disk() -> Result<Manifest> {
+pub fn unpack_disk() -> Result<Unpacked> {
     let path = devices::disk(disk::LAYER)?;
     let mut disk = OpenOptions::new()
         .read(true)
@@ -32,13 +32,13 @@ pub fn unpack_disk() -> Result<Manifest> {
     let archive = read_archive(&mut disk)?;
     mount("tmpfs", LAYER, "tmpfs", MountFlags::empty(), "mode=0755")?;
     let tree = open_directory(LAYER)?;
-    unpack::unpack(archive.bytes(), &tree, unpack::Owners::AsArchived)
+    Ok(estive_union::unpack(archive.bytes(), &tree, Rights::Root)?)
 }
 
-/// Gives directories that the layer did not name the mode and owner they have in the root.
-pub fn take_attributes_of_root(manifest: &Manifest) -> Result<()> {
+/// Makes the layer fit the root that it is to lie over.
+pub fn settle_over_root(unpacked: &Unpacked) -> Result<()> {
     let (layer, root) = (open_directory(LAYER)?, open_directory(ROOT)?);
-    unpack::take_attributes(manifest, &layer, &root)
+    Ok(estive_union::settle(unpacked, &layer, &root)?)
 }
 
 /// A buffer whose used part begins where O_DIRECT can read into it.

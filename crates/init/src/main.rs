@@ -28,7 +28,6 @@ mod network;
 mod root;
 mod switch;
 mod union;
-mod unpack;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -80,12 +79,12 @@ fn boot(report: &mut Report) -> Result<std::convert::Infallible> {
     report.done(Phase::Identity);
 
     report.begin(Phase::Layer);
-    let manifest = layer::unpack_disk()?;
+    let unpacked = layer::unpack_disk()?;
     report.done(Phase::Layer);
 
     report.begin(Phase::Root);
     root::mount_root()?;
-    layer::take_attributes_of_root(&manifest)?;
+    layer::settle_over_root(&unpacked)?;
     report.done(Phase::Root);
 
     report.begin(Phase::Union);

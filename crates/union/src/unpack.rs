@@ -7,97 +7,78 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
-use estive_archive::{Kind, Limits, MANIFEST_DIRECTORY, Manifest, Member, Reader};
+use estive_archive::{Kind, Limits, MANIFEST_DIRECTORY, Manifest, Member, OPAQUE_XATTR, Reader};
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags,
-    chmodat, chownat, fchmod, fchown, linkat, lsetxattr, makedev, mkdirat, mknodat, openat,
-    openat2, statat, symlinkat, utimensat,
+    AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags, chmodat, chownat,
+    fchmod, fchown, linkat, lsetxattr, makedev, mkdirat, mknodat, openat, symlinkat, utimensat,
 };
 
-use crate::failure::{Result, While, fail};
+use crate::error::{Result, UnionError, While};
 
-/// Whether files get the owners the archive gives; only root can do that.
+/// The opaque mark of overlayfs mounted without privileges (`userxattr`).
+const USER_OPAQUE_XATTR: &str = "user.overlay.opaque";
+
+/// What the one who unpacks may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Owners {
-    AsArchived,
-    #[cfg_attr(not(test), allow(dead_code, reason = "tests run as anyone"))]
+pub enum Rights {
+    /// Everything: owners are those of the archive.
+    Root,
+    /// Owners are left alone, and opaque directories are marked as an overlayfs without
+    /// privileges reads it. Devices and `security.*` fail by name.
     Mine,
 }
 
+/// What came out of an archive.
+#[derive(Debug, Clone)]
+pub struct Unpacked {
+    pub manifest: Manifest,
+    /// Paths of the whiteouts that were made.
+    pub whiteouts: Vec<String>,
+}
+
 /// Unpacks everything but the manifest's directory into `tree`, which must be empty.
-pub fn unpack(archive: &[u8], tree: &OwnedFd, owners: Owners) -> Result<Manifest> {
+pub fn unpack(archive: &[u8], tree: &OwnedFd, rights: Rights) -> Result<Unpacked> {
     let mut reader = Reader::new(archive, Limits::default());
-    let manifest = Manifest::read_from(&mut reader).doing(|| "the layer archive".into())?;
+    let manifest = Manifest::read_from(&mut reader)?;
     let mut unpacker = Unpacker {
         tree,
-        owners,
+        rights,
         linked: HashMap::new(),
     };
+    let mut whiteouts = Vec::new();
     for member in reader {
-        let member = member.doing(|| "the layer archive".into())?;
+        let member = member?;
         if member.path.split('/').next() != Some(MANIFEST_DIRECTORY) {
             unpacker.put(&member)?;
+            if member.kind == (Kind::CharacterDevice { major: 0, minor: 0 }) {
+                whiteouts.push(member.path.to_owned());
+            }
         }
     }
     for (path, xattrs) in &manifest.xattrs {
         let (parent, name) = open_parent(tree, path)?;
-        let inside = format!("/proc/self/fd/{}/{name}", parent.as_raw_fd());
+        let inside = estive_beneath::path_of(&parent, name);
         for (attribute, value) in xattrs {
+            let attribute = match (attribute.as_str(), rights) {
+                (OPAQUE_XATTR, Rights::Mine) => USER_OPAQUE_XATTR,
+                (given, _) => given,
+            };
             lsetxattr(&inside, attribute, &value.0, XattrFlags::empty()).doing(|| {
-                format!("setting {attribute} on {path} (a tmpfs takes trusted.* and security.*)")
+                format!("setting {attribute} on {path} (a tmpfs takes user.* from Linux 6.6 on)")
             })?;
         }
     }
-    Ok(manifest)
-}
-
-/// Gives the implied directories of the layer the mode and owner of the same directory in the
-/// root: the upper of two joined directories is the one whose attributes are seen.
-pub fn take_attributes(manifest: &Manifest, layer: &OwnedFd, root: &OwnedFd) -> Result<()> {
-    for path in &manifest.implied {
-        let Some((below, name)) = open_parent(root, path).ok() else {
-            continue;
-        };
-        let Ok(status) = statat(&below, name, AtFlags::SYMLINK_NOFOLLOW) else {
-            continue;
-        };
-        match FileType::from_raw_mode(status.st_mode) {
-            FileType::Directory => {}
-            FileType::Symlink => {
-                return fail(format!(
-                    "the layer has files in {path}, which is a symbolic link in the root: put them where the link points"
-                ));
-            }
-            _ => {
-                return fail(format!(
-                    "the layer has files in {path}, which is not a directory in the root"
-                ));
-            }
-        }
-        let (above, name) = open_parent(layer, path)?;
-        let attributes = || format!("giving {path} of the layer the owner it has in the root");
-        let (uid, gid) = (Uid::from_raw(status.st_uid), Gid::from_raw(status.st_gid));
-        chownat(
-            &above,
-            name,
-            Some(uid),
-            Some(gid),
-            AtFlags::SYMLINK_NOFOLLOW,
-        )
-        .and_then(|()| {
-            let mode = Mode::from_raw_mode(status.st_mode);
-            chmodat(&above, name, mode, AtFlags::empty())
-        })
-        .doing(attributes)?;
-    }
-    Ok(())
+    Ok(Unpacked {
+        manifest,
+        whiteouts,
+    })
 }
 
 struct Unpacker<'a> {
     tree: &'a OwnedFd,
-    owners: Owners,
+    rights: Rights,
     /// The first name of each file with several, by its inode number in the archive.
     linked: HashMap<u32, String>,
 }
@@ -122,7 +103,7 @@ impl Unpacker<'_> {
             Kind::Fifo => mknodat(&parent, name, FileType::Fifo, mode, 0).doing(making)?,
             Kind::Socket => mknodat(&parent, name, FileType::Socket, mode, 0).doing(making)?,
         }
-        if self.owners == Owners::AsArchived {
+        if self.rights == Rights::Root {
             let (uid, gid) = owner(member);
             chownat(&parent, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW).doing(making)?;
         }
@@ -165,7 +146,7 @@ impl Unpacker<'_> {
             .map(File::from)
             .doing(making)?;
         file.write_all(content).doing(making)?;
-        if self.owners == Owners::AsArchived {
+        if self.rights == Rights::Root {
             let (uid, gid) = owner(member);
             fchown(&file, uid, gid).doing(making)?;
         }
@@ -199,17 +180,13 @@ fn owner(member: &Member) -> (Option<Uid>, Option<Gid>) {
     )
 }
 
-/// The directory that holds `path`, reached through no link, and the last component.
 fn open_parent<'p>(tree: &OwnedFd, path: &'p str) -> Result<(OwnedFd, &'p str)> {
-    estive_archive::check_path(path).doing(|| "a name of the layer".into())?;
-    let (parent, name) = path.rsplit_once('/').unwrap_or((".", path));
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    openat2(tree, parent, flags, Mode::empty(), resolve)
-        .map(|parent| (parent, name))
-        .doing(|| {
-            format!("{path:?} of the layer: {parent:?} is not a directory that comes before it")
-        })
+    estive_archive::check_path(path)?;
+    estive_beneath::open_parent(tree, path).map_err(|source| UnionError::Parent {
+        path: path.to_owned(),
+        parent: estive_beneath::split(path).0.to_owned(),
+        source,
+    })
 }
 
 #[cfg(test)]

@@ -1,0 +1,13 @@
+//! A layer and a root on this machine's file systems: unpacking the one, settling it over the
+//! other, comparing the two.
+//!
+//! PID 1 of every clone links this: dependencies stay few, and every path that an archive names is
+//! opened beneath its tree, with no link followed.
+
+mod error;
+mod settle;
+mod unpack;
+
+pub use error::{Result, UnionError};
+pub use settle::settle;
+pub use unpack::{Rights, Unpacked, unpack};
