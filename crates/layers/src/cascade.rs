@@ -7,10 +7,10 @@ use std::sync::Arc;
 use crate::frame::{Frame, OwnValue, OwnValues};
 use crate::host_range::{self, MAX_CLONES};
 use crate::joined::split_key;
-use crate::layer;
 use crate::problem::{Problems, shown};
 use crate::provenance::{Level, Origin};
 use crate::reserved::{self, Stands};
+use crate::templates::TEMPLATE_NAMES;
 use crate::yaml::{Key, Node, Position, Value};
 
 const MAX_GROUP_DEPTH: usize = 16;
@@ -265,7 +265,7 @@ impl Reader<'_> {
         if name.is_empty() || name.len() > MAX_KEY_BYTES {
             let message = format!("a key has 1 to {MAX_KEY_BYTES} bytes");
             self.problems.add(key.at, message);
-        } else if layer::TEMPLATE_NAMES.contains(&name) {
+        } else if TEMPLATE_NAMES.contains(&name) {
             let message = format!("{name} means something else in templates; choose another name");
             self.problems.add(key.at, message);
         } else {

@@ -25,6 +25,12 @@ pub enum LayerError {
 
     #[error(transparent)]
     Values(#[from] HerdError),
+    /// No folder, or no herd file in it.
+    #[error("{what}")]
+    NoHerd { what: String },
+
+    #[error("the herd's folder: {path:?} {what}")]
+    Folder { path: String, what: String },
 
     #[error("{doing} {path}")]
     Io {
@@ -42,6 +48,14 @@ pub enum LayerError {
         clone: String,
         what: String,
     },
+
+    #[error("there is no clone {name:?} in the herd{}",
+        meant.as_ref().map(|meant| format!("; did you mean {meant}?")).unwrap_or_default())]
+    UnknownClone { name: String, meant: Option<String> },
+
+    /// A request that was not made by [`crate::RenderRequest::new`].
+    #[error("the request to render names {what}")]
+    Request { what: String },
 
     #[error("making the layer of {clone}")]
     Archive {

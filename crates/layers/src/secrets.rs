@@ -7,6 +7,7 @@
 use std::fmt;
 
 use hkdf::Hkdf;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::Sha256;
 use ssh_key::private::{Ed25519Keypair, KeypairData};
 use ssh_key::{LineEnding, PrivateKey};
@@ -42,13 +43,18 @@ impl DeploymentSecret {
         hex(&self.0)
     }
 
-    /// What belongs to the clone of this name.
-    pub fn of_clone(&self, name: &str) -> CloneSecrets {
+    /// The machine-id of the clone of this name, 32 hex digits.
+    pub(crate) fn machine_id(&self, name: &str) -> String {
         let mut id = [0; 16];
         self.derive("machine-id", name, &mut id);
         // Shaped as a random UUID (version 4, RFC 9562), as systemd's own are (machine-id(5)).
         id[6] = (id[6] & 0x0f) | 0x40;
         id[8] = (id[8] & 0x3f) | 0x80;
+        hex(&id)
+    }
+
+    /// What belongs to the clone of this name.
+    pub fn of_clone(&self, name: &str) -> CloneSecrets {
         let mut seed = [0; 32];
         self.derive("ssh-host-key-ed25519", name, &mut seed);
         let comment = format!("root@{name}");
@@ -65,7 +71,7 @@ impl DeploymentSecret {
             .to_openssh()
             .expect("an ed25519 key has an OpenSSH form");
         CloneSecrets {
-            machine_id: hex(&id),
+            machine_id: self.machine_id(name),
             ssh_host_key: private.trim_end().to_owned(),
             ssh_host_key_public: public,
         }
@@ -77,6 +83,20 @@ impl DeploymentSecret {
         Hkdf::<Sha256>::new(Some(SALT), &self.0)
             .expand_multi_info(&info, out)
             .expect("HKDF gives up to 255 hashes, and this is at most one");
+    }
+}
+
+/// As hex digits: for the process that renders, and no other.
+impl Serialize for DeploymentSecret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.to_hex())
+    }
+}
+
+impl<'de> Deserialize<'de> for DeploymentSecret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::from_hex(&text).ok_or_else(|| serde::de::Error::custom("64 hex digits are wanted"))
     }
 }
 
@@ -106,7 +126,11 @@ impl fmt::Debug for CloneSecrets {
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits
+        .map(|digit| char::from(DIGITS[usize::from(digit)]))
+        .collect()
 }
 
 #[cfg(test)]

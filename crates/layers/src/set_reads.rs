@@ -3,29 +3,24 @@
 use std::collections::BTreeSet;
 
 use crate::error::LayerError;
-use crate::layer::{self, TEMPLATE_NAMES};
-use crate::template_set::{Entry, TemplateSet};
+use crate::template_set::TemplateSet;
+use crate::templates::{self, TEMPLATE_NAMES, template_error, template_name};
 
 impl TemplateSet {
     /// Names of variables, declared or not; of a nested value the first name. A template may name
     /// more than it reads for one clone, and a script only what is declared.
     pub fn reads(&self) -> Result<BTreeSet<String>, LayerError> {
-        let mut environment = layer::environment();
+        let mut environment = templates::environment();
         let mut names: BTreeSet<String> =
             self.variables().map(|(name, _)| name.to_owned()).collect();
         let functions: BTreeSet<String> = environment
             .globals()
             .map(|(name, _)| name.to_owned())
             .collect();
-        for (path, entry) in &self.entries {
-            let Entry::Template { source, .. } = entry else {
-                continue;
-            };
-            let name = layer::template_name(self, path);
-            let wrong = |error| layer::template_error(&error, &name, "any clone");
-            environment
-                .add_template_owned(name.clone(), source.clone())
-                .map_err(wrong)?;
+        for template in self.templates() {
+            let name = template_name(self.name(), &template.path);
+            templates::add(&mut environment, &name, &template.source)?;
+            let wrong = |error| template_error(&error, &name, "any clone");
             let template = environment.get_template(&name).map_err(wrong)?;
             names.extend(template.undeclared_variables(false));
         }

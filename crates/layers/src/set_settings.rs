@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use estive_archive::Service;
 
 use crate::error::LayerError;
-use crate::layer;
 use crate::problem::shown;
 use crate::reserved;
 use crate::set_variable::{SetVariable, VariableType};
+use crate::templates;
 use crate::yaml::{self, Key, Node, Position, Value};
 
 /// The file's name, at the top of a set.
@@ -38,8 +38,9 @@ pub(crate) struct SetSettings {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Settings {
     pub mode: Option<u32>,
-    pub uid: u32,
-    pub gid: u32,
+    /// As in the set without it.
+    pub uid: Option<u32>,
+    pub gid: Option<u32>,
     /// Left out when it renders to nothing but white space.
     pub optional: bool,
     /// Extended attributes; the values are text.
@@ -108,7 +109,7 @@ fn variables(node: &Node) -> Result<BTreeMap<String, SetVariable>, Fault> {
         let ours = reserved::KEYS
             .iter()
             .any(|(reserved, ..)| *reserved == name);
-        if ours || layer::TEMPLATE_NAMES.contains(&name) {
+        if ours || templates::TEMPLATE_NAMES.contains(&name) {
             let what = format!("{name} is a word of Estive's own; choose another name");
             return Err((key.at, what));
         }
@@ -255,8 +256,8 @@ fn file(node: &Node) -> Result<Settings, Fault> {
                 let what = "a mode is written in quotes, as \"0644\"";
                 return Err((node.at, what.to_owned()));
             }
-            ("uid", Value::Integer(value)) => settings.uid = id(*value)?,
-            ("gid", Value::Integer(value)) => settings.gid = id(*value)?,
+            ("uid", Value::Integer(value)) => settings.uid = Some(id(*value)?),
+            ("gid", Value::Integer(value)) => settings.gid = Some(id(*value)?),
             ("optional", Value::Bool(optional)) => settings.optional = *optional,
             ("xattrs", Value::Map(entries)) => settings.xattrs = xattrs(entries)?,
             (name, value) if KEYS.contains(&name) => {
@@ -408,7 +409,7 @@ files:
         let key = &settings.files["etc/key"];
         assert_eq!(
             (key.mode, key.uid, key.gid, key.optional),
-            (Some(0o600), 5, 6, true)
+            (Some(0o600), Some(5), Some(6), true)
         );
         assert_eq!(key.xattrs["user.x"], "text");
     }

@@ -5,8 +5,8 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use estive_layers::{
-    DeploymentSecret, HerdPlan, LayerError, Renderer, TemplateSet, Tree, TreeNode, herd, render,
-    render_herd,
+    DeploymentSecret, HerdFolder, HerdPlan, Layer, LayerError, NodeKind, OwnSets, Render,
+    RenderHere, RenderRequest, Renderer, SetTree, TemplateSet, Tree, TreeNode, herd,
 };
 
 const EXAMPLE: &str = include_str!("../../../examples/first-herd/herd.yaml");
@@ -19,28 +19,46 @@ fn plan(text: &str) -> HerdPlan {
     herd::parse("herd.yaml", text, "demo").unwrap_or_else(|error| panic!("{error}"))
 }
 
-fn shipped(names: &[&str]) -> Vec<TemplateSet> {
-    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-    TemplateSet::find_all(&names, &[]).unwrap()
+/// The herd with these sets for all its clones.
+fn request(text: &str, sets: &[&str], own: &OwnSets) -> Result<RenderRequest, LayerError> {
+    let mut plan = plan(text);
+    for clone in &mut plan.clones {
+        clone.sets = sets.iter().map(|name| (*name).to_owned()).collect();
+    }
+    RenderRequest::new(&plan, own, &secret())
 }
 
-fn tree(text: &str, sets: &[TemplateSet]) -> Tree {
-    let plan = plan(text);
-    let secret = secret();
-    let renderer = Renderer::new(&plan, sets, &secret).unwrap();
-    renderer.tree(&plan.clones[0]).unwrap()
+/// What the sets make of the first clone.
+fn tree_of(text: &str, sets: &[&str], own: &OwnSets) -> Tree {
+    let request = request(text, sets, own).unwrap();
+    let renderer = Renderer::new(&request).unwrap();
+    renderer.tree(request.clones[0].name.as_str()).unwrap()
+}
+
+fn tree(text: &str, sets: &[&str]) -> Tree {
+    tree_of(text, sets, &OwnSets::new())
+}
+
+fn layers(request: &RenderRequest) -> Vec<Layer> {
+    let rendered = RenderHere.render(request).unwrap();
+    let layers = rendered.layers.iter();
+    layers.map(|layer| rendered.layer(layer).unwrap()).collect()
 }
 
 fn text<'a>(tree: &'a Tree, path: &str) -> (u32, &'a str) {
     match tree.get(path) {
-        Some(TreeNode::File { owner, bytes }) => (owner.mode, std::str::from_utf8(bytes).unwrap()),
+        Some(TreeNode {
+            kind: NodeKind::File { bytes, .. },
+            owner,
+            ..
+        }) => (owner.mode, std::str::from_utf8(bytes).unwrap()),
         other => panic!("{path}: {other:?}"),
     }
 }
 
 #[test]
 fn the_shipped_sets_make_the_example_word_for_word() {
-    let tree = tree(EXAMPLE, &shipped(&["base-debian", "web"]));
+    let tree = tree(EXAMPLE, &["base-debian", "web"]);
     let paths: Vec<&str> = tree
         .paths()
         .filter(|path| !path.contains("systemd/system/"))
@@ -98,14 +116,12 @@ fn the_shipped_sets_make_the_example_word_for_word() {
         key.ends_with("-----END OPENSSH PRIVATE KEY-----\n"),
         "{key}"
     );
-    let masked = TreeNode::Symlink {
-        target: "/dev/null".to_owned(),
-    };
+    let kind = |path: &str| tree.get(path).map(|node| &node.kind);
     assert_eq!(
-        tree.get("etc/systemd/system/apt-daily.timer"),
-        Some(&masked)
+        kind("etc/systemd/system/apt-daily.timer"),
+        Some(&NodeKind::Symlink("/dev/null".to_owned()))
     );
-    assert_eq!(tree.get("var/log/journal"), Some(&TreeNode::Whiteout));
+    assert_eq!(kind("var/log/journal"), Some(&NodeKind::Whiteout));
 }
 
 #[test]
@@ -117,7 +133,7 @@ ssh_authorized_keys: ssh-ed25519 AAAA me
 greeting: <b>&
 hosts: {a: }
 ";
-    let tree = tree(text_of_herd, &shipped(&["base-debian", "web"]));
+    let tree = tree(text_of_herd, &["base-debian", "web"]);
     assert_eq!(
         text(&tree, "etc/resolv.conf").1,
         "nameserver 10.77.0.1\nnameserver 10.77.0.3\n"
@@ -126,10 +142,9 @@ hosts: {a: }
         text(&tree, "root/.ssh/authorized_keys"),
         (0o600, "ssh-ed25519 AAAA me\n")
     );
-    let Some(TreeNode::Directory { owner }) = tree.get("root/.ssh") else {
-        panic!("{:?}", tree.get("root/.ssh"));
-    };
-    assert_eq!(owner.mode, 0o700);
+    let directory = tree.get("root/.ssh").unwrap();
+    assert_eq!(directory.kind, NodeKind::Directory { joined: false });
+    assert_eq!(directory.owner.mode, 0o700);
     assert!(
         text(&tree, "etc/systemd/network/10-estive.network")
             .1
@@ -153,33 +168,72 @@ fn without_sets_the_layer_is_minimal() {
 
 #[test]
 fn the_same_inputs_give_the_same_bytes_in_any_order() {
-    let sets = shipped(&["base-debian", "web"]);
-    let one = plan("a: {x: 1, y: 2}\nb: 3\nhosts: {a: , b: }");
-    let two = plan("b: 3\nhosts: {b: , a: }\na: {y: 2, x: 1}\n");
-    let first = render(&one.clones[0], &one, &sets, &secret()).unwrap();
-    let second = render(&two.clones[0], &two, &sets, &secret()).unwrap();
+    let sets = ["base-debian", "web"];
+    let own = OwnSets::new();
+    let one = request("a: {x: 1, y: 2}\nb: 3\nhosts: {a: , b: }", &sets, &own).unwrap();
+    let two = request("b: 3\nhosts: {b: , a: }\na: {y: 2, x: 1}\n", &sets, &own).unwrap();
+    let (first, second) = (layers(&one), layers(&two));
     assert_eq!(first, second);
-    let b = render(&one.clones[1], &one, &sets, &secret()).unwrap();
-    assert_ne!(first.digest, b.digest);
-    let members = archive_paths(&first.bytes);
+    assert_ne!(first[0].digest, first[1].digest);
+    let members = archive_paths(&first[0].bytes);
     assert_eq!(members[0].0, ".estive/manifest.json");
     let seed = members
         .iter()
         .find(|(path, _)| path == "var/lib/systemd/random-seed")
         .unwrap();
     assert_eq!(seed.1, "CharacterDevice { major: 0, minor: 0 }");
+    // By another process, from the request as it travels.
+    let travelled = serde_json::to_vec(&one).unwrap();
+    let arrived: RenderRequest = serde_json::from_slice(&travelled).unwrap();
+    assert_eq!(arrived, one);
+    assert_eq!(layers(&arrived), first);
+}
+
+#[test]
+fn a_layer_is_the_same_alone_and_among_many() {
+    let mut request = request(
+        "network: 10.77.0.0/16\ngroups: {x: {ssh_authorized_keys: ssh-ed25519 AAAA me, hosts: {\"b[1-150]\": }}}\nhosts: {\"a[1-150]\": }",
+        &["base-debian"],
+        &OwnSets::new(),
+    )
+    .unwrap();
+    let all = layers(&request);
+    let renderer = Renderer::new(&request).unwrap();
+    for number in [0, 149, 150, 299] {
+        let layer = renderer.layer(all[number].clone.as_str()).unwrap();
+        assert_eq!(layer, all[number]);
+        let tree = renderer.tree(all[number].clone.as_str()).unwrap();
+        assert_eq!(tree.to_archive().unwrap(), layer.bytes);
+        let digest = sha256(&layer.bytes);
+        assert_eq!(layer.digest.as_str(), format!("sha256:{digest}"));
+    }
+    let heads = RenderHere.render(&request).unwrap().heads;
+    assert_eq!(heads.len(), 2, "one with authorized_keys and one without");
+    request.wanted = vec![149, 0];
+    assert_eq!(layers(&request), [all[149].clone(), all[0].clone()]);
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    use sha2::Digest as _;
+    let digest = sha2::Sha256::digest(bytes);
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[test]
 fn each_clone_of_a_herd_has_the_layer_of_its_own_sets() {
     let herd = plan("sets: [web]\nhosts:\n  b:\n  a: {sets: []}\n  c: {sets: [base-debian]}\n");
-    let layers = render_herd(&herd, &[], &secret()).unwrap();
-    for (layer, clone) in layers.iter().zip(&herd.clones) {
-        assert_eq!(layer.clone, clone.name);
-        let sets = TemplateSet::find_all(&clone.sets, &[]).unwrap();
-        assert_eq!(*layer, render(clone, &herd, &sets, &secret()).unwrap());
-    }
-    assert_eq!(layers.len(), 3);
+    let own = OwnSets::new();
+    let request = RenderRequest::new(&herd, &own, &secret()).unwrap();
+    let mut paths = layers(&request).into_iter().map(|layer| {
+        let paths = archive_paths(&layer.bytes);
+        let has = |path: &str| paths.iter().any(|(found, _)| found == path);
+        (has("etc/fstab"), has("var/www/html/index.html"))
+    });
+    assert_eq!(paths.next(), Some((false, false)));
+    assert_eq!(paths.next(), Some((false, true)));
+    assert_eq!(paths.next(), Some((true, false)));
+    let error = Renderer::new(&request).unwrap().layer("d").unwrap_err();
+    assert_eq!(error.to_string(), "there is no clone \"d\" in the herd");
 }
 
 fn archive_paths(bytes: &[u8]) -> Vec<(String, String)> {
@@ -206,8 +260,9 @@ fn the_sets_inside_are_those_of_the_checkout() {
     let sets = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../sets");
     for name in TemplateSet::shipped() {
         let herd = "greeting: hi\nhosts: {a: }";
-        let own = TemplateSet::load(name, &sets.join(name)).unwrap();
-        assert_eq!(tree(herd, &[own]), tree(herd, &shipped(&[name])), "{name}");
+        let own = TemplateSet::load_tree(name, &sets.join(name)).unwrap();
+        let own = [(name.to_owned(), own)].into();
+        assert_eq!(tree_of(herd, &[name], &own), tree(herd, &[name]), "{name}");
     }
 }
 
@@ -234,10 +289,9 @@ fn the_upper_set_wins_by_file_and_own_sets_come_before_shipped_ones() {
         fs::Permissions::from_mode(0o755),
     )
     .unwrap();
-    symlink("../../../../etc/shadow", web.join("outside")).unwrap();
-    let names = ["base-debian".to_owned(), "web".to_owned()];
-    let sets = TemplateSet::find_all(&names, &[dir.path().to_path_buf()]).unwrap();
-    let tree = tree("hosts: {\"a[1-3]\": }", &sets);
+    symlink("/etc/shadow", web.join("outside")).unwrap();
+    let own = HerdFolder::read_sets(dir.path()).unwrap();
+    let tree = tree_of("hosts: {\"a[1-3]\": }", &["base-debian", "web"], &own);
     assert_eq!(text(&tree, "var/www/html/index.html").1, "mine");
     assert_eq!(
         text(&tree, "usr/local/bin/tool"),
@@ -249,10 +303,12 @@ fn the_upper_set_wins_by_file_and_own_sets_come_before_shipped_ones() {
         .collect();
     assert_eq!(ssh, ["etc/ssh/sshd_config"]);
     // A link is carried as a link; it is never followed here.
-    assert!(matches!(
-        tree.get("outside"),
-        Some(TreeNode::Symlink { .. })
-    ));
+    let link = NodeKind::Symlink("/etc/shadow".to_owned());
+    assert_eq!(tree.get("outside").unwrap().kind, link);
+}
+
+fn load(dir: &Path) -> Result<SetTree, LayerError> {
+    TemplateSet::load_tree("own", dir)
 }
 
 fn complaint(files: &[(&str, &str)], herd: &str) -> String {
@@ -261,9 +317,9 @@ fn complaint(files: &[(&str, &str)], herd: &str) -> String {
         write(dir.path(), path, text);
     }
     let run = || -> Result<(), LayerError> {
-        let set = [TemplateSet::load("own", dir.path())?];
-        let plan = plan(herd);
-        render(&plan.clones[0], &plan, &set, &secret()).map(|_| ())
+        let own = [("own".to_owned(), load(dir.path())?)].into();
+        let request = request(herd, &["own"], &own)?;
+        RenderHere.render(&request).map(|_| ())
     };
     run().expect_err("a complaint").to_string()
 }
@@ -289,7 +345,7 @@ fn complaints_word_for_word() {
         ),
         (
             vec![("a", ""), ("a.j2", "")],
-            "the template set own: a: two files of the set make a",
+            "the template set own: a.j2: two files of the set make a",
         ),
         (
             vec![(".wh.__dir_opaque", "")],
@@ -311,7 +367,7 @@ fn complaints_word_for_word() {
         let complaint = complaint(&files, herd);
         assert!(complaint.starts_with(expected), "{complaint}\n{expected}");
     }
-    let error = TemplateSet::find_all(&["base-debain".to_owned()], &[]).unwrap_err();
+    let error = TemplateSet::find_all(&["base-debain".to_owned()], &OwnSets::new()).unwrap_err();
     assert_eq!(
         error.to_string(),
         "there is no template set \"base-debain\" (did you mean base-debian?); the sets that ship are base-debian, web"
@@ -330,16 +386,16 @@ fn large_and_strange_files_are_refused_before_they_are_read() {
         .unwrap()
         .set_len(10 << 30)
         .unwrap();
-    let error = TemplateSet::load("own", dir.path()).unwrap_err();
+    let error = load(dir.path()).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the template set own: sparse: the set has more than 16777216 bytes"
+        "the template set own: sparse: has 10737418240 bytes; a file of a set has at most 15728640"
     );
     fs::remove_file(dir.path().join("sparse")).unwrap();
     let _socket = std::os::unix::net::UnixListener::bind(dir.path().join("socket")).unwrap();
-    let error = TemplateSet::load("own", dir.path()).unwrap_err();
+    let error = load(dir.path()).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the template set own: socket: is no file, directory or symbolic link"
+        "the template set own: socket: is no file, directory, link or device"
     );
 }

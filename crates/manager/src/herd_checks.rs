@@ -3,12 +3,11 @@
 use crate::records::DomainRecord;
 use estive_api::{Problem, ProblemKind};
 use estive_layers::{
-    ClonePlan, DeploymentSecret, HerdPlan, HerdWarnings, Renderer, TemplateSet, UpCheck,
-    check_variables,
+    ClonePlan, DeploymentSecret, HerdPlan, HerdWarnings, OwnSets, Render, RenderHere,
+    RenderRequest, RenderedHerd, TemplateSet, UpCheck, check_variables,
 };
-use estive_model::{DeploymentName, DomainName};
+use estive_model::DeploymentName;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 /// What counts as answering: the herd file's word, else what the template sets bring.
 pub(crate) fn checks_of(clone: &ClonePlan, sets: &[String]) -> Vec<UpCheck> {
@@ -22,37 +21,31 @@ pub(crate) fn checks_of(clone: &ClonePlan, sets: &[String]) -> Vec<UpCheck> {
     }
 }
 
-/// One layer for each clone, in their order; and what may be a slip in the herd file.
-pub(crate) fn render<'a>(
+/// The layers of all clones, in their order; and what may be a slip in the herd file. `sets` are the herd's own.
+pub(crate) fn render(
     plan: &HerdPlan,
-    clones: impl Iterator<Item = (&'a ClonePlan, &'a Vec<String>)>,
-    dirs: &[PathBuf],
+    sets: &OwnSets,
     secret: &DeploymentSecret,
-) -> Result<(Vec<Vec<u8>>, HerdWarnings), Problem> {
+) -> Result<(RenderedHerd, HerdWarnings), Problem> {
     let impossible = |error: estive_layers::LayerError| {
         Problem::from_error(ProblemKind::Impossible, &error)
             .advice("correct the herd file or its template sets")
     };
-    let clones: Vec<_> = clones.collect();
     let mut found: BTreeMap<&Vec<String>, Vec<TemplateSet>> = BTreeMap::new();
-    for (_, sets) in &clones {
-        if !found.contains_key(sets) {
-            found.insert(sets, TemplateSet::find_all(sets, dirs).map_err(impossible)?);
+    for clone in &plan.clones {
+        if !found.contains_key(&clone.sets) {
+            let chosen = TemplateSet::find_all(&clone.sets, sets).map_err(impossible)?;
+            found.insert(&clone.sets, chosen);
         }
     }
-    let found = |sets: &Vec<String>| found.get(sets).map(Vec::as_slice).unwrap_or_default();
-    let chosen: BTreeMap<&DomainName, &[TemplateSet]> = clones
-        .iter()
-        .map(|(clone, sets)| (&clone.name, found(sets)))
-        .collect();
-    let sets_of = |clone: &ClonePlan| chosen.get(&clone.name).copied().unwrap_or_default();
+    let sets_of = |clone: &ClonePlan| {
+        let found = found.get(&clone.sets);
+        found.map(Vec::as_slice).unwrap_or_default()
+    };
     let warnings = check_variables(plan, sets_of).map_err(impossible)?;
-    let mut layers = Vec::new();
-    for (clone, sets) in &clones {
-        let renderer = Renderer::new(plan, found(sets), secret).map_err(impossible)?;
-        layers.push(renderer.layer(clone).map_err(impossible)?.bytes);
-    }
-    Ok((layers, warnings))
+    let request = RenderRequest::new(plan, sets, secret).map_err(impossible)?;
+    let rendered = RenderHere.render(&request).map_err(impossible)?;
+    Ok((rendered, warnings))
 }
 
 /// A clone that is there already must be as the herd file says: `up` starts it, it does not make it anew.

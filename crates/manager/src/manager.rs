@@ -14,7 +14,6 @@ use estive_api::{Client, Credentials, Problem};
 use estive_model::{Clock, DeploymentName, DomainName, HostName};
 use estive_store::Store;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -37,8 +36,6 @@ pub(crate) struct Manager {
     pub references: BTreeMap<String, Reference>,
     pub prober: Arc<dyn Prober>,
     pub boot_timeout: Duration,
-    /// For herds being unpacked.
-    pub work: PathBuf,
     /// Held while memory is counted and promised.
     pub placing: tokio::sync::Mutex<()>,
     pub moves: Mutex<HashMap<DomainName, ActiveMove>>,
@@ -97,18 +94,6 @@ impl Manager {
             tokio::task::spawn_blocking(load)
                 .await
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
-        let work = config.state.join("work");
-        // Nothing in there was ever in force.
-        match std::fs::remove_dir_all(&work) {
-            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                return Err(ManagerError::File {
-                    doing: "clear",
-                    path: work,
-                    source,
-                });
-            }
-            _ => {}
-        }
         let records = Records::new(store);
         let events = EventLog::open(records.clone(), parts.clock.clone())
             .await
@@ -121,7 +106,6 @@ impl Manager {
             hosts,
             references: references?,
             boot_timeout: Duration::from_secs(config.boot_timeout_s),
-            work,
             placing: tokio::sync::Mutex::default(),
             moves: Mutex::default(),
             shutdown,

@@ -6,7 +6,7 @@ use crate::clone_archive;
 use crate::down::what_remains;
 use crate::event_log::About;
 use crate::herd_checks::{check_address, check_same, checks_of, render};
-use crate::herd_folder::HerdFolder;
+use crate::herd_folder;
 use crate::manager::Manager;
 use crate::migrate::missing_files;
 use crate::placement::{self, Wish};
@@ -15,7 +15,9 @@ use bytes::Bytes;
 use estive_api::Problem;
 use estive_api::fault;
 use estive_api::wire::{Placement, UpLine, UpRow};
-use estive_layers::{ClonePlan, DeploymentSecret, HerdPlan, HerdWarnings, UpCheck};
+use estive_layers::{
+    ClonePlan, DeploymentSecret, HERD_FILE, HerdPlan, HerdWarnings, OwnSets, UpCheck,
+};
 use estive_model::{DeploymentName, DomainName, DomainState, EventKind, Generation, HostName};
 use estive_moves::{Entry, Holding, HostView, Ownership, Wanted};
 use std::collections::BTreeMap;
@@ -83,21 +85,20 @@ impl Manager {
         lines: &mpsc::Sender<UpLine>,
     ) -> Result<Vec<UpRow>, Problem> {
         let _busy = self.occupy(name)?;
-        let directory = self.work.join(crate::new_operation("up").as_str());
         let default_name = name.clone();
-        let (folder, mut plan) = blocking(move || {
-            let folder = HerdFolder::unpack(&folder, directory)?;
-            let text = folder.herd_file()?;
-            let plan = estive_layers::herd::parse("herd.yaml", &text, default_name.as_str())
-                .map_err(|error| {
-                    Problem::impossible(error.to_string()).advice("correct the herd file")
-                })?;
-            Ok((folder, plan))
+        let (sets, mut plan) = blocking(move || {
+            let folder = herd_folder::read(&folder)?;
+            let plan =
+                estive_layers::herd::parse(HERD_FILE, &folder.herd_file, default_name.as_str())
+                    .map_err(|error| {
+                        Problem::impossible(error.to_string()).advice("correct the herd file")
+                    })?;
+            Ok((folder.sets, plan))
         })
         .await?;
         // Whatever the file calls itself: this is the name that `down` will be given.
         plan.deployment = name.clone();
-        let (prepared, warnings) = self.prepare_clones(name, plan, folder).await?;
+        let (prepared, warnings) = self.prepare_clones(name, plan, sets).await?;
         for text in warnings.lines() {
             let _ = lines.send(UpLine::Warning { text }).await;
         }
@@ -125,11 +126,11 @@ impl Manager {
     async fn prepare_clones(
         &self,
         name: &DeploymentName,
-        plan: HerdPlan,
-        folder: HerdFolder,
+        mut plan: HerdPlan,
+        sets: OwnSets,
     ) -> Result<(Vec<Prepared>, HerdWarnings), Problem> {
         let mut clones = Vec::new();
-        for clone in &plan.clones {
+        for clone in &mut plan.clones {
             let reference = self.references.get(&clone.reference).ok_or_else(|| {
                 let known: Vec<&str> = self.references.keys().map(String::as_str).collect();
                 Problem::impossible(format!(
@@ -141,31 +142,22 @@ impl Manager {
                 ))
                 .advice("correct reference: in the herd file, or references: in the manager's configuration")
             })?;
-            let sets = if clone.sets.is_empty() {
-                reference.sets.clone()
-            } else {
-                clone.sets.clone()
-            };
-            clones.push((
-                clone.clone(),
-                reference.clone(),
-                checks_of(clone, &sets),
-                sets,
-            ));
+            if clone.sets.is_empty() {
+                clone.sets = reference.sets.clone();
+            }
+            let checks = checks_of(clone, &clone.sets);
+            clones.push((clone.clone(), reference.clone(), checks));
         }
         let secret = self.secret(name).await?;
         let name = name.clone();
         blocking(move || {
-            let (layers, warnings) = render(
-                &plan,
-                clones.iter().map(|(clone, _, _, sets)| (clone, sets)),
-                &[folder.sets()],
-                &secret,
-            )?;
+            let (rendered, warnings) = render(&plan, &sets, &secret)?;
             let prepared: Result<Vec<Prepared>, Problem> = clones
                 .into_iter()
-                .zip(layers)
-                .map(|((plan, reference, checks, _), layer)| {
+                .zip(&rendered.layers)
+                .map(|((plan, reference, checks), layer)| {
+                    let layer = rendered.layer(layer).map(|layer| layer.bytes);
+                    let layer = layer.unwrap_or_default();
                     let archive = clone_archive::pack(&name, &plan, &reference, &layer)?;
                     Ok(Prepared {
                         plan,

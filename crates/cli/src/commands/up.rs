@@ -2,18 +2,16 @@
 
 use crate::arguments::Global;
 use crate::connection::{PATIENCE, manager};
-use crate::failure::{Failure, failed};
+use crate::failure::{Failure, chain};
 use crate::output::{self, Output, seconds, table};
 use clap::Args;
 use estive_api::fault;
 use estive_api::wire::{UpLine, UpRow};
+use estive_layers::{HerdFolder, LayerError};
 use estive_model::DeploymentName;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-/// Largest herd folder that is sent, in bytes.
-const MAX_HERD_BYTES: u64 = 32 * 1024 * 1024;
 
 #[derive(Debug, Args)]
 pub struct Up {
@@ -101,51 +99,19 @@ impl Up {
     }
 }
 
-/// The herd's folder as a tar archive: regular files and folders only, sorted, within the limit.
+/// The herd's folder as a tar archive: herd file and sets, with all that their files are.
 fn pack(herd: &Path) -> Result<Vec<u8>, Failure> {
-    let no_herd =
-        |what: String| Failure::impossible(what).advice("give the folder that holds herd.yaml");
-    if !herd.join("herd.yaml").is_file() {
-        return Err(no_herd(format!(
-            "there is no herd.yaml in {}",
-            herd.display()
-        )));
-    }
-    let mut archive = tar::Builder::new(Vec::new());
-    let mut total_bytes = 0u64;
-    let mut folders = vec![PathBuf::new()];
-    while let Some(folder) = folders.pop() {
-        let mut entries: Vec<_> = std::fs::read_dir(herd.join(&folder))
-            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-            .map_err(|error| {
-                no_herd(format!(
-                    "could not read {}: {error}",
-                    herd.join(&folder).display()
-                ))
-            })?;
-        entries.sort_by_key(std::fs::DirEntry::file_name);
-        for entry in entries {
-            let inside = folder.join(entry.file_name());
-            let kind = entry.file_type().map_err(failed)?;
-            if kind.is_dir() {
-                folders.push(inside);
-            } else if kind.is_file() {
-                total_bytes += entry.metadata().map_err(failed)?.len();
-                if total_bytes > MAX_HERD_BYTES {
-                    return Err(Failure::impossible(format!(
-                        "the herd's folder {} holds more than {}",
-                        herd.display(),
-                        output::mib(MAX_HERD_BYTES)
-                    ))
-                    .advice("keep only herd.yaml and template sets in it"));
-                }
-                archive
-                    .append_path_with_name(entry.path(), &inside)
-                    .map_err(failed)?;
-            }
-        }
-    }
-    archive.into_inner().map_err(failed)
+    let folder = HerdFolder::read(herd).map_err(unfit)?;
+    folder.to_tar().map_err(unfit)
+}
+
+fn unfit(error: LayerError) -> Failure {
+    let advice = match &error {
+        LayerError::NoHerd { .. } => "give the folder that holds herd.yaml",
+        LayerError::Set { .. } => "correct the herd's template sets",
+        _ => "keep only herd.yaml and template sets in the herd's folder",
+    };
+    Failure::impossible(chain(&error)).advice(advice)
 }
 
 fn render(clones: &[UpRow]) -> String {

@@ -1,0 +1,499 @@
+//! Rendering: a request becomes layers. Pure, and the same bytes from the same request.
+//!
+//! What a layer looks like, its paths and kinds and modes, depends on the clone only where a file
+//! may be left out. So for each pattern of files left out the archive's *form* is made once: the
+//! tree, the bytes that all clones have in common and their digest. A clone then costs the
+//! rendering of its own templates and the bytes of its own files.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use estive_archive::{LayerForm, SharedBytes};
+use estive_model::Digest;
+use minijinja::{Environment, Value};
+use sha2::{Digest as _, Sha256};
+
+use crate::context::{CloneContext, HerdContext, SharedContext};
+use crate::error::LayerError;
+use crate::file_origin::{FileOrigins, FileSource};
+use crate::lay::{Maker, Overlay, is_blank};
+use crate::layer::{Layer, LayerHead, RenderedHerd, RenderedLayer};
+use crate::request::{CloneFacts, RenderRequest, ScriptTree};
+use crate::secrets::hex;
+use crate::set_entries::{SetEntries, TreeOf, What};
+use crate::template_set::TemplateSet;
+use crate::templates::{self, template_name};
+use crate::tree::{NodeKind, Owner, Tree, TreeNode};
+
+/// Numbers of contents that every clone has.
+const HOSTNAME: usize = 0;
+const MACHINE_ID: usize = 1;
+const FIRST_TEMPLATE: usize = 2;
+
+/// Below this many layers a second thread costs more than it brings.
+const LAYERS_PER_THREAD: usize = 64;
+
+/// Renders the layers of one request.
+pub struct Renderer<'a> {
+    request: &'a RenderRequest,
+    herd: Arc<HerdContext>,
+    hosts: SharedBytes,
+    variables: Vec<Value>,
+    stacks: Vec<Stack>,
+    /// Of each clone that has any: numbers of its scripts' outputs.
+    outputs: BTreeMap<&'a str, Vec<&'a ScriptTree>>,
+}
+
+/// What is the same for all clones that have the same sets.
+struct Stack {
+    sets: Vec<TemplateSet>,
+    environment: Environment<'static>,
+    /// The templates of all sets, one after another.
+    templates: Vec<StackTemplate>,
+    /// By which of the files that may be left out are there.
+    forms: Mutex<HashMap<Vec<bool>, Arc<Form>>>,
+}
+
+struct StackTemplate {
+    name: String,
+    /// What it gives for every clone, if it asks for nothing of any one.
+    shared: Option<SharedBytes>,
+    /// A file made of it may be left out.
+    optional: bool,
+}
+
+/// What is the same for all clones that have the same paths.
+struct Form {
+    archive: LayerForm,
+    origins: FileOrigins,
+    /// Having taken the head.
+    digest: Sha256,
+}
+
+impl<'a> Renderer<'a> {
+    pub fn new(request: &'a RenderRequest) -> Result<Self, LayerError> {
+        let deployment = request.deployment.as_str();
+        let herd = Arc::new(HerdContext::new(deployment, Arc::clone(&request.clones)));
+        let mut names = BTreeSet::new();
+        let mut variables = Vec::new();
+        for text in &request.variables {
+            let object: serde_json::Map<String, serde_json::Value> =
+                serde_json::from_str(text).map_err(|_| broken("variables that are no object"))?;
+            names.extend(object.keys().cloned());
+            variables.push(Value::from(minijinja::value::Serde(&object)));
+        }
+        let stacks = request.set_lists.iter();
+        let stacks: Result<_, LayerError> = stacks
+            .map(|list| Stack::new(list, request, &herd, &names))
+            .collect();
+        let mut outputs: BTreeMap<&str, Vec<&ScriptTree>> = BTreeMap::new();
+        for output in &request.outputs {
+            outputs
+                .entry(output.clone.as_str())
+                .or_default()
+                .push(output);
+        }
+        Ok(Self {
+            herd,
+            hosts: hosts(&request.clones).into(),
+            variables,
+            stacks: stacks?,
+            outputs,
+            request,
+        })
+    }
+
+    /// All layers that the request wants.
+    pub fn all(&self) -> Result<RenderedHerd, LayerError> {
+        let wanted = &self.request.wanted;
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let threads = cores.min(wanted.len().div_ceil(LAYERS_PER_THREAD)).max(1);
+        let part = wanted.len().div_ceil(threads).max(1);
+        let render = |part: &[usize]| -> Vec<Result<Rendered, LayerError>> {
+            let mut done = Vec::with_capacity(part.len());
+            for number in part {
+                done.push(self.render(*number));
+                if done.last().is_some_and(Result::is_err) {
+                    break;
+                }
+            }
+            done
+        };
+        let parts: Vec<_> = if threads == 1 {
+            vec![render(wanted)]
+        } else {
+            std::thread::scope(|scope| {
+                let threads: Vec<_> = wanted
+                    .chunks(part)
+                    .map(|part| scope.spawn(move || render(part)))
+                    .collect();
+                let done = threads.into_iter().map(|thread| match thread.join() {
+                    Ok(done) => done,
+                    Err(panic) => std::panic::resume_unwind(panic),
+                });
+                done.collect()
+            })
+        };
+        let mut herd = RenderedHerd::default();
+        let mut heads = Heads::default();
+        for rendered in parts.into_iter().flatten() {
+            let rendered = rendered?;
+            let layer = RenderedLayer {
+                clone: rendered.facts.name.clone(),
+                digest: rendered.digest(),
+                head: heads.number(&rendered.form, &mut herd.heads),
+                tail: rendered.tail.into(),
+            };
+            herd.layers.push(layer);
+        }
+        Ok(herd)
+    }
+
+    /// The layer of the clone of this name.
+    pub fn layer(&self, clone: &str) -> Result<Layer, LayerError> {
+        let rendered = self.render(self.number(clone)?)?;
+        Ok(Layer {
+            clone: rendered.facts.name.clone(),
+            digest: rendered.digest(),
+            bytes: [rendered.form.archive.head(), &rendered.tail[..]].concat(),
+        })
+    }
+
+    /// The same before it is an archive.
+    pub fn tree(&self, clone: &str) -> Result<Tree, LayerError> {
+        let number = self.number(clone)?;
+        let (facts, stack) = self.clone_and_stack(number)?;
+        let mut contents = self.contents(number, facts, stack)?;
+        self.build_tree(facts, stack, &mut contents)
+    }
+
+    fn number(&self, clone: &str) -> Result<usize, LayerError> {
+        self.request
+            .number_of(clone)
+            .ok_or_else(|| LayerError::UnknownClone {
+                name: clone.to_owned(),
+                meant: crate::reserved::nearest(
+                    clone,
+                    self.request.clones.iter().map(|facts| facts.name.as_str()),
+                )
+                .map(str::to_owned),
+            })
+    }
+
+    fn clone_and_stack(&self, number: usize) -> Result<(&'a CloneFacts, &Stack), LayerError> {
+        let facts = self.request.clones.get(number);
+        let facts = facts.ok_or_else(|| broken("a clone that it does not have"))?;
+        let stack = self.stacks.get(facts.sets);
+        Ok((
+            facts,
+            stack.ok_or_else(|| broken("a list of sets that it does not have"))?,
+        ))
+    }
+
+    fn render(&self, number: usize) -> Result<Rendered<'a>, LayerError> {
+        let (facts, stack) = self.clone_and_stack(number)?;
+        let mut contents = self.contents(number, facts, stack)?;
+        let form = self.form(facts, stack, &mut contents)?;
+        let tail = form.archive.tail(&contents);
+        let tail = tail.map_err(|source| archive_error(facts, source))?;
+        Ok(Rendered { facts, form, tail })
+    }
+
+    /// What is the clone's own: each content at its number.
+    fn contents(
+        &self,
+        number: usize,
+        facts: &CloneFacts,
+        stack: &Stack,
+    ) -> Result<Vec<SharedBytes>, LayerError> {
+        let name = facts.name.as_str();
+        let machine_id = self.request.secret.machine_id(name);
+        let mut contents = Vec::with_capacity(FIRST_TEMPLATE + stack.templates.len());
+        contents.push(format!("{name}\n").into());
+        contents.push(format!("{machine_id}\n").into());
+        let variables = self.variables.get(facts.variables);
+        let context = Value::from_object(CloneContext {
+            herd: Arc::clone(&self.herd),
+            number,
+            variables: variables
+                .cloned()
+                .ok_or_else(|| broken("variables that it does not have"))?,
+            secret: self.request.secret.clone(),
+            clone: OnceLock::new(),
+            secrets: OnceLock::new(),
+        });
+        for template in &stack.templates {
+            contents.push(match &template.shared {
+                Some(bytes) => bytes.clone(),
+                None => templates::render(&stack.environment, &template.name, name, &context)?,
+            });
+        }
+        Ok(contents)
+    }
+
+    fn form(
+        &self,
+        facts: &CloneFacts,
+        stack: &Stack,
+        contents: &mut Vec<SharedBytes>,
+    ) -> Result<Arc<Form>, LayerError> {
+        if self.outputs.contains_key(facts.name.as_str()) {
+            // A script may make any paths.
+            return self.make_form(facts, stack, contents).map(Arc::new);
+        }
+        let optional = stack.templates.iter().zip(&contents[FIRST_TEMPLATE..]);
+        let pattern: Vec<bool> = optional
+            .filter(|(template, _)| template.optional)
+            .map(|(_, bytes)| !is_blank(bytes))
+            .collect();
+        let mut forms = stack.forms.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(form) = forms.get(&pattern) {
+            return Ok(Arc::clone(form));
+        }
+        let form = Arc::new(self.make_form(facts, stack, contents)?);
+        forms.insert(pattern, Arc::clone(&form));
+        Ok(form)
+    }
+
+    fn make_form(
+        &self,
+        facts: &CloneFacts,
+        stack: &Stack,
+        contents: &mut Vec<SharedBytes>,
+    ) -> Result<Form, LayerError> {
+        let tree = self.build_tree(facts, stack, contents)?;
+        let archive = tree
+            .to_form()
+            .map_err(|source| archive_error(facts, source))?;
+        Ok(Form {
+            digest: Sha256::new_with_prefix(archive.head()),
+            origins: tree.origins(),
+            archive,
+        })
+    }
+
+    /// The tree of one clone; what scripts made is added to the contents.
+    fn build_tree(
+        &self,
+        facts: &CloneFacts,
+        stack: &Stack,
+        contents: &mut Vec<SharedBytes>,
+    ) -> Result<Tree, LayerError> {
+        let mut tree = Tree::default();
+        for (path, mode, bytes, own) in [
+            ("etc/hostname", 0o644, &contents[HOSTNAME], Some(HOSTNAME)),
+            ("etc/hosts", 0o644, &self.hosts, None),
+            (
+                "etc/machine-id",
+                0o444,
+                &contents[MACHINE_ID],
+                Some(MACHINE_ID),
+            ),
+        ] {
+            let kind = NodeKind::File {
+                bytes: bytes.clone(),
+                own,
+                links: None,
+            };
+            tree.put(
+                path,
+                TreeNode::new(kind, Owner::root(mode), FileSource::Common),
+            );
+        }
+        let outputs = self.outputs.get(facts.name.as_str());
+        let mut first_template = FIRST_TEMPLATE;
+        let mut first_link = 0;
+        for set in &stack.sets {
+            let templates = &stack.templates[first_template - FIRST_TEMPLATE..];
+            Overlay {
+                entries: &set.entries,
+                files: &set.settings.files,
+                maker: Maker::Set(set.name()),
+                first_link,
+                template: &|number| {
+                    let content = first_template + number;
+                    let own = templates[number].shared.is_none().then_some(content);
+                    (contents[content].clone(), own)
+                },
+                file: &|_, bytes| (bytes.clone(), None),
+            }
+            .lay(&mut tree);
+            first_template += set.templates().len();
+            first_link += set.entries.nodes.len();
+            for service in set.services() {
+                tree.add_service(service.clone());
+            }
+            let made = outputs.into_iter().flatten();
+            for output in made.filter(|output| output.set == set.name()) {
+                first_link = lay_output(set, output, first_link, contents, &mut tree)?;
+            }
+        }
+        Ok(tree)
+    }
+}
+
+/// Lays what a script made; its files are the clone's own. Gives the next number of links.
+fn lay_output(
+    set: &TemplateSet,
+    output: &ScriptTree,
+    first_link: usize,
+    contents: &mut Vec<SharedBytes>,
+    tree: &mut Tree,
+) -> Result<usize, LayerError> {
+    let entries = SetEntries::of(set.name(), &output.tree, TreeOf::Script)?;
+    let mut numbers: BTreeMap<&str, usize> = BTreeMap::new();
+    for (path, entry) in &entries.nodes {
+        if let What::File { bytes, .. } = &entry.what {
+            numbers.insert(path, contents.len());
+            contents.push(bytes.clone());
+        }
+    }
+    let no_template = |_| (SharedBytes::default(), None);
+    Overlay {
+        entries: &entries,
+        files: &set.settings.files,
+        maker: Maker::Script {
+            set: set.name(),
+            script: &output.script,
+        },
+        first_link,
+        template: &no_template,
+        file: &|path, bytes| (bytes.clone(), numbers.get(path).copied()),
+    }
+    .lay(tree);
+    Ok(first_link + entries.nodes.len())
+}
+
+impl Stack {
+    /// `variables` are the names of all that any clone has.
+    fn new(
+        list: &[String],
+        request: &RenderRequest,
+        herd: &Arc<HerdContext>,
+        variables: &BTreeSet<String>,
+    ) -> Result<Self, LayerError> {
+        let mut environment = templates::environment();
+        let sets = TemplateSet::find_all(list, &request.sets)?;
+        let mut all = Vec::new();
+        for set in &sets {
+            let mut optional = BTreeSet::new();
+            for (path, entry) in &set.entries.nodes {
+                let may_go = set
+                    .settings
+                    .files
+                    .get(path)
+                    .is_some_and(|file| file.optional);
+                if let What::Template { template, .. } = entry.what
+                    && may_go
+                {
+                    optional.insert(template);
+                }
+            }
+            for (number, template) in set.templates().iter().enumerate() {
+                let name = template_name(set.name(), &template.path);
+                templates::add(&mut environment, &name, &template.source)?;
+                all.push(StackTemplate {
+                    name,
+                    shared: None,
+                    optional: optional.contains(&number),
+                });
+            }
+        }
+        let functions = environment.globals().map(|(name, _)| name.to_owned());
+        let functions: BTreeSet<String> =
+            functions.filter(|name| !variables.contains(name)).collect();
+        let functions = Arc::new(functions);
+        for template in &mut all {
+            let context = Arc::new(SharedContext {
+                herd: Arc::clone(herd),
+                functions: Arc::clone(&functions),
+                asked_more: AtomicBool::new(false),
+            });
+            let value = Value::from_dyn_object(Arc::clone(&context));
+            // One that fails fails again, for a clone.
+            let rendered = templates::render(&environment, &template.name, "any clone", &value);
+            if !context.asked_more.load(Ordering::Relaxed) {
+                template.shared = rendered.ok();
+            }
+        }
+        Ok(Self {
+            sets,
+            environment,
+            templates: all,
+            forms: Mutex::default(),
+        })
+    }
+}
+
+struct Rendered<'a> {
+    facts: &'a CloneFacts,
+    form: Arc<Form>,
+    tail: Vec<u8>,
+}
+
+impl Rendered<'_> {
+    fn digest(&self) -> Digest {
+        let hash = self.form.digest.clone().chain_update(&self.tail).finalize();
+        let digest = format!("sha256:{}", hex(&hash));
+        Digest::new(digest).expect("64 hex digits after sha256: are a digest")
+    }
+}
+
+/// Forms that were met, each once.
+#[derive(Default)]
+struct Heads {
+    by_form: HashMap<*const Form, usize>,
+    by_digest: HashMap<Vec<u8>, Vec<usize>>,
+    /// Kept, so that no other form comes to stand at the same address.
+    forms: Vec<Arc<Form>>,
+}
+
+impl Heads {
+    fn number(&mut self, form: &Arc<Form>, heads: &mut Vec<LayerHead>) -> usize {
+        if let Some(number) = self.by_form.get(&Arc::as_ptr(form)) {
+            return *number;
+        }
+        let digest = form.digest.clone().finalize().to_vec();
+        let alike = self.by_digest.entry(digest).or_default();
+        let known = alike
+            .iter()
+            .copied()
+            .find(|number| heads[*number].origins == form.origins);
+        let number = known.unwrap_or(heads.len());
+        if known.is_none() {
+            alike.push(number);
+            heads.push(LayerHead {
+                bytes: form.archive.head().clone(),
+                origins: form.origins.clone(),
+            });
+        }
+        self.by_form.insert(Arc::as_ptr(form), number);
+        self.forms.push(Arc::clone(form));
+        number
+    }
+}
+
+/// All clones of the deployment by name, the same for each of them.
+fn hosts(clones: &[CloneFacts]) -> String {
+    let mut text = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n".to_owned();
+    for clone in clones {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{}\t{}", clone.address, clone.name);
+    }
+    text
+}
+
+fn archive_error(facts: &CloneFacts, source: estive_archive::Error) -> LayerError {
+    LayerError::Archive {
+        clone: facts.name.to_string(),
+        source,
+    }
+}
+
+fn broken(what: &str) -> LayerError {
+    LayerError::Request {
+        what: what.to_owned(),
+    }
+}
