@@ -1,5 +1,6 @@
 //! The herd file: YAML text in, [`HerdPlan`] out, or everything that is wrong with its place.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -54,13 +55,12 @@ pub fn parse(file: &str, text: &str, default_deployment: &str) -> Result<HerdPla
             .entry(Arc::as_ptr(&host.frame))
             .or_insert_with(|| read_frame(&host.frame, &network, &mut problems))
             .clone();
-        let Ok(name) = DomainName::new(&host.name) else {
-            let message = format!(
-                "{} is no name for a host: use 1 to 63 of a-z, 0-9 and '-', with no '-' at either end",
-                shown(&host.name)
-            );
-            problems.add(host.at, message);
-            continue;
+        let name = match host_name(&host.name) {
+            Ok(name) => name,
+            Err(message) => {
+                problems.add(host.at, message);
+                continue;
+            }
         };
         drafts.push(Draft {
             address: reserved.address,
@@ -128,6 +128,32 @@ pub fn parse(file: &str, text: &str, default_deployment: &str) -> Result<HerdPla
     })
 }
 
+fn host_name(text: &str) -> Result<DomainName, String> {
+    let name = DomainName::new(text).map_err(|_| {
+        format!(
+            "{} is no name for a host: use 1 to 63 of a-z, 0-9 and '-', with no '-' at either end",
+            shown(text)
+        )
+    })?;
+    // As inet_aton(3) reads them, and every program that looks names up.
+    let hexadecimal = text.strip_prefix("0x").filter(|rest| !rest.is_empty());
+    let digits = hexadecimal.map_or_else(
+        || text.bytes().all(|byte| byte.is_ascii_digit()),
+        |rest| rest.bytes().all(|byte| byte.is_ascii_hexdigit()),
+    );
+    if digits {
+        return Err(format!(
+            "the name {text} would be read as an address; begin it with a letter"
+        ));
+    }
+    if ["localhost", "ip6-localhost", "ip6-loopback"].contains(&text) {
+        return Err(format!(
+            "the name {text} means something else on every machine; choose another"
+        ));
+    }
+    Ok(name)
+}
+
 /// A clone whose address may still be drawn.
 struct Draft {
     plan: ClonePlan,
@@ -137,17 +163,22 @@ struct Draft {
 
 /// Reports addresses given twice; all that are not free to draw.
 fn check_clashes(drafts: &[Draft], problems: &mut Problems) -> BTreeSet<Ipv4Addr> {
-    let mut taken: BTreeMap<Ipv4Addr, &str> = BTreeMap::new();
+    let mut taken: BTreeMap<Ipv4Addr, (&str, Position)> = BTreeMap::new();
     for draft in drafts {
         let Some((address, at)) = draft.address else {
             continue;
         };
         let name = draft.plan.name.as_str();
-        if let Some(other) = taken.insert(address, name) {
-            problems.add(
-                at,
-                format!("the address {address} of {name} is also that of {other}"),
-            );
+        match taken.entry(address) {
+            Entry::Vacant(entry) => {
+                entry.insert((name, at));
+            }
+            Entry::Occupied(entry) => {
+                let (other, first) = entry.get();
+                let message =
+                    format!("the address {address} of {name} is also that of {other}, at {first}");
+                problems.add(at, message);
+            }
         }
     }
     let mut gateways = BTreeSet::new();
@@ -156,7 +187,7 @@ fn check_clashes(drafts: &[Draft], problems: &mut Problems) -> BTreeSet<Ipv4Addr
             continue;
         };
         gateways.insert(gateway);
-        if let Some(other) = taken.get(&gateway) {
+        if let Some((other, _)) = taken.get(&gateway) {
             problems.add(
                 at,
                 format!("the gateway {gateway} is also the address of {other}"),

@@ -49,6 +49,9 @@ pub(crate) struct DomainRecord {
     /// Without prefix.
     pub address: String,
     pub reference: String,
+    /// Of the herd file, outermost first.
+    #[serde(default)]
+    pub groups: Vec<String>,
     /// What counts as answering.
     pub checks: Vec<UpCheck>,
     pub post_copy_allowed: bool,

@@ -311,6 +311,7 @@ impl Manager {
                     cpus: plan.cpus,
                     address: plan.address.to_string(),
                     reference: plan.reference.clone(),
+                    groups: plan.groups.clone(),
                     checks: clone.checks.clone(),
                     post_copy_allowed: plan.post_copy_allowed,
                     ownership: Ownership {

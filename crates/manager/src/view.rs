@@ -80,6 +80,8 @@ pub(crate) fn join(
         },
         address: record.address.clone(),
         memory_mib: record.memory_mib,
+        cpus: record.cpus,
+        groups: record.groups.clone(),
         moving,
         note,
         boot: speaks
@@ -164,6 +166,7 @@ mod tests {
             cpus: 1,
             address: "10.0.0.1".into(),
             reference: "default".into(),
+            groups: Vec::new(),
             checks: vec![],
             post_copy_allowed: false,
             ownership: Ownership {

@@ -63,6 +63,12 @@ pub struct HerdDomain {
     pub address: String,
     /// Memory, in MiB.
     pub memory_mib: u64,
+    /// Virtual processors.
+    #[serde(default)]
+    pub cpus: u32,
+    /// The groups of the herd file that it stands in, outermost first.
+    #[serde(default)]
+    pub groups: Vec<String>,
     /// The move under way, if one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moving: Option<MovingReport>,

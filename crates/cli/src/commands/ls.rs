@@ -96,6 +96,8 @@ mod tests {
             wanted: DomainState::Running,
             address: "10.77.0.101".to_owned(),
             memory_mib: 384,
+            cpus: 1,
+            groups: Vec::new(),
             moving: Some(MovingReport {
                 operation: OperationId::new("move-1").unwrap(),
                 destination: HostName::new("host2").unwrap(),
