@@ -153,18 +153,56 @@ pub fn draw(
     if names.len() + taken_here > pool.len() as usize {
         return None;
     }
-    let mut used = taken.clone();
+    let mut used = Runs::default();
+    for address in taken {
+        used.insert(u32::from(*address));
+    }
     let mut drawn = BTreeMap::new();
     for name in names {
         let start = (hash("address", deployment, name, 0) % u64::from(pool.len())) as u32;
-        // The count above says that one is free.
-        let address = (0..pool.len())
-            .map(|step| Ipv4Addr::from(pool.first + (start + step) % pool.len()))
-            .find(|address| !used.contains(address))?;
+        // The count above says that one is free: from the start on, or else from the first.
+        let after = used.next_free(pool.first + start);
+        let address = match after {
+            Some(address) if address <= pool.last => address,
+            _ => used.next_free(pool.first)?,
+        };
         used.insert(address);
-        drawn.insert(name.clone(), address);
+        drawn.insert(name.clone(), Ipv4Addr::from(address));
     }
     Some(drawn)
+}
+
+/// Numbers that are used, as runs of neighbours: the first to the last of each.
+#[derive(Default)]
+struct Runs(BTreeMap<u32, u32>);
+
+impl Runs {
+    /// The number itself or the first after it that is not used.
+    fn next_free(&self, number: u32) -> Option<u32> {
+        match self.0.range(..=number).next_back() {
+            Some((_, last)) if *last >= number => last.checked_add(1),
+            _ => Some(number),
+        }
+    }
+
+    fn insert(&mut self, number: u32) {
+        if self.next_free(number) != Some(number) {
+            return;
+        }
+        let mut run = (number, number);
+        if let Some(before) = number.checked_sub(1)
+            && let Some((first, last)) = self.0.range(..=before).next_back()
+            && *last == before
+        {
+            run.0 = *first;
+        }
+        if let Some(after) = number.checked_add(1)
+            && let Some(last) = self.0.remove(&after)
+        {
+            run.1 = last;
+        }
+        self.0.insert(run.0, run.1);
+    }
 }
 
 /// A locally administered MAC (QEMU's 52:54) for each name, different for each.
@@ -232,6 +270,21 @@ mod tests {
             "10.77.0.1",
         ] {
             assert!(Pool::parse(bad, &network).is_err(), "{bad}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn runs_are_a_set(numbers in proptest::collection::vec(0u32..40, 0..40)) {
+            let (mut runs, mut plain) = (Runs::default(), BTreeSet::new());
+            for number in numbers {
+                runs.insert(number);
+                plain.insert(number);
+                for from in 0..41 {
+                    let free = (from..).find(|number| !plain.contains(number));
+                    proptest::prop_assert_eq!(runs.next_free(from), free);
+                }
+            }
         }
     }
 
