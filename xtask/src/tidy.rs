@@ -39,6 +39,7 @@ const FLOORS: &[(&str, Floor)] = &[
     ("estive-sandbox", Floor::At(2)),
     ("estive-union", Floor::At(2)),
     ("estive-api", Floor::At(3)),
+    ("estive-tryout", Floor::At(3)),
     ("estive-agent", Floor::At(4)),
     ("estive-manager", Floor::At(4)),
     ("estive-beat", Floor::At(5)),

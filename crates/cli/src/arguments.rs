@@ -84,6 +84,8 @@ pub enum Command {
     Define(commands::define::Define),
     /// Remove a stopped domain from one agent (with --agent)
     Delete(commands::define::Delete),
+    /// Boot one clone of a herd here on the console, without agent or manager, to watch it start
+    Try(commands::r#try::Try),
     /// Seal a root into the image that clones share
     Seal(commands::seal::Seal),
     /// Run the daemon of a host

@@ -11,13 +11,19 @@ mod arguments;
 mod commands;
 mod connection;
 mod failure;
+mod local;
 mod output;
+mod terminal;
 
 use arguments::Arguments;
 use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    // Before any thread: this process may have been started as a sandbox.
+    if let Some(code) = estive_sandbox::hidden_command() {
+        return code;
+    }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {

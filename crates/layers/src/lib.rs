@@ -5,6 +5,7 @@ mod address_plan;
 mod cascade;
 mod clone_list;
 mod context;
+mod domain_uuid;
 mod error;
 mod field;
 mod file_origin;
@@ -37,6 +38,7 @@ mod variables;
 mod yaml;
 
 pub use clone_list::{ListFormat, ListedClone, list_clones};
+pub use domain_uuid::domain_uuid;
 pub use error::LayerError;
 pub use file_origin::{FileKind, FileOrigin, FileOrigins, FileSource, Whence};
 pub use herd_folder::{HERD_FILE, HerdFolder, MAX_HERD_FOLDER_BYTES, OwnSets};

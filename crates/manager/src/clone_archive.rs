@@ -6,10 +6,9 @@ use estive_api::Problem;
 use estive_api::domain_xml::{
     Accelerator, CONFIG_FILE, DiskSource, DomainXml, IDENTITY_FILE, LAYER_FILE,
 };
-use estive_layers::ClonePlan;
+use estive_layers::{ClonePlan, domain_uuid};
 use estive_model::DeploymentName;
 use serde_json::json;
-use sha2::{Digest as _, Sha256};
 
 /// Packs a clone. Files that hosts share are named by digest and not packed.
 pub(crate) fn pack(
@@ -28,7 +27,7 @@ pub(crate) fn pack(
         // An agent uses its own accelerator, whatever this says.
         accelerator: Accelerator::Emulation,
         name: clone.name.clone(),
-        uuid: uuid(deployment, clone),
+        uuid: domain_uuid(deployment, &clone.name),
         memory_mib: clone.memory_mib,
         cpus: clone.cpus,
         kernel: reference.kernel.digest.clone(),
@@ -69,25 +68,6 @@ pub(crate) fn pack(
         .into_inner()
         .map_err(|error| Problem::failed(format!("could not pack {}: {error}", clone.name)))?;
     Ok(Bytes::from(bytes))
-}
-
-/// The same clone of the same deployment always has the same UUID (version 8 of RFC 9562: our own hash).
-fn uuid(deployment: &DeploymentName, clone: &ClonePlan) -> String {
-    let hash = Sha256::digest(format!("estive domain {deployment}/{}", clone.name));
-    let mut bytes = [0u8; 16];
-    bytes.copy_from_slice(&hash[..16]);
-    bytes[6] = (bytes[6] & 0x0f) | 0x80;
-    bytes[8] = (bytes[8] & 0x3f) | 0x80;
-    let number = u128::from_be_bytes(bytes);
-    let hex = format!("{number:032x}");
-    [
-        &hex[..8],
-        &hex[8..12],
-        &hex[12..16],
-        &hex[16..20],
-        &hex[20..],
-    ]
-    .join("-")
 }
 
 #[cfg(test)]

@@ -20,11 +20,13 @@ pub mod show;
 pub mod ssh;
 pub mod status;
 pub mod storage;
+pub mod r#try;
 pub mod up;
 pub mod version;
 
 use crate::arguments::{Arguments, Command};
 use crate::failure::Failure;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// Runs a command; gives the exit code.
@@ -49,6 +51,7 @@ pub async fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Hosts => hosts::run(&global).await,
         Command::Define(define) => define.run(&global).await,
         Command::Delete(delete) => delete.run(&global).await,
+        Command::Try(tried) => tried.run().await,
         Command::Seal(seal) => seal.run(&global).await,
         Command::Agent(agent) => agent.run().await,
         Command::Manager(manager) => manager.run().await,
@@ -62,10 +65,14 @@ pub async fn run(arguments: Arguments) -> Result<u8, Failure> {
 
 /// Cancelled at the first SIGINT or SIGTERM.
 fn shutdown() -> Result<CancellationToken, Failure> {
-    use tokio::signal::unix::{SignalKind, signal};
+    shutdown_at(&[SignalKind::interrupt(), SignalKind::terminate()])
+}
+
+/// Cancelled at the first of these signals.
+fn shutdown_at(kinds: &[SignalKind]) -> Result<CancellationToken, Failure> {
     let token = CancellationToken::new();
-    for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
-        let mut received = signal(kind).map_err(crate::failure::failed)?;
+    for kind in kinds {
+        let mut received = signal(*kind).map_err(crate::failure::failed)?;
         let token = token.clone();
         tokio::spawn(async move {
             received.recv().await;

@@ -165,7 +165,8 @@ fn user_network(network: &UserNetwork) -> String {
         ..
     } = network;
     let net = escaped(&network.network);
-    let mut backend = format!("user,id=n0,net={net},host={router},dns={name_server}");
+    let mut backend =
+        format!("user,id=n0,net={net},host={router},dns={name_server},dhcpstart={guest}");
     for (here, there) in &network.forwards {
         // Writing to a string cannot fail.
         let _ = write!(backend, ",hostfwd=tcp:127.0.0.1:{here}-{guest}:{there}");
@@ -328,7 +329,7 @@ mod tests {
         assert_eq!(other.len(), 1);
         assert_eq!(
             other[0].1,
-            "user,id=n0,net=10.77.0.0/24,host=10.77.0.1,dns=10.77.0.2,\
+            "user,id=n0,net=10.77.0.0/24,host=10.77.0.1,dns=10.77.0.2,dhcpstart=10.77.0.101,\
              hostfwd=tcp:127.0.0.1:2222-10.77.0.101:22,hostfwd=tcp:127.0.0.1:8080-10.77.0.101:80"
         );
     }
