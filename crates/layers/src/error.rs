@@ -53,6 +53,10 @@ pub enum LayerError {
         meant.as_ref().map(|meant| format!("; did you mean {meant}?")).unwrap_or_default())]
     UnknownClone { name: String, meant: Option<String> },
 
+    /// In another process, which said so.
+    #[error("{what}")]
+    Elsewhere { what: String },
+
     /// A request that was not made by [`crate::RenderRequest::new`].
     #[error("the request to render names {what}")]
     Request { what: String },

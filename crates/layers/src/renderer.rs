@@ -20,6 +20,7 @@ use crate::error::LayerError;
 use crate::file_origin::{FileOrigins, FileSource};
 use crate::lay::{Maker, Overlay, is_blank};
 use crate::layer::{Layer, LayerHead, RenderedHerd, RenderedLayer};
+use crate::render_progress::{RenderProgress, Unwatched};
 use crate::request::{CloneFacts, RenderRequest, ScriptTree};
 use crate::secrets::hex;
 use crate::set_entries::{SetEntries, TreeOf, What};
@@ -31,6 +32,9 @@ use crate::tree::{NodeKind, Owner, Tree, TreeNode};
 const HOSTNAME: usize = 0;
 const MACHINE_ID: usize = 1;
 const FIRST_TEMPLATE: usize = 2;
+
+/// Where a template is rendered once for all.
+const ANY_CLONE: &str = "any clone";
 
 /// Below this many layers a second thread costs more than it brings.
 const LAYERS_PER_THREAD: usize = 64;
@@ -44,6 +48,7 @@ pub struct Renderer<'a> {
     stacks: Vec<Stack>,
     /// Of each clone that has any: numbers of its scripts' outputs.
     outputs: BTreeMap<&'a str, Vec<&'a ScriptTree>>,
+    progress: &'a dyn RenderProgress,
 }
 
 /// What is the same for all clones that have the same sets.
@@ -74,6 +79,14 @@ struct Form {
 
 impl<'a> Renderer<'a> {
     pub fn new(request: &'a RenderRequest) -> Result<Self, LayerError> {
+        Self::watched(request, &Unwatched)
+    }
+
+    /// The same, telling `progress` of each template.
+    pub fn watched(
+        request: &'a RenderRequest,
+        progress: &'a dyn RenderProgress,
+    ) -> Result<Self, LayerError> {
         let deployment = request.deployment.as_str();
         let herd = Arc::new(HerdContext::new(deployment, Arc::clone(&request.clones)));
         let mut names = BTreeSet::new();
@@ -86,7 +99,7 @@ impl<'a> Renderer<'a> {
         }
         let stacks = request.set_lists.iter();
         let stacks: Result<_, LayerError> = stacks
-            .map(|list| Stack::new(list, request, &herd, &names))
+            .map(|list| Stack::new(list, request, &herd, &names, progress))
             .collect();
         let mut outputs: BTreeMap<&str, Vec<&ScriptTree>> = BTreeMap::new();
         for output in &request.outputs {
@@ -102,13 +115,18 @@ impl<'a> Renderer<'a> {
             stacks: stacks?,
             outputs,
             request,
+            progress,
         })
     }
 
-    /// All layers that the request wants.
+    /// All layers that the request wants, on all cores.
     pub fn all(&self) -> Result<RenderedHerd, LayerError> {
+        self.all_on(std::thread::available_parallelism().map_or(1, std::num::NonZero::get))
+    }
+
+    /// The same on at most so many cores; with one, no thread is started.
+    pub fn all_on(&self, cores: usize) -> Result<RenderedHerd, LayerError> {
         let wanted = &self.request.wanted;
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let threads = cores.min(wanted.len().div_ceil(LAYERS_PER_THREAD)).max(1);
         let part = wanted.len().div_ceil(threads).max(1);
         let render = |part: &[usize]| -> Vec<Result<Rendered, LayerError>> {
@@ -227,7 +245,13 @@ impl<'a> Renderer<'a> {
         for template in &stack.templates {
             contents.push(match &template.shared {
                 Some(bytes) => bytes.clone(),
-                None => templates::render(&stack.environment, &template.name, name, &context)?,
+                None => {
+                    self.progress.begin(&template.name, name);
+                    let rendered =
+                        templates::render(&stack.environment, &template.name, name, &context)?;
+                    self.progress.end();
+                    rendered
+                }
             });
         }
         Ok(contents)
@@ -373,6 +397,7 @@ impl Stack {
         request: &RenderRequest,
         herd: &Arc<HerdContext>,
         variables: &BTreeSet<String>,
+        progress: &dyn RenderProgress,
     ) -> Result<Self, LayerError> {
         let mut environment = templates::environment();
         let sets = TemplateSet::find_all(list, &request.sets)?;
@@ -413,7 +438,9 @@ impl Stack {
             });
             let value = Value::from_dyn_object(Arc::clone(&context));
             // One that fails fails again, for a clone.
-            let rendered = templates::render(&environment, &template.name, "any clone", &value);
+            progress.begin(&template.name, ANY_CLONE);
+            let rendered = templates::render(&environment, &template.name, ANY_CLONE, &value);
+            progress.end();
             if !context.asked_more.load(Ordering::Relaxed) {
                 template.shared = rendered.ok();
             }

@@ -56,6 +56,24 @@ pub enum SetKind {
 }
 
 impl SetTree {
+    /// A tree of nodes that come from outside, within the limits of a set; `set` is its name, for
+    /// messages. Of a file with several names the one with the content comes first.
+    pub fn from_nodes(
+        set: &str,
+        nodes: impl IntoIterator<Item = (String, SetNode)>,
+    ) -> Result<Self, LayerError> {
+        let mut builder = SetTreeBuilder::new(set);
+        for (path, node) in nodes {
+            let size_bytes = match &node.kind {
+                SetKind::File(bytes) => bytes.len() as u64,
+                _ => 0,
+            };
+            builder.admit(&path, size_bytes)?;
+            builder.put(&path, node)?;
+        }
+        builder.finish()
+    }
+
     pub fn get(&self, path: &str) -> Option<&SetNode> {
         self.nodes.get(path)
     }
@@ -276,7 +294,8 @@ impl SetTreeBuilder {
 }
 
 impl SetNode {
-    pub(crate) fn new(mode: u32, kind: SetKind) -> Self {
+    /// Root's, without attributes.
+    pub fn new(mode: u32, kind: SetKind) -> Self {
         Self {
             owner: Owner::root(mode),
             xattrs: Xattrs::new(),

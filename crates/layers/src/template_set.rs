@@ -144,6 +144,14 @@ impl TemplateSet {
         &self.scripts
     }
 
+    /// Paths in the clone whose mode `set.yaml` says.
+    pub fn modes_given(&self) -> impl Iterator<Item = &str> {
+        let files = self.settings.files.iter();
+        files
+            .filter(|(_, file)| file.mode.is_some())
+            .map(|(path, _)| path.as_str())
+    }
+
     pub(crate) fn templates(&self) -> &[Template] {
         &self.entries.templates
     }
