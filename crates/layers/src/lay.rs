@@ -55,6 +55,7 @@ impl Maker<'_> {
 
 impl Overlay<'_> {
     pub fn lay(&self, tree: &mut Tree) {
+        self.place_directories(tree);
         // First what hides, so that it hides the sets below and not this one's own files.
         for (path, mark) in &self.entries.opaque {
             tree.put_opaque(path, self.maker.source(mark, None));
@@ -64,13 +65,10 @@ impl Overlay<'_> {
             let node = TreeNode::new(NodeKind::Whiteout, Owner::root(0), source);
             tree.put(path, node);
         }
+        // Once more: what was hidden has other directories now.
+        self.place_directories(tree);
         let plain = Settings::default();
         let settings_of = |path: &str| self.files.get(path).unwrap_or(&plain);
-        for (path, entry) in &self.entries.nodes {
-            if matches!(entry.what, What::Directory { .. }) {
-                tree.place(path, owner(settings_of(path), entry.owner));
-            }
-        }
         for (path, entry) in &self.entries.nodes {
             let settings = settings_of(path);
             let Some(kind) = self.kind(path, entry, settings) else {
@@ -85,6 +83,16 @@ impl Overlay<'_> {
             tree.put(path, node);
         }
         self.lay_directories(tree);
+    }
+
+    fn place_directories(&self, tree: &mut Tree) {
+        let plain = Settings::default();
+        for (path, entry) in &self.entries.nodes {
+            if matches!(entry.what, What::Directory { .. }) {
+                let settings = self.files.get(path).unwrap_or(&plain);
+                tree.place(path, owner(settings, entry.owner));
+            }
+        }
     }
 
     /// Directories with attributes of their own, of those that are there: what lies in one may all

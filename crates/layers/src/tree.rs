@@ -104,11 +104,17 @@ impl Tree {
         self.opaque.keys().map(String::as_str)
     }
 
-    /// Whether anything stands below `path`.
+    /// Whether `path` is a directory here: something stands below it, or all below is hidden.
     pub fn has_below(&self, path: &str) -> bool {
         let below = format!("{path}/");
-        let next = self.nodes.range(below.clone()..).next();
-        next.is_some_and(|(found, _)| found.starts_with(&below)) || self.opaque.contains_key(path)
+        let node = self.nodes.range(below.clone()..).next();
+        let opaque = self.opaque.range(below.clone()..).next();
+        let firsts = [node.map(|(path, _)| path), opaque.map(|(path, _)| path)];
+        self.opaque.contains_key(path)
+            || firsts
+                .into_iter()
+                .flatten()
+                .any(|found| found.starts_with(&below))
     }
 
     /// Says what a directory of a set is like that things are put into: it counts where nothing
@@ -126,6 +132,9 @@ impl Tree {
     pub fn put(&mut self, path: &str, mut node: TreeNode) {
         self.open_parents(path, &node.source);
         if node.is_directory() {
+            if node.kind == (NodeKind::Directory { joined: true }) {
+                node.owner = self.places.get(path).copied().unwrap_or(node.owner);
+            }
             self.open(path, &node.source, node.owner);
         } else {
             self.clear_below(path);
