@@ -80,6 +80,16 @@ pub enum Command {
     HostKey(commands::host_key::Key),
     /// List the hosts
     Hosts,
+    /// Show every value of a clone: who wrote it, where, and what it overrode
+    Vars(commands::vars::Vars),
+    /// List the template sets, or show one
+    Sets(commands::sets::Sets),
+    /// List the clones for another program: hosts, OpenMPI, Ansible, SSH
+    List(commands::list::List),
+    /// Put the clones into /etc/hosts, in a block of their own
+    UpdateHosts(commands::update_hosts::UpdateHosts),
+    /// Put the clones' host keys into the known hosts of this machine, in a block of their own
+    UpdateKnownHosts(commands::update_known_hosts::UpdateKnownHosts),
     /// Put a domain's archive on one agent (with --agent)
     Define(commands::define::Define),
     /// Remove a stopped domain from one agent (with --agent)

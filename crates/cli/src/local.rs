@@ -4,7 +4,8 @@ use crate::failure::{Failure, chain, failed};
 use clap::Args;
 use estive_files::StateDirectory;
 use estive_layers::{
-    ClonePlan, HERD_FILE, HerdFolder, HerdPlan, LayerError, Render as _, RenderHere, RenderRequest,
+    ClonePlan, HERD_FILE, HerdFolder, HerdPlan, LayerError, OwnSets, Render as _, RenderHere,
+    RenderRequest,
 };
 use estive_model::DomainName;
 use std::path::PathBuf;
@@ -38,36 +39,70 @@ impl LocalLayer {
     }
 }
 
+/// A herd as its folder says it.
+pub struct LocalHerd {
+    pub plan: HerdPlan,
+    /// Template sets of its own.
+    pub sets: OwnSets,
+}
+
+impl LocalHerd {
+    /// A clone of the herd; when there is none of that name, that and what was meant.
+    pub fn clone_named(&self, name: &DomainName) -> Result<&ClonePlan, Failure> {
+        self.plan.clone_named(name.as_str()).ok_or_else(|| {
+            let clones = &self.plan.clones;
+            let known = clones.iter().take(10).map(|clone| clone.name.as_str());
+            let known: Vec<&str> = known.collect();
+            Failure::impossible(format!("there is no clone {name} in the herd")).advice(format!(
+                "the {} there are begin with {}",
+                clones.len(),
+                known.join(", ")
+            ))
+        })
+    }
+}
+
 impl Local {
-    /// Builds one clone's layer.
-    pub fn layer(&self, name: &DomainName) -> Result<LocalLayer, Failure> {
-        let impossible = |error: LayerError| Failure::impossible(chain(&error));
+    /// As if these had been given as options.
+    pub fn new(herd: PathBuf, state: Option<PathBuf>) -> Self {
+        Self { herd, state }
+    }
+
+    /// Reads the herd's folder.
+    pub fn herd(&self) -> Result<LocalHerd, Failure> {
         let folder = HerdFolder::read(&self.herd).map_err(|error| {
-            impossible(error).advice("give the folder that holds herd.yaml with --herd")
+            unfit(error).advice("give the folder that holds herd.yaml with --herd")
         })?;
         let directory = self.herd.canonicalize().map_err(failed)?;
         let deployment = directory.file_name().and_then(|name| name.to_str());
-        let herd = estive_layers::herd::parse(
-            &self.herd.join(HERD_FILE).display().to_string(),
+        // As an editor finds it.
+        let file = self.herd.join(HERD_FILE);
+        let file = file.strip_prefix(".").unwrap_or(&file);
+        let plan = estive_layers::herd::parse(
+            &file.display().to_string(),
             &folder.herd_file,
             deployment.unwrap_or_default(),
         )
         .map_err(|error| Failure::impossible(error.to_string()))?;
-        let secret = self.state()?.secret(&herd.deployment).map_err(failed)?;
-        let mut request = RenderRequest::new(&herd, &folder.sets, &secret).map_err(impossible)?;
+        Ok(LocalHerd {
+            plan,
+            sets: folder.sets,
+        })
+    }
+
+    /// Builds one clone's layer.
+    pub fn layer(&self, name: &DomainName) -> Result<LocalLayer, Failure> {
+        let herd = self.herd()?;
+        herd.clone_named(name)?;
+        let LocalHerd { plan, sets } = herd;
+        let secret = self.state()?.secret(&plan.deployment).map_err(failed)?;
+        let mut request = RenderRequest::new(&plan, &sets, &secret).map_err(unfit)?;
         request.wanted = request.number_of(name.as_str()).into_iter().collect();
-        let rendered = RenderHere.render(&request).map_err(impossible)?;
-        let layer = rendered.layer_of(name.as_str()).ok_or_else(|| {
-            let known = herd.clones.iter().take(10).map(|clone| clone.name.as_str());
-            let known: Vec<&str> = known.collect();
-            Failure::impossible(format!("there is no clone {name} in the herd")).advice(format!(
-                "the {} there are begin with {}",
-                herd.clones.len(),
-                known.join(", ")
-            ))
-        })?;
+        let rendered = RenderHere.render(&request).map_err(unfit)?;
+        let none = || Failure::failed(format!("no layer was made for {name}"));
+        let layer = rendered.layer_of(name.as_str()).ok_or_else(none)?;
         Ok(LocalLayer {
-            herd,
+            herd: plan,
             name: name.clone(),
             bytes: layer.bytes,
         })
@@ -81,4 +116,9 @@ impl Local {
         };
         StateDirectory::open(path).map_err(failed)
     }
+}
+
+/// Herd files and sets are for people to correct.
+pub fn unfit(error: LayerError) -> Failure {
+    Failure::impossible(chain(&error))
 }

@@ -8,10 +8,12 @@
 )]
 
 mod arguments;
+mod clones;
 mod commands;
 mod connection;
 mod failure;
 mod local;
+mod marked_file;
 mod output;
 mod terminal;
 

@@ -9,6 +9,7 @@ pub mod down;
 pub mod events;
 pub mod host_key;
 pub mod hosts;
+pub mod list;
 pub mod logs;
 pub mod ls;
 pub mod man;
@@ -16,12 +17,16 @@ pub mod manager;
 pub mod migrate;
 pub mod proxy;
 pub mod seal;
+pub mod sets;
 pub mod show;
 pub mod ssh;
 pub mod status;
 pub mod storage;
 pub mod r#try;
 pub mod up;
+pub mod update_hosts;
+pub mod update_known_hosts;
+pub mod vars;
 pub mod version;
 
 use crate::arguments::{Arguments, Command};
@@ -49,6 +54,11 @@ pub async fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Events(events) => events.run(&global).await,
         Command::HostKey(key) => key.run(&global).await,
         Command::Hosts => hosts::run(&global).await,
+        Command::Vars(vars) => vars.run(&global),
+        Command::Sets(sets) => sets.run(&global),
+        Command::List(list) => list.run(&global).await,
+        Command::UpdateHosts(update) => update.run(&global).await,
+        Command::UpdateKnownHosts(update) => update.run(&global).await,
         Command::Define(define) => define.run(&global).await,
         Command::Delete(delete) => delete.run(&global).await,
         Command::Try(tried) => tried.run().await,

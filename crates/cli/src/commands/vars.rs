@@ -1,0 +1,122 @@
+//! `estive vars`: every value of a clone, who wrote it and where, and what it overrode.
+
+use crate::arguments::Global;
+use crate::failure::Failure;
+use crate::local::{Local, unfit};
+use crate::output::{self, Output, table};
+use clap::Args;
+use estive_layers::{ClonePlan, EarlierValue, Source, TemplateSet, TracedValue, check_variables};
+use estive_model::DomainName;
+use serde_json::Value as Json;
+use std::collections::BTreeMap;
+
+/// Longer values are cut in the table; JSON has them whole.
+const SHOWN_CHARS: usize = 48;
+
+#[derive(Debug, Args)]
+pub struct Vars {
+    /// The clone, by its name in the herd file.
+    clone: DomainName,
+    #[command(flatten)]
+    local: Local,
+}
+
+impl Vars {
+    pub fn run(self, global: &Global) -> Result<u8, Failure> {
+        let herd = self.local.herd()?;
+        let mut chosen: BTreeMap<&[String], Vec<TemplateSet>> = BTreeMap::new();
+        for clone in &herd.plan.clones {
+            if !chosen.contains_key(clone.sets.as_slice()) {
+                let sets = TemplateSet::find_all(&clone.sets, &herd.sets).map_err(unfit)?;
+                chosen.insert(&clone.sets, sets);
+            }
+        }
+        let sets_of = |clone: &ClonePlan| {
+            let sets = chosen.get(clone.sets.as_slice());
+            sets.map(Vec::as_slice).unwrap_or_default()
+        };
+        let clone = herd.clone_named(&self.clone)?;
+        let values = clone.traced_values(sets_of(clone));
+        match global.output {
+            Output::Json => output::json(&values)?,
+            Output::Table => output::print(&render(&values))?,
+        }
+        // The values are shown also when they do not suffice: they help to see why.
+        let warnings = check_variables(&herd.plan, sets_of).map_err(unfit)?;
+        for line in warnings.lines() {
+            eprintln!("estive: warning: {line}");
+        }
+        Ok(0)
+    }
+}
+
+fn render(values: &[TracedValue]) -> String {
+    let rows: Vec<Vec<String>> = values
+        .iter()
+        .map(|value| {
+            let earlier: Vec<String> = value.earlier.iter().map(earlier).collect();
+            vec![
+                value.name.clone(),
+                shown(&value.value),
+                value.source.level().to_string(),
+                place(&value.source),
+                earlier.join("; "),
+            ]
+        })
+        .collect();
+    table(&["variable", "value", "level", "place", "overrode"], &rows)
+}
+
+fn earlier(earlier: &EarlierValue) -> String {
+    let how = if earlier.kept { "appended to " } else { "" };
+    format!("{how}{} ({})", shown(&earlier.value), earlier.source)
+}
+
+fn place(source: &Source) -> String {
+    source
+        .place()
+        .map_or_else(|| "-".to_owned(), |(file, at)| format!("{file}:{at}"))
+}
+
+/// On one line, without what a terminal would obey.
+fn shown(value: &Json) -> String {
+    let text = match value {
+        Json::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let mut line = String::new();
+    for (index, character) in text.chars().enumerate() {
+        if index == SHOWN_CHARS {
+            line.push('…');
+            break;
+        }
+        if character.is_control() {
+            line.extend(character.escape_default());
+        } else {
+            line.push(character);
+        }
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_says_who_wrote_what_and_over_what() {
+        let text = "title: all\nlist: [1]\nhosts:\n  a: {title: \"\\e[31mred\", list+: [2]}\n";
+        let plan = estive_layers::herd::parse("herd.yaml", text, "demo").unwrap();
+        assert_eq!(
+            render(&plan.clones[0].traced_values(&[])),
+            "VARIABLE    VALUE          LEVEL     PLACE           OVERRODE\n\
+             address     10.77.0.158    drawn     -\n\
+             cpus        1              built in  -\n\
+             list        [1,2]          host a    herd.yaml:4:34  appended to [1] (globals, herd.yaml:2:7)\n\
+             memory_mib  384            built in  -\n\
+             reference   default        built in  -\n\
+             title       \\u{1b}[31mred  host a    herd.yaml:4:14  all (globals, herd.yaml:1:8)\n"
+        );
+        assert_eq!(shown(&Json::from("x".repeat(100))), "x".repeat(48) + "…");
+    }
+}
