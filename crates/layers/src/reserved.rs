@@ -132,6 +132,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_key_is_documented() {
+        let page = include_str!("../../../docs/herd-file.md");
+        for (key, ..) in KEYS {
+            assert!(page.contains(&format!("`{key}`")), "{key}");
+        }
+        for key in LISTS {
+            assert!(page.contains(&format!("`{key}+`")), "{key}+");
+        }
+    }
+
+    #[test]
     fn slips_are_seen() {
         for (slip, key) in [
             ("memory_mb", "memory_mib"),

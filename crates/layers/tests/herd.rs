@@ -68,6 +68,45 @@ fn the_papers_own_file_loads_unchanged() {
     assert_eq!(of("clone24").address.to_string(), "10.77.0.112");
 }
 
+/// The blocks of the page whose first line ends so.
+fn blocks_of_the_page(kind: &str) -> Vec<&'static str> {
+    let page = include_str!("../../../docs/herd-file.md");
+    let begin = format!("```yaml {kind}\n");
+    let after = page.split(begin.as_str()).skip(1);
+    after
+        .map(|rest| rest.split("```").next().unwrap())
+        .collect()
+}
+
+#[test]
+fn the_examples_of_the_page_mean_what_it_says() {
+    let herds = blocks_of_the_page("herd");
+    assert_eq!(herds.len(), 2);
+    let first = plan(herds[0]);
+    assert_eq!(first.clones.len(), 5);
+    assert_eq!(first.clone_named("clone05").unwrap().memory_mib, 512);
+    let second = plan(herds[1]);
+    let node = |name: &str| second.clone_named(name).unwrap();
+    assert_eq!(
+        serde_json::to_string(&node("node8").variables()).unwrap(),
+        r#"{"nameservers":["10.0.0.1","10.0.0.2"],"nfs":{"options":{"retry":2,"soft":true},"server":"10.0.0.1"}}"#
+    );
+    assert_eq!(node("node9").sets, ["base-debian", "dummy"]);
+    assert_eq!(node("node9").variables()["nameservers"][0], "10.9.9.9");
+
+    let sets = blocks_of_the_page("set");
+    assert_eq!(sets.len(), 1);
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("set.yaml"), sets[0]).unwrap();
+    let set = estive_layers::TemplateSet::load("page", dir.path()).unwrap();
+    let required: Vec<&str> = set
+        .variables()
+        .filter(|(_, variable)| variable.required())
+        .map(|(name, _)| name)
+        .collect();
+    assert_eq!(required, ["port"]);
+}
+
 #[test]
 fn the_example_is_four_clones_with_addresses_of_its_range() {
     let plan = plan(include_str!("../../../examples/first-herd/herd.yaml"));
