@@ -205,6 +205,7 @@ impl Agent {
         let handle = Handle {
             orders,
             boot: Arc::new(Mutex::new(BootLog::load(&self.place(&name)))),
+            pushing: Arc::default(),
             shown: watch::Sender::new(Shown {
                 record,
                 creating: false,

@@ -214,11 +214,11 @@ fn decompressed<'a>(mut archive: impl io::BufRead + 'a) -> io::Result<Box<dyn Re
     })
 }
 
-/// Writes a domain's archive; with `files`, the shared ones too.
+/// Writes a domain's archive, with the first bytes of this layer; with `files`, the shared ones too.
 pub fn pack(
     to: impl Write,
     place: &Path,
-    layer_bytes: u64,
+    (layer, layer_bytes): (&Path, u64),
     files: Option<(&Files, &DomainXml)>,
 ) -> io::Result<()> {
     let mut archive = tar::Builder::new(to);
@@ -235,7 +235,7 @@ pub fn pack(
         archive.append_data(&mut header, name, file.take(size))
     };
     add(CONFIG_FILE, &place.join(CONFIG_FILE), None)?;
-    add(LAYER_FILE, &place.join(LAYER_FILE), Some(layer_bytes))?;
+    add(LAYER_FILE, layer, Some(layer_bytes))?;
     add(IDENTITY_FILE, &place.join(IDENTITY_FILE), None)?;
     if let Some((files, xml)) = files {
         for digest in xml.digests() {

@@ -2,13 +2,13 @@
 
 use crate::files::Files;
 use estive_api::Problem;
-use estive_api::domain_xml::{CONFIG_FILE, DiskSource, DomainXml, IDENTITY_FILE, LAYER_FILE};
+use estive_api::domain_xml::{CONFIG_FILE, DiskSource, DomainXml, IDENTITY_FILE};
 use estive_boot::Identity;
 use estive_boot::identity::Seed;
 use estive_model::{BlockSource, Checksummed, Digest, DomainSpec, Interface};
 use rand::TryRngCore as _;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Reads the description from a domain's directory.
 pub fn read_xml(place: &Path) -> Result<DomainXml, Problem> {
@@ -32,6 +32,7 @@ fn unreadable(path: &Path, error: &dyn std::error::Error) -> Problem {
 /// The hypervisor's view of a domain: every file resolved on this host.
 pub fn spec(
     place: &Path,
+    layer: PathBuf,
     xml: &DomainXml,
     files: &Files,
     bridge: &str,
@@ -70,7 +71,7 @@ pub fn spec(
         kernel: checksummed(&xml.kernel)?,
         initramfs: checksummed(&xml.initramfs)?,
         command_line: xml.command_line.clone(),
-        layer: place.join(LAYER_FILE),
+        layer,
         root: disk(&xml.root)?,
         modules: disk(&xml.modules)?,
         interface: xml.mac.as_ref().map(|mac| Interface {

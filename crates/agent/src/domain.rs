@@ -13,6 +13,7 @@ use crate::agent::Agent;
 use crate::archive::Staged;
 use crate::boot::BootLog;
 use crate::journal::{Moving, Record};
+use crate::layer::PushedLayer;
 use crate::observe::see;
 use estive_api::Problem;
 use estive_api::wire::{MoveOrder, PrepareQuery};
@@ -50,6 +51,8 @@ pub enum Order {
     AskReady(Generation),
     /// Run it.
     Commit(Generation),
+    /// Take another layer, for the reason given; the domain must have this generation, if one is named.
+    TakeLayer(PushedLayer, Option<Generation>, String),
 }
 
 /// An order's answer.
@@ -102,6 +105,8 @@ pub struct Handle {
     pub(crate) orders: mpsc::UnboundedSender<Message>,
     pub(crate) shown: watch::Sender<Shown>,
     pub(crate) boot: Arc<Mutex<BootLog>>,
+    /// Held while a layer is pushed: one at a time.
+    pub(crate) pushing: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Handle {

@@ -159,6 +159,7 @@ impl Domain {
             Holding::Absent => {
                 record.moving = None;
                 (record.memory_mib, record.cpus, record.layer_bytes) = (0, 0, 0);
+                record.pushed = None;
                 (record.asked_ms, record.crashed) = (None, None);
             }
             Holding::Running | Holding::Stopped => record.moving = None,
@@ -172,6 +173,7 @@ impl Domain {
             record.memory_mib = staged.xml.memory_mib;
             record.cpus = staged.xml.cpus;
             record.layer_bytes = staged.layer_bytes;
+            record.pushed = None;
         }
         let place = self.agent.place(&self.name);
         let journal = self.agent.journal.clone();

@@ -4,6 +4,7 @@ use crate::boot::{BootLog, BootWatch};
 use crate::definition;
 use crate::domain::Domain;
 use crate::journal::Moving;
+use crate::layer;
 use estive_api::Problem;
 use estive_hypervisor::{HypervisorError, InstanceState, MigrationParameters};
 use estive_model::{DomainSpec, Event, EventKind};
@@ -32,7 +33,8 @@ impl Domain {
                     ))
                 })?;
         }
-        definition::spec(&place, &xml, &self.agent.files, bridge, tap)
+        let layer = layer::path(&place, &self.record);
+        definition::spec(&place, layer, &xml, &self.agent.files, bridge, tap)
     }
 
     pub(crate) async fn create(&mut self) -> Result<(), Problem> {

@@ -5,7 +5,7 @@
 
 use crate::AgentError;
 use estive_api::wire::Prepared;
-use estive_model::{DomainName, HostName, OperationId};
+use estive_model::{Digest, DomainName, HostName, OperationId};
 use estive_moves::Entry;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -35,6 +35,9 @@ pub struct Record {
     /// Size of its layer's archive, which is padded on disk.
     #[serde(default)]
     pub layer_bytes: u64,
+    /// The layer that was pushed since it was defined; it lies in a file of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pushed: Option<Digest>,
     /// The move it takes part in.
     #[serde(default)]
     pub moving: Option<Moving>,
@@ -95,6 +98,7 @@ impl Record {
             memory_mib: 0,
             cpus: 0,
             layer_bytes: 0,
+            pushed: None,
             moving: None,
             asked_ms: None,
             crashed: None,

@@ -71,6 +71,9 @@ impl Domain {
                 let doing = Doing::because(format!("the source has ended move {}", generation.0));
                 self.answered(Input::Discard(generation), doing).await
             }
+            Order::TakeLayer(layer, generation, reason) => {
+                self.take_layer(layer, generation, reason).await
+            }
             Order::AskReady(generation) => {
                 self.answered(Input::AskReady(generation), Doing::default())
                     .await

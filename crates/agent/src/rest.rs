@@ -8,6 +8,8 @@ use crate::config::AccelConfig;
 use crate::definition;
 use crate::domain::{Handle, Order, refusal_problem};
 use crate::journal::Moving;
+use crate::layer;
+use crate::push;
 use crate::views;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{StatusCode, header};
@@ -15,10 +17,10 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Extension, Json, Router};
 use bodies::{keep_file, send_file, unpack};
-use estive_api::domain_xml::{self, Accelerator, CONFIG_FILE, IDENTITY_FILE, LAYER_FILE};
-use estive_api::server::{BytesBody, JsonBody, with_body_limit};
+use estive_api::domain_xml::{self, Accelerator, CONFIG_FILE, IDENTITY_FILE};
+use estive_api::server::{BytesBody, JsonBody, json_lines, with_body_limit};
 use estive_api::wire::{
-    AgentAbout, DomainReport, GrantAnswer, GrantOrder, MAX_DOCUMENT_BYTES, MoveOrder,
+    AgentAbout, DomainReport, GrantAnswer, GrantOrder, LayerQuery, MAX_DOCUMENT_BYTES, MoveOrder,
     OperationReport, PrepareQuery, Prepared, StatusOrder,
 };
 use estive_api::{Peer, Problem, Role};
@@ -27,12 +29,16 @@ use estive_moves::{Answer, Holding};
 use serde::Deserialize;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
 /// Who may order: an agent can be driven alone.
 const ORDERERS: &[Role] = &[Role::Manager, Role::User];
 /// Who may say that a move goes on: the other side of it.
 const AGENTS: &[Role] = &[Role::Agent];
+/// Lines that may wait for a slow reader.
+const LINES: usize = 16;
 const LONGEST_GRACE_MS: u64 = 600_000;
 
 type Shared = State<Arc<Agent>>;
@@ -63,6 +69,7 @@ pub fn router(agent: Arc<Agent>, shutdown: CancellationToken) -> Router {
         .route("/domain/{name}/console.log", get(console_log))
         .route("/domain/{name}/console", get(streams::console))
         .route("/domain/{name}/tcp/{port}", get(streams::tcp))
+        .route("/domain/{name}/layer", get(layer).put(push_layer))
         .route("/domain/{name}/{file}", get(file))
         .route("/operation/{id}", get(operation))
         .route("/file/{digest}", get(shared_file).put(put_file))
@@ -369,24 +376,39 @@ async fn console_log(State(agent): Shared, Path(name): Path<String>) -> Result<R
     send_file(&path, "text/plain; charset=utf-8", None).await
 }
 
+async fn layer(State(agent): Shared, Path(name): Path<String>) -> Result<Response, Problem> {
+    let handle = held(&agent, &name)?;
+    let record = handle.shown.borrow().record.clone();
+    let path = layer::path(&agent.place(&record.name), &record);
+    send_file(&path, "application/octet-stream", Some(record.layer_bytes)).await
+}
+
+async fn push_layer(
+    State(agent): Shared,
+    Extension(peer): Extension<Peer>,
+    Path(name): Path<String>,
+    query: Result<Query<LayerQuery>, axum::extract::rejection::QueryRejection>,
+    request: Request,
+) -> Result<Response, Problem> {
+    peer.require(ORDERERS)?;
+    let handle = held(&agent, &name)?;
+    let Query(query) = query?;
+    let layer = bodies::layer(request.into_body()).await?;
+    let (lines, told) = mpsc::channel(LINES);
+    // Not the request's own task: who asked may go away, what was begun is brought to its end.
+    agent.spawn(push::push(agent.clone(), handle, layer, query, lines));
+    Ok(json_lines(ReceiverStream::new(told)))
+}
+
 async fn file(
     State(agent): Shared,
     Path((name, file)): Path<(String, String)>,
 ) -> Result<Response, Problem> {
-    let handle = held(&agent, &name)?;
+    held(&agent, &name)?;
     let place = agent.place(&named(&name)?);
     match file.as_str() {
         CONFIG_FILE => send_file(&place.join(CONFIG_FILE), "application/xml", None).await,
         IDENTITY_FILE => send_file(&place.join(IDENTITY_FILE), "application/json", None).await,
-        LAYER_FILE => {
-            let size = handle.shown.borrow().record.layer_bytes;
-            send_file(
-                &place.join(LAYER_FILE),
-                "application/octet-stream",
-                Some(size),
-            )
-            .await
-        }
         other => {
             let digest = Digest::new(other).ok();
             let description = definition::read_xml(&place)?;

@@ -12,7 +12,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::UnixStream;
 use tokio::sync::Mutex;
 
-/// Longest answer taken from a guest, in bytes. Guests are hostile.
+/// Longest answer taken from a guest, in bytes, where nothing longer is asked for. Guests are hostile.
 const ANSWER_LIMIT_BYTES: u64 = 64 << 10;
 /// Most bytes of stale talk passed over before an answer.
 const STALE_LIMIT_BYTES: u64 = 1 << 20;
@@ -89,10 +89,22 @@ impl GuestAgent {
         arguments: Value,
         deadline: Duration,
     ) -> Result<Value, GuestAgentError> {
+        self.call_limited(command, arguments, deadline, ANSWER_LIMIT_BYTES)
+            .await
+    }
+
+    /// The same for a command whose answer may be longer.
+    pub(crate) async fn call_limited(
+        &self,
+        command: &str,
+        arguments: Value,
+        deadline: Duration,
+        limit_bytes: u64,
+    ) -> Result<Value, GuestAgentError> {
         let exchange = async {
             let mut turn = self.turn.lock().await;
             *turn += 1;
-            self.exchange(*turn, command, arguments).await
+            self.exchange(*turn, command, arguments, limit_bytes).await
         };
         let answer = match tokio::time::timeout(deadline, exchange).await {
             Ok(answer) => answer.map_err(|source| GuestAgentError::Channel {
@@ -118,7 +130,13 @@ impl GuestAgent {
         }
     }
 
-    async fn exchange(&self, turn: u64, command: &str, arguments: Value) -> io::Result<Value> {
+    async fn exchange(
+        &self,
+        turn: u64,
+        command: &str,
+        arguments: Value,
+        limit_bytes: u64,
+    ) -> io::Result<Value> {
         let mut stream = UnixStream::connect(&self.socket).await?;
         let id = u64::from(std::process::id()) << 20 | turn & 0xF_FFFF;
         let sync = json!({"execute": "guest-sync-delimited", "arguments": {"id": id}});
@@ -139,7 +157,7 @@ impl GuestAgent {
                     "no answer to the sync",
                 ));
             }
-            let answer = line(&mut reader).await?;
+            let answer = line(&mut reader, ANSWER_LIMIT_BYTES).await?;
             if answer["return"] == json!(id) {
                 break;
             }
@@ -152,14 +170,14 @@ impl GuestAgent {
             .get_mut()
             .write_all(format!("{order}\n").as_bytes())
             .await?;
-        line(&mut reader).await
+        line(&mut reader, limit_bytes).await
     }
 }
 
-async fn line(reader: &mut BufReader<UnixStream>) -> io::Result<Value> {
+async fn line(reader: &mut BufReader<UnixStream>, limit_bytes: u64) -> io::Result<Value> {
     let mut line = Vec::new();
     reader
-        .take(ANSWER_LIMIT_BYTES)
+        .take(limit_bytes)
         .read_until(b'\n', &mut line)
         .await?;
     if line.last() != Some(&b'\n') {

@@ -9,6 +9,7 @@
 
 pub mod conformance;
 pub mod guest_agent;
+pub mod guest_exec;
 pub mod qemu;
 pub mod qmp;
 mod seam;

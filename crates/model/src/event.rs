@@ -42,6 +42,8 @@ pub enum EventKind {
     Crashed,
     /// A domain was removed from a host.
     Deleted,
+    /// A domain was given another layer, running or for its next start.
+    LayerPushed,
     /// A move was ordered: first durable write.
     MoveOrdered,
     /// The destination stands ready for the stream.

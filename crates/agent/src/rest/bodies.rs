@@ -4,12 +4,13 @@ use crate::agent::Agent;
 use crate::archive::{Staged, pack};
 use crate::definition;
 use crate::domain::Handle;
+use crate::layer::{self, PushedLayer};
 use axum::body::Body;
 use axum::http::{StatusCode, header};
 use axum::response::Response;
 use estive_api::Problem;
 use estive_api::wire::MAX_ARCHIVE_BYTES;
-use estive_model::{Digest, DomainName};
+use estive_model::{Digest, DomainName, LAYER_DISK_BYTES};
 use futures_util::StreamExt as _;
 use std::io::{Seek as _, Write};
 use std::path::Path;
@@ -78,6 +79,13 @@ pub(super) async fn unpack(
     blocking(move || Staged::unpack(file, &name, &agent.temporary(), &agent.files)).await
 }
 
+/// Takes a layer from a request's body; small enough for memory.
+pub(super) async fn layer(body: Body) -> Result<PushedLayer, Problem> {
+    let mut bytes = Vec::new();
+    receive(body, LAYER_DISK_BYTES, &mut bytes).await?;
+    blocking(move || PushedLayer::check(bytes.into())).await
+}
+
 /// A domain's archive as a response.
 pub(super) async fn packed(
     agent: &Arc<Agent>,
@@ -92,7 +100,8 @@ pub(super) async fn packed(
         let packing = io_problem("pack the domain's archive");
         let mut file = tempfile::tempfile_in(agent.temporary()).map_err(&packing)?;
         let files = whole.then_some((&agent.files, &xml));
-        pack(&mut file, &place, record.layer_bytes, files).map_err(&packing)?;
+        let layer = layer::path(&place, &record);
+        pack(&mut file, &place, (&layer, record.layer_bytes), files).map_err(&packing)?;
         file.rewind().map_err(&packing)?;
         Ok(file)
     })

@@ -1,5 +1,6 @@
 //! Wire types of the agent.
 
+use estive_boot::PushReport;
 use estive_model::{Capacity, Digest, DomainName, DomainState, Generation, HostName, OperationId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -223,4 +224,55 @@ pub struct OperationReport {
 pub struct MissingFiles {
     /// Digests to send along (in the archive as `files/<hex>`, or by `PUT /file/DIGEST`).
     pub missing: Vec<Digest>,
+}
+
+/// Query of `PUT /domain/NAME/layer`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LayerQuery {
+    /// The generation that the domain must have; without one it is not asked (driven alone).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<Generation>,
+    /// Change nothing and say what would be.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// One line of the answer to a layer that was pushed to a domain.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "line", rename_all = "snake_case")]
+pub enum LayerLine {
+    /// The guest answers, and lays the layer over itself.
+    Laying,
+    /// It is over; the layer is the domain's from now on.
+    Done {
+        /// How it ended.
+        outcome: LayerOutcome,
+    },
+    /// Nothing was stored; the guest may have part of it, and pushing again makes that good.
+    Failed {
+        /// The problem.
+        problem: crate::Problem,
+    },
+}
+
+/// Where a layer that was pushed has come to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum LayerOutcome {
+    /// The running guest has it.
+    Laid {
+        /// What was written and what was left.
+        report: PushReport,
+    },
+    /// It does not run; its next start takes it.
+    NextStart {
+        /// Why: `it is stopped`.
+        reason: String,
+    },
+    /// It runs and could not be reached; its next start takes it.
+    Unreached {
+        /// Why.
+        reason: String,
+    },
 }

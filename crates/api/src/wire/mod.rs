@@ -12,6 +12,7 @@
 //! | `/domain/NAME` | GET | → the archive (tar; files named by digest are left out unless `?whole=true`) |
 //! | `/domain/NAME` | DELETE | → nothing; the domain must be stopped |
 //! | `/domain/NAME/config.xml`, `/domain/NAME/FILE` | GET | → a file that config.xml names |
+//! | `/domain/NAME/layer` | PUT, [`LayerQuery`] in the query | a layer archive (newc) → stream of [`LayerLine`]; laid over the running guest, and kept for its next start |
 //! | `/domain/NAME/status`, `…/status.xml` | GET, PUT | [`StatusOrder`] → [`DomainReport`] (`<status><state>…</state></status>`) |
 //! | `/domain/NAME/incoming` | PUT | archive, [`PrepareQuery`] in the query → [`Prepared`] |
 //! | `/domain/NAME/move` | POST | [`MoveOrder`] → [`OperationReport`] |

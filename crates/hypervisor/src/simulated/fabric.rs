@@ -4,6 +4,7 @@ use crate::seam::*;
 use estive_model::DomainName;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::broadcast;
@@ -126,6 +127,7 @@ pub(super) struct World {
     happenings: HashMap<IpAddr, broadcast::Sender<InstanceEvent>>,
     twice: BTreeSet<DomainName>,
     born: u64,
+    pub(super) channels: Option<PathBuf>,
 }
 
 impl World {
@@ -310,6 +312,12 @@ impl World {
 pub struct SimulatedFabric(Arc<Mutex<World>>);
 
 impl SimulatedFabric {
+    /// Gives the channels of all guests places below `directory`, for tests that speak for a guest there
+    /// ([`super::SimulatedGuestAgent`]). Without it they are nowhere.
+    pub fn channels_below(&self, directory: PathBuf) {
+        self.world().channels = Some(directory);
+    }
+
     /// A world with no instances. Hosts come to be by their address.
     pub fn new() -> Self {
         Self::default()

@@ -1,16 +1,18 @@
 //! The simulated driver: behaves as QEMU does, without guests, in tokio's time.
 
 mod fabric;
+mod guest_agent;
 mod stream;
 
 pub use fabric::{Fault, SimulatedFabric, Step};
+pub use guest_agent::{SimulatedCall, SimulatedGuestAgent};
 
 use crate::seam::*;
 use async_trait::async_trait;
 use estive_model::{DomainName, DomainSpec};
 use fabric::{Place, World};
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 use stream::{Stream, started};
 use tokio::sync::broadcast;
@@ -370,8 +372,12 @@ impl Hypervisor for SimulatedHypervisor {
     }
 
     fn channels(&self, domain: &DomainName) -> Channels {
-        // Nothing is ever written there.
-        let directory = PathBuf::from(format!("/nonexistent/simulated/{}/{domain}", self.host));
+        let below = self.fabric.world().channels.clone();
+        // Nothing is ever written there by the simulation itself.
+        let directory = below
+            .unwrap_or_else(|| "/nonexistent/simulated".into())
+            .join(self.host.to_string())
+            .join(domain.as_str());
         Channels {
             console: directory.join("console.sock"),
             console_log: directory.join("console.log"),
