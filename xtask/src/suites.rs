@@ -61,6 +61,8 @@ const TABLE: &[Row] = &[
     plain("estive-store", "conformance", 120),
     plain("estive-store", "embedded", 120),
     plain("estive-sandbox", "script", 120),
+    plain("estive-sandbox", "herd", 120),
+    plain("estive-sandbox", "render", 120),
     plain("estive-sandbox", "hostile", 120),
     plain("estive-hypervisor", "simulated", 120),
     plain("estive-init", "push", 300),

@@ -141,6 +141,20 @@ impl RenderRequest {
         Ok(())
     }
 
+    /// The same without what scripts made, cheap to have.
+    pub fn without_outputs(&self) -> Self {
+        Self {
+            deployment: self.deployment.clone(),
+            secret: self.secret.clone(),
+            clones: Arc::clone(&self.clones),
+            set_lists: self.set_lists.clone(),
+            variables: self.variables.clone(),
+            sets: self.sets.clone(),
+            outputs: Vec::new(),
+            wanted: self.wanted.clone(),
+        }
+    }
+
     /// The number of the clone of this name.
     pub fn number_of(&self, clone: &str) -> Option<usize> {
         let by_name = |facts: &CloneFacts| facts.name.as_str().cmp(clone);

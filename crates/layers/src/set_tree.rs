@@ -303,6 +303,16 @@ impl SetNode {
         }
     }
 
+    /// Of content and attributes.
+    pub fn size_bytes(&self) -> usize {
+        let content = match &self.kind {
+            SetKind::File(bytes) => bytes.len(),
+            _ => 0,
+        };
+        let xattrs: usize = self.xattrs.values().map(|value| value.0.len()).sum();
+        content + xattrs
+    }
+
     fn directory() -> Self {
         Self::new(0o755, SetKind::Directory)
     }

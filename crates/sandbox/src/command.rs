@@ -6,12 +6,14 @@ use std::process::ExitCode;
 
 use rustix::fs::SeekFrom;
 
+use crate::cell;
 use crate::keeper;
 use crate::request::Answer;
 
 /// The word that programs which use a [`crate::Worker`] must give to [`hidden_command`].
 pub(crate) const COMMAND: &str = "sandbox";
 pub(crate) const SCRIPT: &str = "script";
+pub(crate) const RENDER: &str = "render";
 
 /// Runs the hidden command if this process was started for it; `None`: go on as the ordinary program. To be called
 /// first in `main`, before any thread is started.
@@ -20,37 +22,43 @@ pub fn hidden_command() -> Option<ExitCode> {
     if words.first()?.to_str()? != COMMAND {
         return None;
     }
-    let answer = match (words.get(1).and_then(|word| word.to_str()), &words[..]) {
-        (Some(SCRIPT), [_, _, parent]) => {
-            if end_with(parent.to_str()).is_err() {
-                return Some(ExitCode::FAILURE);
+    let words: Option<Vec<&str>> = words[1..].iter().map(|word| word.to_str()).collect();
+    let answered = match words.as_deref() {
+        Some([SCRIPT, parent]) => end_with(parent).and_then(|()| send(&script())),
+        Some([RENDER, parent, memory_bytes, cpu_s]) => {
+            match (memory_bytes.parse(), cpu_s.parse()) {
+                (Ok(memory_bytes), Ok(cpu_s)) => {
+                    end_with(parent).and_then(|()| cell::run(memory_bytes, cpu_s))
+                }
+                _ => return Some(misused()),
             }
-            script()
         }
-        _ => {
-            eprintln!("estive: 'sandbox' is started by estive itself, not by people");
-            return Some(ExitCode::from(2));
-        }
+        _ => return Some(misused()),
     };
-    Some(match send(&answer) {
+    Some(match answered {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("the sandbox's answer could not be given: {error}");
+            eprintln!("the sandbox could not answer: {error}");
             ExitCode::FAILURE
         }
     })
 }
 
+fn misused() -> ExitCode {
+    eprintln!("estive: 'sandbox' is started by estive itself, not by people");
+    ExitCode::from(2)
+}
+
 /// Whoever asked is gone: so are we.
-fn end_with(parent: Option<&str>) -> Result<(), ()> {
+fn end_with(parent: &str) -> std::io::Result<()> {
     use rustix::process::{Signal, getppid, set_parent_process_death_signal};
-    set_parent_process_death_signal(Some(Signal::KILL)).map_err(drop)?;
+    set_parent_process_death_signal(Some(Signal::KILL))?;
     let now = getppid().map(|pid| pid.as_raw_nonzero().to_string());
     // It may have ended before we asked to be told.
-    if now.as_deref() == parent {
+    if now.as_deref() == Some(parent) {
         Ok(())
     } else {
-        Err(())
+        Err(std::io::Error::other("whoever asked is gone"))
     }
 }
 

@@ -1,14 +1,14 @@
-//! What can go wrong around a script, each with where and what to try.
+//! What can go wrong in and around the sandbox, each with where and what to try.
 
 use std::io;
 use std::path::PathBuf;
 
-/// What can go wrong in the sandbox.
+/// What can go wrong in the sandbox. `doing` is the script that was to be run, or the rendering.
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
-    #[error("starting the sandbox of {script} ({program})")]
+    #[error("starting the sandbox of {doing} ({program})")]
     Start {
-        script: String,
+        doing: String,
         program: PathBuf,
         #[source]
         source: io::Error,
@@ -18,13 +18,13 @@ pub enum SandboxError {
     #[error("the script {script}: {what}")]
     Script { script: String, what: String },
 
-    /// This machine does not let us make the sandbox; the script was not started.
-    #[error("the sandbox of the script {script} could not be made: {what}")]
-    Unmade { script: String, what: String },
+    /// This machine does not let us make the sandbox; nothing was started in it.
+    #[error("the sandbox of {doing} could not be made: {what}")]
+    Unmade { doing: String, what: String },
 
-    #[error("the sandbox of the script {script} ended without an answer ({status}): {words}")]
+    #[error("the sandbox of {doing} ended without an answer ({status}): {words}")]
     NoAnswer {
-        script: String,
+        doing: String,
         status: String,
         words: String,
     },

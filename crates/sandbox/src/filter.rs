@@ -96,6 +96,60 @@ const NAMESPACES: [libc::c_int; 7] = [
     libc::CLONE_NEWCGROUP,
 ];
 
+/// All that a process that renders may ask for: memory, its pipes, and its own end.
+const OF_A_CELL: &[libc::c_long] = &[
+    libc::SYS_read,
+    libc::SYS_write,
+    libc::SYS_writev,
+    libc::SYS_pread64,
+    libc::SYS_pwrite64,
+    libc::SYS_close,
+    libc::SYS_brk,
+    libc::SYS_mmap,
+    libc::SYS_munmap,
+    libc::SYS_mremap,
+    libc::SYS_mprotect,
+    libc::SYS_madvise,
+    libc::SYS_futex,
+    libc::SYS_sched_yield,
+    libc::SYS_clock_gettime,
+    libc::SYS_getrandom,
+    libc::SYS_getpid,
+    libc::SYS_gettid,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_restart_syscall,
+    libc::SYS_sigaltstack,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+];
+
+/// From here on, for this process: everything else is refused.
+pub(crate) fn apply_to_cell() -> Result<(), String> {
+    let programs = cell_programs().map_err(words)?;
+    for program in programs {
+        seccompiler::apply_filter(&program).map_err(words)?;
+    }
+    Ok(())
+}
+
+fn cell_programs() -> Result<Vec<BpfProgram>, seccompiler::Error> {
+    let mut allowed: BTreeMap<i64, Vec<SeccompRule>> =
+        OF_A_CELL.iter().map(|call| (*call, Vec::new())).collect();
+    // How the C library aborts; nobody else may be sent a signal.
+    let own = u64::from(std::process::id());
+    let to_itself = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, own)?;
+    allowed.insert(libc::SYS_tgkill, vec![SeccompRule::new(vec![to_itself])?]);
+    let filter = SeccompFilter::new(
+        allowed,
+        SeccompAction::Errno(libc::EPERM.cast_unsigned()),
+        SeccompAction::Allow,
+        std::env::consts::ARCH.try_into()?,
+    )?;
+    Ok(vec![only_own_numbers(), filter.try_into()?])
+}
+
 /// From here on, for this process and what it starts.
 pub(crate) fn apply_to_script() -> Result<(), String> {
     for program in programs().map_err(words)? {
@@ -166,6 +220,7 @@ mod tests {
     fn the_filters_can_be_made_for_this_machine() {
         let programs = programs().unwrap();
         assert_eq!(programs.len(), 3);
+        let programs = [programs, cell_programs().unwrap()].concat();
         assert!(programs.iter().all(|program| program.len() < 4096));
     }
 }

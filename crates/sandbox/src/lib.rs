@@ -15,7 +15,9 @@
 //! only then the keeper reads what was left in the output. Nothing that the script made is looked
 //! at while it lives.
 
+mod asked;
 mod cage;
+mod cell;
 mod collect;
 mod command;
 mod error;
@@ -26,7 +28,12 @@ mod limits;
 mod loop_device;
 mod messages;
 mod mounts;
+mod progress;
+mod render;
 mod request;
+mod root_identity;
+mod script_cache;
+mod scripts;
 mod set_files;
 mod view;
 mod watch;
@@ -34,6 +41,8 @@ mod worker;
 
 pub use command::hidden_command;
 pub use error::SandboxError;
-pub use limits::Limits;
+pub use limits::{Limits, RenderLimits};
 pub use request::{InputNode, OutputNode, ScriptOutput, ScriptRequest};
+pub use script_cache::ScriptCache;
+pub use scripts::ScriptRoot;
 pub use worker::Worker;

@@ -47,6 +47,27 @@ impl Default for Limits {
     }
 }
 
+/// What rendering may take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RenderLimits {
+    /// Of each process that renders.
+    pub memory_bytes: u64,
+    /// Of each process that renders.
+    pub cpu_s: u64,
+    /// Of one template for one clone.
+    pub template_ms: u64,
+}
+
+impl Default for RenderLimits {
+    fn default() -> Self {
+        Self {
+            memory_bytes: 512 << 20,
+            cpu_s: 300,
+            template_ms: 10_000,
+        }
+    }
+}
+
 /// `16 MiB`, or bytes where it is not a whole number of them.
 pub(crate) fn shown_bytes(bytes: u64) -> String {
     if bytes >= 1 << 20 && bytes.is_multiple_of(1 << 20) {

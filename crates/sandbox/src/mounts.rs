@@ -6,10 +6,12 @@ use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::{Errno, Result};
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
-    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+    fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount,
+    open_tree, unmount,
 };
 use rustix::path::Arg;
+use rustix::process::{chdir, fchdir, pivot_root};
 
 /// Read-only, without devices and without programs that run as their owner.
 pub(crate) const SEALED: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_RDONLY
@@ -81,4 +83,15 @@ pub(crate) fn restrict(mount: &OwnedFd, attributes: MountAttrFlags) -> Result<()
 pub(crate) fn put(mount: &OwnedFd, directory: impl AsFd, path: impl Arg) -> Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
     move_mount(mount, c"", directory, path, flags)
+}
+
+/// Makes `root`, which is mounted on `/`, this process's root, and lets go of the host's with all that is mounted in
+/// it.
+pub(crate) fn enter(root: &OwnedFd) -> std::result::Result<(), String> {
+    let doing = |error: Errno| format!("entering the new root: {error}");
+    fchdir(root).map_err(doing)?;
+    // pivot_root(2): the old root then lies over the new one, and is the one that is unmounted.
+    pivot_root(".", ".").map_err(doing)?;
+    unmount(".", UnmountFlags::DETACH).map_err(doing)?;
+    chdir("/").map_err(doing)
 }

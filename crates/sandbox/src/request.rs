@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -18,12 +19,12 @@ pub struct ScriptRequest {
     /// The script's path in the set.
     pub program: String,
     /// The set's tree, by path.
-    pub set: BTreeMap<String, InputNode>,
+    pub set: Arc<BTreeMap<String, InputNode>>,
     /// JSON for its standard input.
     #[serde(with = "serde_bytes")]
     pub variables: Vec<u8>,
     /// Paths whose mode is said elsewhere (the set's `files:`), so that the output's own does not count.
-    pub modes_given: BTreeSet<String>,
+    pub modes_given: Arc<BTreeSet<String>>,
     pub limits: Limits,
 }
 

@@ -15,7 +15,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, UnmountFlags, unmount};
-use rustix::process::{fchdir, pivot_root};
+use rustix::process::fchdir;
 
 use crate::cage::Outside;
 use crate::limits::{Limits, shown_bytes};
@@ -34,6 +34,11 @@ const OURS: &CStr = c"estive";
 
 /// Where a sealed image stands until its parts are bound.
 const IMAGE: &CStr = c"estive-image";
+
+/// Whether a name at the top of the reference shows nothing of it.
+pub(crate) fn is_empty_in_the_view(name: &CStr) -> bool {
+    EMPTY.contains(&name) || name == OURS
+}
 
 /// Devices of the view, with their numbers (the kernel's devices.txt).
 const DEVICES: [(&str, u32, u32); 5] = [
@@ -79,7 +84,7 @@ impl View {
         take_image_away(&root).map_err(|error| format!("leaving the sealed image: {error}"))?;
         mounts::restrict(&root, MountAttrFlags::MOUNT_ATTR_RDONLY)
             .map_err(|error| format!("making the root read-only: {error}"))?;
-        enter(&root)?;
+        mounts::enter(&root)?;
         Ok(Self { output, scratch })
     }
 
@@ -327,14 +332,4 @@ pub(crate) fn give(directory: &OwnedFd, name: &str, outside: &Outside) -> Result
         Some(group),
         AtFlags::SYMLINK_NOFOLLOW,
     )
-}
-
-/// Makes `root` this process's root, and lets go of the host's with all that is mounted in it.
-fn enter(root: &OwnedFd) -> Result<(), String> {
-    let doing = |error: Errno| format!("entering the new root: {error}");
-    fchdir(root.as_fd()).map_err(doing)?;
-    // pivot_root(2): the old root then lies over the new one, and is the one that is unmounted.
-    pivot_root(".", ".").map_err(doing)?;
-    unmount(".", UnmountFlags::DETACH).map_err(doing)?;
-    rustix::process::chdir("/").map_err(doing)
 }

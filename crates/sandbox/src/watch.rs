@@ -91,7 +91,7 @@ pub(crate) fn end(first: Pid) {
     let _ = kill_process(first, Signal::KILL);
 }
 
-fn now_ms() -> u64 {
+pub(crate) fn now_ms() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     now.tv_sec.cast_unsigned() * 1000 + now.tv_nsec.cast_unsigned() / 1_000_000
 }

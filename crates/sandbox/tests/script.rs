@@ -162,7 +162,7 @@ fn an_ordinary_user_may_run_scripts_too() {
     );
     fs::write(&user, text).unwrap();
     fs::set_permissions(&user, fs::Permissions::from_mode(0o755)).unwrap();
-    bench.worker = Worker { program: user };
+    bench.worker = Worker::of(user);
     let said = bench.prints(
         "#!/bin/sh\n{ id -u; cat /etc/marker; touch /etc/x && echo written; ls /dev; } > said 2>&1",
     );

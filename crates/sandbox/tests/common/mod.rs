@@ -1,4 +1,5 @@
 //! A small root made of this machine's own programs, and scripts run in it.
+#![allow(dead_code, reason = "each file of tests uses a part")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -6,6 +7,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 use estive_sandbox::{
     InputNode, Limits, OutputNode, SandboxError, ScriptOutput, ScriptRequest, Worker,
@@ -54,9 +56,7 @@ impl Bench {
     pub fn new(test: &str) -> Self {
         let home = tempfile::tempdir().unwrap();
         let bench = Self {
-            worker: Worker {
-                program: env!("CARGO_BIN_EXE_estive-sandbox").into(),
-            },
+            worker: Worker::of(env!("CARGO_BIN_EXE_estive-sandbox")),
             limits: Limits::default(),
             modes_given: BTreeSet::new(),
             name: format!("{test}-{}", std::process::id()),
@@ -139,9 +139,9 @@ impl Bench {
             script: format!("sets/test/{program} for clone01"),
             root: self.root(),
             program,
-            set,
+            set: Arc::new(set),
             variables: br#"{"clone":{"name":"clone01"}}"#.to_vec(),
-            modes_given: self.modes_given.clone(),
+            modes_given: Arc::new(self.modes_given.clone()),
             limits: self.limits.clone(),
         }
     }
