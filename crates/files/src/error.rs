@@ -17,6 +17,9 @@ pub enum FilesError {
     #[error("{path} {what}")]
     Refused { path: PathBuf, what: String },
 
+    #[error("the kept layer of {clone} is damaged; build all layers anew")]
+    Damaged { clone: String },
+
     #[error("no state directory: neither HOME nor XDG_STATE_HOME says where; name one")]
     NoState,
 }

@@ -1,10 +1,14 @@
-//! Files of this machine that commands of Estive keep or change: the state directory of layers with
-//! the deployments' secrets, and one block in a file that belongs to somebody else.
+//! Files of this machine that Estive keeps or changes: the state directory with the deployments'
+//! secrets, built layers, and one block in a file that belongs to somebody else.
 
 mod error;
+mod layer_index;
+mod layer_store;
+mod objects;
 mod replace;
 mod state;
 
 pub use error::FilesError;
+pub use layer_store::{BuildError, BuildOptions, BuiltLayer, LayerStore, StoredLayers};
 pub use replace::{Changed, change_file};
 pub use state::StateDirectory;

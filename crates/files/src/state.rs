@@ -116,7 +116,7 @@ fn read_secret(path: &Path) -> Result<Option<DeploymentSecret>, FilesError> {
         .ok_or_else(damaged)
 }
 
-fn make_private(path: &Path) -> Result<(), FilesError> {
+pub(crate) fn make_private(path: &Path) -> Result<(), FilesError> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
