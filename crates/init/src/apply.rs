@@ -87,11 +87,12 @@ fn read_order(mut arguments: impl Iterator<Item = OsString>) -> Result<Order> {
 fn apply(order: &Order) -> Result<PushReport> {
     let archive = read_archive()?;
     let layer = Layer::read(&archive)?;
-    let (merged, root) = (Tree::open(&order.merged)?, Tree::open(&order.root)?);
-    let boot_layer = Tree::open(&order.layer)?;
+    let unions = order.merged.join(UNIONS);
+    let open = |path| Tree::open(path).map(|tree| tree.within_limits_of(&unions));
+    let (merged, root) = (open(&order.merged)?, open(&order.root)?);
+    let boot_layer = open(&order.layer)?;
     layer.check_over(&root)?;
 
-    let unions = order.merged.join(UNIONS);
     let lock = std::fs::File::open(&unions).doing(|| format!("opening {}", unions.display()))?;
     match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}

@@ -175,10 +175,11 @@ impl<'a> Layer<'a> {
             };
         };
         let mut node = wanted.node.clone();
-        if wanted.is_implied {
+        if wanted.is_implied && !self.is_hidden(path) {
             let below = root.node(path);
             if below.is_directory() {
                 (node.mode, node.uid, node.gid) = (below.mode, below.uid, below.gid);
+                node.xattrs.extend(below.xattrs);
             }
         }
         node
@@ -187,7 +188,7 @@ impl<'a> Layer<'a> {
     /// Refuses what PID 1 refuses: implied directories that are something else in the root.
     pub fn check_over(&self, root: &Tree) -> Result<()> {
         for (path, wanted) in &self.wanted {
-            if !wanted.is_implied {
+            if !wanted.is_implied || self.is_hidden(path) {
                 continue;
             }
             let below = root.node(path);

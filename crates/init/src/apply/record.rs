@@ -9,7 +9,6 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
 
-use estive_archive::OPAQUE_XATTR;
 use serde::{Deserialize, Serialize};
 
 use super::fault;
@@ -146,8 +145,7 @@ fn of_start(boot_layer: &Tree) -> Result<Record> {
                 What::Character { major: 0, minor: 0 } => (Print::absent(), true),
                 What::Directory => {
                     directories.push(path.clone());
-                    let opaque = boot_layer.xattr(&path, OPAQUE_XATTR);
-                    (node.print(), opaque.as_deref() == Some(b"y"))
+                    (node.print(), boot_layer.is_opaque(&path))
                 }
                 _ => (node.print(), true),
             };

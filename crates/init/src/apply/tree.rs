@@ -2,14 +2,15 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use estive_archive::OPAQUE_XATTR;
+use estive_beneath::{Errno, Result};
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Statx, StatxAttributes, StatxFlags,
-    lgetxattr, llistxattr, major, makedev, minor, openat, openat2, readlinkat, statx,
+    AtFlags, FileType, Statx, StatxAttributes, StatxFlags, lgetxattr, major, makedev, minor,
+    readlinkat, statx,
 };
-use rustix::io::{Errno, Result};
 use sha2::{Digest, Sha256};
 
 use super::node::{Content, Node, What, Xattrs};
@@ -17,13 +18,16 @@ use crate::failure::{self, While};
 
 /// No file of a layer is as large; one that is, is not read to be compared.
 const COMPARED_BYTES_MAX: u64 = 256 << 20;
-const XATTR_LIST_BYTES_MAX: usize = 64 << 10;
-/// XATTR_SIZE_MAX of the kernel.
-const XATTR_BYTES_MAX: usize = 64 << 10;
+const NAMES_MAX: usize = 1 << 20;
 /// What overlayfs keeps for itself.
 const OVERLAY_XATTRS: &str = "trusted.overlay.";
+const USER_XATTRS: &str = "user.";
 
-pub struct Tree(OwnedFd);
+pub struct Tree {
+    top: OwnedFd,
+    /// Attributes of users are not looked at: the clone's memory cannot have any.
+    is_without_users: bool,
+}
 
 /// What a look at a path found.
 pub enum Look {
@@ -47,30 +51,36 @@ impl Look {
 
 impl Tree {
     pub fn open(path: &Path) -> failure::Result<Tree> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        openat(CWD, path, flags, Mode::empty())
-            .map(Tree)
+        estive_beneath::open_top(path)
+            .map(|top| Tree {
+                top,
+                is_without_users: false,
+            })
             .doing(|| format!("opening {}", path.display()))
+    }
+
+    /// The same with a file system's limits: a tmpfs before Linux 6.6 takes no attributes of users, so
+    /// that a start leaves those of the root away.
+    pub fn within_limits_of(mut self, path: &Path) -> Tree {
+        let mut value = [0u8; 1];
+        let asked = lgetxattr(path, "user.estive", &mut value[..]);
+        self.is_without_users = asked == Err(Errno::NOTSUP);
+        self
     }
 
     /// The directory that holds `path`, and the last name of it.
     pub fn parent<'p>(&self, path: &'p str) -> Result<(OwnedFd, &'p str)> {
-        let (parent, name) = path.rsplit_once('/').unwrap_or((".", path));
-        let flags = OFlags::PATH | OFlags::DIRECTORY;
-        self.open_beneath(parent, flags)
-            .map(|parent| (parent, name))
+        estive_beneath::open_parent(&self.top, path)
     }
 
-    pub fn open_beneath(&self, path: &str, flags: OFlags) -> Result<OwnedFd> {
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
-        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        openat2(&self.0, path, flags, Mode::empty(), resolve)
+    /// A directory, to be listed and changed.
+    pub fn directory(&self, path: &str) -> Result<OwnedFd> {
+        estive_beneath::open_list(&self.top, path)
     }
 
     /// A file for reading; never waits for what is no file.
     pub fn open_file(&self, path: &str) -> Result<File> {
-        self.open_beneath(path, OFlags::RDONLY | OFlags::NONBLOCK)
-            .map(File::from)
+        estive_beneath::open_file(&self.top, path).map(File::from)
     }
 
     pub fn look(&self, path: &str) -> Look {
@@ -110,12 +120,17 @@ impl Tree {
             FileType::Socket => What::Socket,
             FileType::Unknown => return Err(Errno::OPNOTSUPP),
         };
+        let is_counted = |name: &str| {
+            !(name.starts_with(OVERLAY_XATTRS)
+                || self.is_without_users && name.starts_with(USER_XATTRS))
+        };
+        let xattrs = estive_beneath::xattrs(&parent, name, is_counted)?;
         let node = Node {
             what,
             mode: u32::from(status.stx_mode) & 0o7777,
             uid: status.stx_uid,
             gid: status.stx_gid,
-            xattrs: xattrs(&parent, name)?,
+            xattrs: Xattrs::from_iter(xattrs),
         };
         let device = makedev(status.stx_dev_major, status.stx_dev_minor);
         Ok(Look::Found {
@@ -153,58 +168,22 @@ impl Tree {
 
     /// What a directory holds, in order, and how many names cannot be told since they are not UTF-8.
     pub fn names(&self, path: &str) -> Result<(Vec<String>, usize)> {
-        let directory = self.open_beneath(path, OFlags::RDONLY | OFlags::DIRECTORY)?;
-        let (mut names, mut strange) = (Vec::new(), 0);
-        for entry in Dir::new(directory)? {
-            match entry?.file_name().to_str() {
-                Ok("." | "..") => {}
-                Ok(name) => names.push(name.to_owned()),
-                Err(_) => strange += 1,
-            }
-        }
-        names.sort();
+        let found = estive_beneath::names(self.directory(path)?, NAMES_MAX)?;
+        let found = found.ok_or(Errno::TOOBIG)?;
+        let count = found.len();
+        let names: Vec<String> = found
+            .into_iter()
+            .filter_map(|name| name.into_string().ok())
+            .collect();
+        let strange = count - names.len();
         Ok((names, strange))
     }
 
-    /// One attribute, also one that overlayfs keeps for itself.
-    pub fn xattr(&self, path: &str, name: &str) -> Option<Vec<u8>> {
-        let (parent, last) = self.parent(path).ok()?;
-        read_xattr(&inside(&parent, last), name).ok()
+    /// Whether overlayfs shows nothing of what lies below this directory.
+    pub fn is_opaque(&self, path: &str) -> bool {
+        let is_mark = |name: &str| name == OPAQUE_XATTR;
+        self.parent(path)
+            .and_then(|(parent, name)| estive_beneath::xattrs(&parent, name, is_mark))
+            .is_ok_and(|marks| marks.iter().any(|(_, value)| value == b"y"))
     }
-}
-
-/// A path to a name in a directory, for calls that take a path only. The name itself is not followed
-/// by those that begin with `l`.
-pub fn inside(directory: &OwnedFd, name: &str) -> String {
-    format!("/proc/self/fd/{}/{name}", directory.as_raw_fd())
-}
-
-fn xattrs(parent: &OwnedFd, name: &str) -> Result<Xattrs> {
-    let path = inside(parent, name);
-    let mut list = vec![0u8; XATTR_LIST_BYTES_MAX];
-    let length = match llistxattr(&path, &mut list[..]) {
-        Ok(length) => length,
-        // A file system without any.
-        Err(Errno::OPNOTSUPP) => return Ok(Xattrs::new()),
-        Err(errno) => return Err(errno),
-    };
-    let mut xattrs = Xattrs::new();
-    for name in list[..length].split(|byte| *byte == 0) {
-        match std::str::from_utf8(name) {
-            Ok("") => {}
-            Ok(name) if name.starts_with(OVERLAY_XATTRS) => {}
-            Ok(name) => {
-                xattrs.insert(name.to_owned(), read_xattr(&path, name)?);
-            }
-            Err(_) => return Err(Errno::ILSEQ),
-        }
-    }
-    Ok(xattrs)
-}
-
-fn read_xattr(path: &str, name: &str) -> Result<Vec<u8>> {
-    let mut value = vec![0u8; XATTR_BYTES_MAX];
-    let length = lgetxattr(path, name, &mut value[..])?;
-    value.truncate(length);
-    Ok(value)
 }

@@ -4,17 +4,17 @@ use std::fs::File;
 use std::io::{Error, ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
 
+use estive_beneath::{Errno, path_of};
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Timespec, Timestamps, Uid, XattrFlags,
     chmodat, chownat, fchmod, fchown, fstat, fsync, futimens, linkat, lremovexattr, lsetxattr,
     makedev, mkdirat, mknodat, openat, renameat, renameat_with, symlinkat, unlinkat,
 };
-use rustix::io::Errno;
 
 use super::fault;
 use super::node::{Node, What, Xattrs};
 use super::plan::{Act, How, UNIONS};
-use super::tree::{Look, Tree, inside};
+use super::tree::{Look, Tree};
 use crate::failure::{Failure, Result, While, fail};
 
 /// In the directory of the layers: on the file system that everything is renamed to, and seen by
@@ -32,14 +32,13 @@ impl<'t> Writer<'t> {
     /// Clears what a push that was killed has left aside.
     pub fn new(merged: &'t Tree, root: &'t Tree) -> Result<Writer<'t>> {
         let what = || format!("making /{ASIDE} in the clone");
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-        let unions = merged.open_beneath(UNIONS, flags).doing(what)?;
+        let unions = merged.directory(UNIONS).doing(what)?;
         let (_, name) = ASIDE.split_once('/').unwrap_or((UNIONS, ASIDE));
         match mkdirat(&unions, name, Mode::RWXU) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(errno) => return fail(format!("{}: {errno}", what())),
         }
-        let aside = merged.open_beneath(ASIDE, flags).doing(what)?;
+        let aside = merged.directory(ASIDE).doing(what)?;
         let writer = Writer {
             merged,
             root,
@@ -89,8 +88,7 @@ impl<'t> Writer<'t> {
 
     fn give_attributes(&self, act: &Act) -> Result<()> {
         let what = || "giving it mode and owner".to_owned();
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-        let directory = self.merged.open_beneath(&act.path, flags).doing(what)?;
+        let directory = self.merged.directory(&act.path).doing(what)?;
         let node = &act.becomes;
         fault::step();
         let (uid, gid) = owner(node);
@@ -100,7 +98,7 @@ impl<'t> Writer<'t> {
         let Look::Found { node: current, .. } = self.merged.look(&act.path) else {
             return fail("it cannot be looked at any more");
         };
-        let path = inside(&directory, ".");
+        let path = path_of(&directory, ".");
         for name in current.xattrs.keys() {
             if !node.xattrs.contains_key(name) {
                 fault::step();
@@ -165,7 +163,7 @@ impl<'t> Writer<'t> {
         if !matches!(node.what, What::Symlink(_)) {
             chmodat(&self.aside, NEW, mode, AtFlags::empty()).doing(what)?;
         }
-        set_xattrs(&inside(&self.aside, NEW), &node.xattrs)
+        set_xattrs(&path_of(&self.aside, NEW), &node.xattrs)
     }
 
     fn make_file(&self, act: &Act) -> Result<()> {
@@ -196,7 +194,7 @@ impl<'t> Writer<'t> {
         let (uid, gid) = owner(&act.becomes);
         fchown(&file, uid, gid).doing(what)?;
         fchmod(&file, Mode::from_raw_mode(act.becomes.mode)).doing(what)?;
-        set_xattrs(&inside(&self.aside, NEW), &act.becomes.xattrs)?;
+        set_xattrs(&path_of(&self.aside, NEW), &act.becomes.xattrs)?;
         if let Some(times) = times {
             futimens(&file, &times).doing(what)?;
         }

@@ -1,18 +1,19 @@
 //! A clone as its tests have it: root, layer and memory, each on a file system of its own, joined
 //! by overlayfs as PID 1 joins them; and the program that lays a new layer over it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown, symlink};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use estive_archive::{Kind, Limits, Manifest, Member, Reader};
 use estive_boot::PushReport;
-use rustix::fs::{CWD, FileType, Mode, XattrFlags, lgetxattr, llistxattr, lsetxattr, mknodat};
+use estive_union::Rights;
+use rustix::fs::{lgetxattr, llistxattr};
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, unmount};
 
 pub const UNIONS: &str = ".unions";
@@ -79,7 +80,10 @@ impl Clone {
             mount_at(&clone.part(part), "tmpfs", "mode=0755");
         }
         fill(&clone.root());
-        unpack(layer, &clone.part("layer"), &clone.root())?;
+        let open = |part: &str| OwnedFd::from(File::open(clone.part(part)).unwrap());
+        let (root, tree) = (open("root"), open("layer"));
+        let unpacked = estive_union::unpack(layer, &tree, Rights::Root).unwrap();
+        estive_union::settle(&unpacked, &tree, &root).ok()?;
         for part in ["memory/upper", "memory/work"] {
             fs::create_dir(clone.part(part)).unwrap();
         }
@@ -253,60 +257,4 @@ fn xattrs(path: &Path) -> String {
         .collect();
     xattrs.sort();
     xattrs.join(" ")
-}
-
-/// Unpacks a layer as PID 1 does. `None` where the root has no directory for what it implies.
-fn unpack(archive: &[u8], to: &Path, root: &Path) -> Option<()> {
-    let mut reader = Reader::new(archive, Limits::default());
-    let manifest = Manifest::read_from(&mut reader).unwrap();
-    let mut linked: HashMap<u32, PathBuf> = HashMap::new();
-    for member in reader {
-        put(&member.unwrap(), to, &mut linked);
-    }
-    for (path, xattrs) in &manifest.xattrs {
-        for (name, value) in xattrs {
-            lsetxattr(to.join(path), name.as_str(), &value.0, XattrFlags::empty()).unwrap();
-        }
-    }
-    for path in &manifest.implied {
-        if let Ok(below) = root.join(path).symlink_metadata() {
-            if !below.is_dir() {
-                return None;
-            }
-            let own = to.join(path);
-            chown(&own, Some(below.uid()), Some(below.gid())).unwrap();
-            fs::set_permissions(&own, below.permissions()).unwrap();
-        }
-    }
-    Some(())
-}
-
-fn put(member: &Member, to: &Path, linked: &mut HashMap<u32, PathBuf>) {
-    let path = to.join(member.path);
-    let device = |kind, major, minor| {
-        let device = rustix::fs::makedev(major, minor);
-        mknodat(CWD, &path, kind, Mode::empty(), device).unwrap();
-    };
-    match member.kind {
-        Kind::File(content) => {
-            if let Some(first) = linked.get(&member.inode) {
-                fs::hard_link(first, &path).unwrap();
-            } else {
-                File::create_new(&path).unwrap();
-                linked.insert(member.inode, path.clone());
-            }
-            if !content.is_empty() {
-                fs::write(&path, content).unwrap();
-            }
-        }
-        Kind::Directory => fs::create_dir(&path).unwrap(),
-        Kind::Symlink(target) => symlink(target, &path).unwrap(),
-        Kind::CharacterDevice { major, minor } => device(FileType::CharacterDevice, major, minor),
-        Kind::BlockDevice { major, minor } => device(FileType::BlockDevice, major, minor),
-        Kind::Fifo | Kind::Socket => panic!("no layer of these tests has one"),
-    }
-    lchown(&path, Some(member.uid), Some(member.gid)).unwrap();
-    if !matches!(member.kind, Kind::Symlink(_)) {
-        fs::set_permissions(&path, fs::Permissions::from_mode(member.mode)).unwrap();
-    }
 }
