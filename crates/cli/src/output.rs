@@ -44,7 +44,7 @@ pub fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
             .collect::<Vec<_>>(),
     );
     for row in rows {
-        table.add_row(row.clone());
+        table.add_row(row.iter().map(|cell| plain(cell)));
     }
     let mut text = String::new();
     for line in table.to_string().lines() {
@@ -52,6 +52,19 @@ pub fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
         text.push('\n');
     }
     text
+}
+
+/// On one line, without what a terminal would obey: cells hold what others wrote.
+pub fn plain(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() {
+            line.extend(character.escape_default());
+        } else {
+            line.push(character);
+        }
+    }
+    line
 }
 
 /// `-` where there is nothing, seconds with two decimals otherwise.
@@ -87,6 +100,7 @@ mod tests {
             table(&["clone", "host"], &rows),
             "CLONE    HOST\nclone01  host1\nc2       host10\n"
         );
+        assert_eq!(plain("\x1b[2Jé\n"), "\\u{1b}[2Jé\\n");
     }
 
     #[test]

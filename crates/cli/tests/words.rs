@@ -99,6 +99,12 @@ title       mine         host b1           herd.yaml:9:19          blue (group b
         serde_json::from_str(&place.said(&["vars", "b1", "--output", "json"])).unwrap();
     assert_eq!(json[8]["name"], "title");
     assert_eq!(json[8]["earlier"][1]["level"], "globals");
+    let output = place.run(&["vars", "c"]);
+    assert!(
+        String::from_utf8(output.stderr).unwrap().starts_with(
+            "estive: note: the herd file chooses no sets for c; with estive up it has those of its reference, default\n"
+        )
+    );
     let no = place.failed(&["vars", "b9"], 2);
     assert_eq!(
         no,

@@ -1,11 +1,16 @@
 //! Host ranges: `clone[01-04]` stands for clone01 to clone04, `r[1-2]n[1,3-5]` for eight hosts.
 
+use crate::problem::shown;
+
 /// No herd file names more clones than this.
 pub(crate) const MAX_CLONES: usize = 16_384;
 
 /// The names a key of `hosts:` stands for, in order. Without brackets: the key itself.
 /// The width of a range's first number is kept (`01`, `02`).
 pub(crate) fn expand(pattern: &str) -> Result<Vec<String>, String> {
+    if pattern.chars().any(char::is_control) {
+        return Err(format!("{} is no name for a host", shown(pattern)));
+    }
     let mut names = vec![String::new()];
     let mut rest = pattern;
     while let Some((before, after)) = rest.split_once('[') {
@@ -61,7 +66,7 @@ fn number(text: &str) -> Result<u32, String> {
     if digits.is_empty() || digits.len() > 9 || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return Err(format!(
             "{} in a range is no number; a range is written clone[01-04]",
-            crate::problem::shown(digits)
+            shown(digits)
         ));
     }
     digits.parse().map_err(|_| format!("{digits} is too large"))
@@ -93,6 +98,7 @@ mod tests {
             "c[-5]",
             "c[0-9999][0-9999]",
             "c[1-99999999999]",
+            "c[1\n-2]",
         ] {
             assert!(expand(bad).is_err(), "{bad}");
         }

@@ -394,7 +394,7 @@ fn herd_text(levels: &[Map<String, Json>], turned: bool) -> String {
     let mut outer = Map::new();
     outer.insert("vars".to_owned(), Json::Object(levels[1].clone()));
     outer.insert("groups".to_owned(), json!({"inner": inner}));
-    let top = json!({"vars": levels[0], "groups": {"outer": outer}, "hosts": {"c": {}}});
+    let top = json!({"vars": levels[0], "groups": {"outer": outer, "other": {"hosts": {"d": {}}}}, "hosts": {"c": {}}});
     if turned { turn(top) } else { top }.to_string()
 }
 

@@ -41,6 +41,12 @@ impl Vars {
             Output::Json => output::json(&values)?,
             Output::Table => output::print(&render(&values))?,
         }
+        if clone.sets.is_empty() {
+            eprintln!(
+                "estive: note: the herd file chooses no sets for {}; with estive up it has those of its reference, {}",
+                clone.name, clone.reference
+            );
+        }
         // The values are shown also when they do not suffice: they help to see why.
         let warnings = check_variables(&herd.plan, sets_of).map_err(unfit)?;
         for line in warnings.lines() {
@@ -78,25 +84,16 @@ fn place(source: &Source) -> String {
         .map_or_else(|| "-".to_owned(), |(file, at)| format!("{file}:{at}"))
 }
 
-/// On one line, without what a terminal would obey.
 fn shown(value: &Json) -> String {
     let text = match value {
         Json::String(text) => text.clone(),
         other => other.to_string(),
     };
-    let mut line = String::new();
-    for (index, character) in text.chars().enumerate() {
-        if index == SHOWN_CHARS {
-            line.push('…');
-            break;
-        }
-        if character.is_control() {
-            line.extend(character.escape_default());
-        } else {
-            line.push(character);
-        }
+    let mut cut: String = text.chars().take(SHOWN_CHARS).collect();
+    if cut.len() < text.len() {
+        cut.push('…');
     }
-    line
+    cut
 }
 
 #[cfg(test)]
