@@ -280,14 +280,14 @@ fn a_variable_that_no_set_reads_is_warned_of_with_what_was_meant() {
     )];
     assert_eq!(
         held(
-            "worker: 1\nhosts:\n  a: {titel: {x: 1}, pages: []}\n  b: {greeting: hi, os_root_device: x}\n",
+            "worker: 1\nhosts:\n  a: {titel: {x: 1}, pages: []}\n  b: {greeting: hi, colour_of_sheep: x}\n",
             &sets
         )
         .unwrap(),
         [
             "herd.yaml:1:1: no chosen set reads the variable \"worker\"; did you mean workers, which the set own reads?",
             "herd.yaml:4:7: no chosen set reads the variable \"greeting\"; the set web reads it, and is not among sets:",
-            "herd.yaml:4:21: no chosen set reads the variable \"os_root_device\"",
+            "herd.yaml:4:21: no chosen set reads the variable \"colour_of_sheep\"",
         ]
     );
 }
