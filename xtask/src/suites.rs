@@ -79,6 +79,7 @@ const TABLE: &[Row] = &[
     plain("estive-testbed", "gauges", 300),
     guests("estive-api", "qemu_tls", 300),
     guests("estive-init", "guest", 300),
+    guests("estive-sandbox", "reference", 120),
     guests("estive-cli", "try", 300),
     guests("estive-hypervisor", "guest", 900),
     guests("estive-testbed", "guest", 120),

@@ -4,11 +4,12 @@ use crate::failure::{Failure, chain, failed};
 use clap::Args;
 use estive_files::StateDirectory;
 use estive_layers::{
-    ClonePlan, HERD_FILE, HerdFolder, HerdPlan, LayerError, OwnSets, Render as _, RenderHere,
+    CloneFacts, ClonePlan, HERD_FILE, HerdFolder, HerdPlan, LayerError, OwnSets, Render as _,
     RenderRequest,
 };
 use estive_model::DomainName;
-use std::path::PathBuf;
+use estive_sandbox::{ScriptCache, ScriptRoot, Worker, Workshop};
+use std::path::{Path, PathBuf};
 
 /// Where the herd lies, and where what is made of it is kept.
 #[derive(Debug, Clone, Args)]
@@ -90,15 +91,28 @@ impl Local {
         })
     }
 
-    /// Builds one clone's layer.
-    pub fn layer(&self, name: &DomainName) -> Result<LocalLayer, Failure> {
+    /// Builds one clone's layer. `root` is the reference's, in which the scripts of sets run.
+    pub fn layer(&self, name: &DomainName, root: Option<&Path>) -> Result<LocalLayer, Failure> {
         let herd = self.herd()?;
         herd.clone_named(name)?;
         let LocalHerd { plan, sets } = herd;
-        let secret = self.state()?.secret(&plan.deployment).map_err(failed)?;
+        let state = self.state()?;
+        let secret = state.secret(&plan.deployment).map_err(failed)?;
         let mut request = RenderRequest::new(&plan, &sets, &secret).map_err(unfit)?;
         request.wanted = request.number_of(name.as_str()).into_iter().collect();
-        let rendered = RenderHere.render(&request).map_err(unfit)?;
+        let worker = Worker::this_program();
+        let cache = ScriptCache::open(state.path().join("scripts")).map_err(failed)?;
+        let root = root.map(ScriptRoot::new);
+        let root_of = |_: &CloneFacts| {
+            root.as_ref()
+                .ok_or_else(|| "give it with --root".to_owned())
+        };
+        let workshop = Workshop {
+            worker: &worker,
+            root_of: &root_of,
+            cache: Some(&cache),
+        };
+        let rendered = workshop.render(&request).map_err(unfit)?;
         let none = || Failure::failed(format!("no layer was made for {name}"));
         let layer = rendered.layer_of(name.as_str()).ok_or_else(none)?;
         Ok(LocalLayer {

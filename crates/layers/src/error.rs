@@ -53,6 +53,16 @@ pub enum LayerError {
         meant.as_ref().map(|meant| format!("; did you mean {meant}?")).unwrap_or_default())]
     UnknownClone { name: String, meant: Option<String> },
 
+    #[error(
+        "the script {script} of the template set {set} was not run for {clone}: scripts run in the root of a \
+        reference, which nobody named"
+    )]
+    ScriptNotRun {
+        set: String,
+        script: String,
+        clone: String,
+    },
+
     /// In another process, which said so.
     #[error("{what}")]
     Elsewhere { what: String },

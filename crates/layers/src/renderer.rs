@@ -183,6 +183,7 @@ impl<'a> Renderer<'a> {
     pub fn tree(&self, clone: &str) -> Result<Tree, LayerError> {
         let number = self.number(clone)?;
         let (facts, stack) = self.clone_and_stack(number)?;
+        self.check_scripts(facts, stack)?;
         let mut contents = self.contents(number, facts, stack)?;
         self.build_tree(facts, stack, &mut contents)
     }
@@ -210,8 +211,27 @@ impl<'a> Renderer<'a> {
         ))
     }
 
+    /// A layer without what its scripts make would be another one.
+    fn check_scripts(&self, facts: &CloneFacts, stack: &Stack) -> Result<(), LayerError> {
+        for set in &stack.sets {
+            for (script, _) in set.scripts() {
+                let outputs = self.outputs.get(facts.name.as_str()).into_iter().flatten();
+                let mut own = outputs.filter(|output| output.set == set.name());
+                if !own.any(|output| output.script == *script) {
+                    return Err(LayerError::ScriptNotRun {
+                        set: set.name().to_owned(),
+                        script: script.clone(),
+                        clone: facts.name.to_string(),
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn render(&self, number: usize) -> Result<Rendered<'a>, LayerError> {
         let (facts, stack) = self.clone_and_stack(number)?;
+        self.check_scripts(facts, stack)?;
         let mut contents = self.contents(number, facts, stack)?;
         let form = self.form(facts, stack, &mut contents)?;
         let tail = form.archive.tail(&contents);

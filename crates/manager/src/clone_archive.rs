@@ -95,6 +95,7 @@ mod tests {
             kernel: file("1"),
             initramfs: file("2"),
             modules: file("3"),
+            tree: None,
             sets: vec![],
         };
         let bytes = pack(&herd.deployment, &herd.clones[0], &reference, b"070701").unwrap();

@@ -46,6 +46,10 @@ pub struct ReferenceConfig {
     pub initramfs: PathBuf,
     /// Image with the kernel's modules.
     pub modules: PathBuf,
+    /// Its root again, as this machine has it: a directory, or the sealed image. Scripts of template sets run in it;
+    /// without it, sets that have scripts are refused.
+    #[serde(default)]
+    pub tree: Option<PathBuf>,
     /// Template sets of its clones when their herd file names none; empty for a root that only answers ping.
     #[serde(default)]
     pub sets: Vec<String>,
@@ -135,6 +139,7 @@ impl ManagerConfig {
             absolute(&mut reference.kernel);
             absolute(&mut reference.initramfs);
             absolute(&mut reference.modules);
+            reference.tree.iter_mut().for_each(absolute);
         }
         Ok(config)
     }
@@ -156,6 +161,7 @@ references:
     kernel: /k
     initramfs: /i
     modules: /m
+    tree: root.erofs
     sets: [base-debian, web]
 ";
 
@@ -166,7 +172,12 @@ references:
         assert_eq!(config.socket, Path::new("/run/m.sock"));
         assert_eq!(config.hosts.len(), 2);
         assert_eq!(config.boot_timeout_s, 300);
-        assert!(config.references["default"].root.tls);
+        let reference = &config.references["default"];
+        assert!(reference.root.tls);
+        assert_eq!(
+            reference.tree.as_deref(),
+            Some(Path::new("/etc/estive/root.erofs"))
+        );
     }
 
     #[test]

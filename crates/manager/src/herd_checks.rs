@@ -1,13 +1,9 @@
-//! What a herd file's clones are held against before anything is made, and their layers. Pure.
+//! What a herd file's clones are held against before anything is made. Pure.
 
 use crate::records::DomainRecord;
-use estive_api::{Problem, ProblemKind};
-use estive_layers::{
-    ClonePlan, DeploymentSecret, HerdPlan, HerdWarnings, OwnSets, Render, RenderHere,
-    RenderRequest, RenderedHerd, TemplateSet, UpCheck, check_variables,
-};
+use estive_api::Problem;
+use estive_layers::{ClonePlan, UpCheck};
 use estive_model::DeploymentName;
-use std::collections::BTreeMap;
 
 /// What counts as answering: the herd file's word, else what the template sets bring.
 pub(crate) fn checks_of(clone: &ClonePlan, sets: &[String]) -> Vec<UpCheck> {
@@ -19,33 +15,6 @@ pub(crate) fn checks_of(clone: &ClonePlan, sets: &[String]) -> Vec<UpCheck> {
         sets if sets.iter().any(|set| set == "web") => vec![UpCheck::Http, UpCheck::Ssh],
         _ => vec![UpCheck::Ssh],
     }
-}
-
-/// The layers of all clones, in their order; and what may be a slip in the herd file. `sets` are the herd's own.
-pub(crate) fn render(
-    plan: &HerdPlan,
-    sets: &OwnSets,
-    secret: &DeploymentSecret,
-) -> Result<(RenderedHerd, HerdWarnings), Problem> {
-    let impossible = |error: estive_layers::LayerError| {
-        Problem::from_error(ProblemKind::Impossible, &error)
-            .advice("correct the herd file or its template sets")
-    };
-    let mut found: BTreeMap<&Vec<String>, Vec<TemplateSet>> = BTreeMap::new();
-    for clone in &plan.clones {
-        if !found.contains_key(&clone.sets) {
-            let chosen = TemplateSet::find_all(&clone.sets, sets).map_err(impossible)?;
-            found.insert(&clone.sets, chosen);
-        }
-    }
-    let sets_of = |clone: &ClonePlan| {
-        let found = found.get(&clone.sets);
-        found.map(Vec::as_slice).unwrap_or_default()
-    };
-    let warnings = check_variables(plan, sets_of).map_err(impossible)?;
-    let request = RenderRequest::new(plan, sets, secret).map_err(impossible)?;
-    let rendered = RenderHere.render(&request).map_err(impossible)?;
-    Ok((rendered, warnings))
 }
 
 /// A clone that is there already must be as the herd file says: `up` starts it, it does not make it anew.

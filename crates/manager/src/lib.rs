@@ -13,6 +13,7 @@ mod error;
 mod event_log;
 mod herd_checks;
 mod herd_folder;
+mod herd_layers;
 mod inventory;
 mod manager;
 mod migrate;
@@ -43,10 +44,13 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 /// Serves until `shutdown` is cancelled. Moves that are under way then go on with the next manager on this state.
+///
+/// The program must call [`estive_sandbox::hidden_command`] first in its `main`: it is executed anew to render herds.
 pub async fn run(config: ManagerConfig, shutdown: CancellationToken) -> Result<(), ManagerError> {
     let parts = Parts {
         clock: Arc::new(SystemClock),
         prober: Arc::new(NetworkProber),
+        worker: Some(estive_sandbox::Worker::this_program()),
     };
     run_with(config, parts, shutdown).await
 }

@@ -12,8 +12,10 @@ use crate::reference::Reference;
 use estive_api::wire::ManagerAbout;
 use estive_api::{Client, Credentials, Problem};
 use estive_model::{Clock, DeploymentName, DomainName, HostName};
+use estive_sandbox::Worker;
 use estive_store::Store;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -25,6 +27,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Asks clones whether they answer.
     pub prober: Arc<dyn Prober>,
+    /// Renders herds where they can do no harm; `None`: in this process, and scripts of template sets are refused.
+    pub worker: Option<Worker>,
 }
 
 /// What every request and task shares.
@@ -35,6 +39,9 @@ pub(crate) struct Manager {
     pub hosts: BTreeMap<HostName, Host>,
     pub references: BTreeMap<String, Reference>,
     pub prober: Arc<dyn Prober>,
+    pub worker: Option<Worker>,
+    /// What scripts of template sets have made.
+    pub script_cache: PathBuf,
     pub boot_timeout: Duration,
     /// Held while memory is counted and promised.
     pub placing: tokio::sync::Mutex<()>,
@@ -101,6 +108,8 @@ impl Manager {
         Ok(Arc::new(Self {
             clock: parts.clock,
             prober: parts.prober,
+            worker: parts.worker,
+            script_cache: config.state.join("scripts"),
             records,
             events,
             hosts,

@@ -17,6 +17,8 @@ pub(crate) struct Reference {
     pub kernel: SharedFile,
     pub initramfs: SharedFile,
     pub modules: SharedFile,
+    /// Where scripts of template sets run.
+    pub tree: Option<PathBuf>,
     pub sets: Vec<String>,
 }
 
@@ -43,6 +45,7 @@ impl Reference {
             kernel: load("kernel", &config.kernel)?,
             initramfs: load("initramfs", &config.initramfs)?,
             modules: load("modules", &config.modules)?,
+            tree: config.tree.clone(),
             sets: config.sets.clone(),
         })
     }

@@ -5,8 +5,9 @@ use crate::agents::{self, Agent};
 use crate::clone_archive;
 use crate::down::what_remains;
 use crate::event_log::About;
-use crate::herd_checks::{check_address, check_same, checks_of, render};
+use crate::herd_checks::{check_address, check_same, checks_of};
 use crate::herd_folder;
+use crate::herd_layers::LayerMaker;
 use crate::manager::Manager;
 use crate::migrate::missing_files;
 use crate::placement::{self, Wish};
@@ -149,9 +150,9 @@ impl Manager {
             clones.push((clone.clone(), reference.clone(), checks));
         }
         let secret = self.secret(name).await?;
-        let name = name.clone();
+        let (name, maker) = (name.clone(), LayerMaker::of(self));
         blocking(move || {
-            let (rendered, warnings) = render(&plan, &sets, &secret)?;
+            let (rendered, warnings) = maker.render(&plan, &sets, &secret)?;
             let prepared: Result<Vec<Prepared>, Problem> = clones
                 .into_iter()
                 .zip(&rendered.layers)

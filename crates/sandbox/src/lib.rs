@@ -38,6 +38,7 @@ mod set_files;
 mod view;
 mod watch;
 mod worker;
+mod workshop;
 
 pub use command::hidden_command;
 pub use error::SandboxError;
@@ -46,3 +47,4 @@ pub use request::{InputNode, OutputNode, ScriptOutput, ScriptRequest};
 pub use script_cache::ScriptCache;
 pub use scripts::ScriptRoot;
 pub use worker::Worker;
+pub use workshop::{RootOf, Workshop};

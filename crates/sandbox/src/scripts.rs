@@ -43,7 +43,8 @@ impl ScriptRoot {
         &self.path
     }
 
-    fn identity(&self) -> Option<[u8; 32]> {
+    /// Another one when anything in the root has changed; `None` where it cannot be told.
+    pub fn identity(&self) -> Option<[u8; 32]> {
         *self
             .identity
             .get_or_init(|| root_identity::of(&self.path).ok().flatten())

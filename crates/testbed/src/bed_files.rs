@@ -202,6 +202,7 @@ impl BedFiles<'_> {
                     "kernel": reference.kernel,
                     "initramfs": reference.initramfs,
                     "modules": reference.modules,
+                    "tree": reference.image,
                     "sets": reference.sets,
                 });
                 (name.clone(), value)

@@ -10,6 +10,7 @@ mod common;
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -67,13 +68,12 @@ async fn comes_up(bed: &ShownBed, key: &Path) -> BTreeMap<String, Row> {
     let public = fs::read_to_string(key.with_extension("pub")).unwrap();
     let yaml = format!(
         "network: 10.77.0.0/24\naddresses: 10.77.0.101-10.77.0.199\nmemory_mib: 384\ncpus: 1\n\
-         sets: [base-debian, web]\nup: [http, ssh]\nssh_authorized_keys: [\"{}\"]\nhosts:\n  clone[01-02]:\n",
+         sets: [base-debian, web, chosen]\nup: [http, ssh]\nssh_authorized_keys: [\"{}\"]\nhosts:\n  clone[01-02]:\n",
         public.trim()
     );
-    let said = bed
-        .estive_json(&["up", &herd("pair", &yaml)])
-        .await
-        .unwrap();
+    let folder = herd("pair", &yaml);
+    add_a_set_with_a_script(Path::new(&folder));
+    let said = bed.estive_json(&["up", &folder]).await.unwrap();
     println!("{said:#}");
     let rows = said.as_array().unwrap();
     assert_eq!(rows.len(), 2);
@@ -121,12 +121,28 @@ async fn comes_up(bed: &ShownBed, key: &Path) -> BTreeMap<String, Row> {
     rows
 }
 
+/// It runs in the reference's root on the manager's host, before any clone is there.
+fn add_a_set_with_a_script(folder: &Path) {
+    let script = folder.join("sets/chosen/.scripts/10-logger");
+    fs::create_dir_all(script.parent().unwrap()).unwrap();
+    let text = "#!/bin/bash
+set -eu
+for logger in /usr/sbin/rsyslogd /usr/lib/systemd/systemd-journald; do [ -x $logger ] && break; done
+name=$(perl -0777 -ne 'print $1 if /\"clone\":\\{\"name\":\"([^\"]*)\"/')
+mkdir etc
+echo \"$name logs by ${logger##*/}\" > etc/chosen
+";
+    fs::write(&script, text).unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
 async fn clones_differ_as_their_layers_say(bed: &ShownBed, key: &Path) {
-    const OWN: [&str; 4] = [
+    const OWN: [&str; 5] = [
         "etc/hostname",
         "etc/machine-id",
         "etc/ssh/ssh_host_ed25519_key.pub",
         "var/www/html/index.html",
+        "etc/chosen",
     ];
     let mut seen: Vec<Vec<String>> = Vec::new();
     for clone in CLONES {
@@ -149,12 +165,13 @@ async fn clones_differ_as_their_layers_say(bed: &ShownBed, key: &Path) {
             .as_str()
             .unwrap()
             .to_owned();
-        assert!(parts[5].contains(&format!("inet {address}/24")), "{said}");
+        assert_eq!(parts[5], format!("{clone} logs by systemd-journald\n"));
+        assert!(parts[6].contains(&format!("inet {address}/24")), "{said}");
         assert!(parts[4].contains(&address), "{said}");
         let known = done(bed, &["host-key", clone]).await;
         let words: Vec<&str> = parts[3].split_whitespace().take(2).collect();
         assert!(known.contains(&words.join(" ")), "{known} is not {words:?}");
-        seen.push(parts[1..5].to_vec());
+        seen.push(parts[1..6].to_vec());
     }
     for (index, file) in OWN.iter().enumerate() {
         assert_ne!(seen[0][index], seen[1][index], "{file}");

@@ -46,6 +46,11 @@ struct PreparedKernel {
 }
 
 impl Prepared {
+    /// The root as a directory.
+    pub fn reference_root(&self) -> &Path {
+        &self.reference_root
+    }
+
     /// Reads `prepared.json` of a cache; `None` when there is none, or of another kind.
     pub fn load(cache: &Path) -> Option<Self> {
         let bytes = std::fs::read(cache.join("prepared.json")).ok()?;

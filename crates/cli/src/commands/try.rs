@@ -91,9 +91,10 @@ impl Try {
         };
         let accel = self.accel;
         let work = move || {
-            let layer = local.layer(&clone)?;
             let cache = cache();
             let prepared = cache.as_deref().and_then(Prepared::load);
+            let of_setup = prepared.as_ref().map(Prepared::reference_root);
+            let layer = local.layer(&clone, options.root.as_deref().or(of_setup))?;
             let parts = Parts::find(&options, prepared.as_ref(), &directory).map_err(|error| {
                 let failure = failed(&error);
                 match error {

@@ -254,6 +254,7 @@ impl World {
             kernel: home.join("kernel"),
             initramfs: home.join("initramfs"),
             modules: home.join("modules"),
+            tree: None,
             sets: vec![],
         };
         ManagerConfig {
@@ -271,6 +272,7 @@ impl World {
         Parts {
             clock: Arc::new(SystemClock),
             prober: Arc::new(FabricProber(self.fabric.clone())),
+            worker: None,
         }
     }
 
