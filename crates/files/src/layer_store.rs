@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use estive_archive::SharedBytes;
 use estive_layers::{
-    FileOrigins, Layer, LayerError, LayerInputs, Render, RenderRequest, RenderedHerd,
+    FileOrigins, Layer, LayerError, LayerInputs, Render, RenderRequest, RenderedHerd, RootIdentity,
     changed_inputs,
 };
 use estive_model::{DeploymentName, Digest, DomainName};
@@ -62,10 +62,10 @@ pub enum BuildError {
 }
 
 /// How to build.
-#[derive(Debug, Clone, Copy, Default)]
 pub struct BuildOptions<'a> {
-    /// What identifies the root that scripts see.
-    pub root: Option<&'a str>,
+    pub render: &'a dyn Render,
+    /// Asked for clones whose sets have scripts.
+    pub root_of: &'a RootIdentity<'a>,
     /// Make all layers anew.
     pub all: bool,
 }
@@ -87,34 +87,33 @@ impl LayerStore {
     pub fn build(
         &self,
         request: &RenderRequest,
-        options: BuildOptions<'_>,
-        render: &dyn Render,
+        options: &BuildOptions<'_>,
     ) -> Result<Vec<BuiltLayer>, BuildError> {
         let _lock = self.lock(FlockOperation::LockExclusive)?;
         let was = self.read_index(&request.deployment)?.unwrap_or_default();
         let sound = self.sound(&was);
-        let inputs = LayerInputs::new(request, options.root)?;
+        let inputs = LayerInputs::new(request, options.root_of)?;
         let mut why: BTreeMap<usize, Vec<String>> = BTreeMap::new();
         let mut keys = Vec::with_capacity(request.clones.len());
         for (number, clone) in request.clones.iter().enumerate() {
-            let key = inputs.key(number).unwrap_or_default();
+            let key = inputs.key(number);
             let known = was.clones.get(clone.name.as_str());
             let reasons = match known {
                 None => Some(vec!["it has none yet".to_owned()]),
                 Some(_) if options.all => Some(vec!["asked for".to_owned()]),
                 Some(known) if !sound.has(known) => Some(vec!["its archive was gone".to_owned()]),
-                Some(known) if known.key == key => None,
+                Some(known) if key.as_ref() == Some(&known.key) => None,
                 Some(known) => Some(reasons(&was, known, &inputs, number)),
             };
             why.extend(reasons.map(|reasons| (number, reasons)));
-            keys.push(key);
+            keys.push(key.unwrap_or_default());
         }
         let rendered = match why.is_empty() {
             true => RenderedHerd::default(),
             false => {
                 let mut wanted = request.clone();
                 wanted.wanted = why.keys().copied().collect();
-                render.render(&wanted)?
+                options.render.render(&wanted)?
             }
         };
         let index = self.write_layers(request, &was, &sound, &inputs, &keys, &rendered)?;
@@ -404,7 +403,7 @@ fn reasons(
     let before = (&was.kinds[known.kind], &known.own, &was.sets);
     let mut reasons = changed_inputs(before, (common, &own, inputs.sets()));
     if reasons.is_empty() {
-        reasons.push("its inputs".to_owned());
+        reasons.push("what its scripts see cannot be told".to_owned());
     }
     reasons
 }

@@ -42,11 +42,17 @@ fn request(text: &str, sets: &OwnSets) -> RenderRequest {
     RenderRequest::new(&plan, sets, &DeploymentSecret::new([7; 32])).unwrap()
 }
 
+fn options(render: &dyn Render) -> BuildOptions<'_> {
+    BuildOptions {
+        render,
+        root_of: &|_| None,
+        all: false,
+    }
+}
+
 fn build(store: &LayerStore, request: &RenderRequest) -> (Vec<BuiltLayer>, Vec<String>) {
     let render = Watched::default();
-    let built = store
-        .build(request, BuildOptions::default(), &render)
-        .unwrap();
+    let built = store.build(request, &options(&render)).unwrap();
     (built, render.0.into_inner())
 }
 
@@ -197,9 +203,9 @@ fn what_is_gone_or_damaged_is_seen() {
     assert_kept(&store, &request);
     let all = BuildOptions {
         all: true,
-        ..BuildOptions::default()
+        ..options(&RenderHere)
     };
-    let built = store.build(&request, all, &RenderHere).unwrap();
+    let built = store.build(&request, &all).unwrap();
     assert!(built.iter().all(|layer| layer.why == ["asked for"]));
 }
 
@@ -212,9 +218,7 @@ fn a_build_that_fails_changes_nothing() {
     build(&store, &first);
     let held = objects(state.path());
     let second = request(&HERD.replace("  a:\n", ""), &none);
-    let error = store
-        .build(&second, BuildOptions::default(), &Refuses)
-        .unwrap_err();
+    let error = store.build(&second, &options(&Refuses)).unwrap_err();
     assert_eq!(error.to_string(), "not today");
     assert_eq!(objects(state.path()), held);
     assert_kept(&store, &first);

@@ -34,9 +34,17 @@ pub type SetInputs = BTreeMap<String, BTreeMap<String, String>>;
 /// Inputs of one clone alone: words for them and values.
 pub type OwnInputs = BTreeMap<String, String>;
 
+/// What identifies the root that a clone's scripts see; `None` where that cannot be told.
+pub type RootIdentity<'a> = dyn Fn(&CloneFacts) -> Option<String> + 'a;
+
+/// What stands for a root that cannot be told from another.
+const UNKNOWN_ROOT: &str = "unknown";
+const ROOT: &str = "the reference's root";
+
 /// The inputs of a request.
 pub struct LayerInputs<'a> {
     request: &'a RenderRequest,
+    root_of: &'a RootIdentity<'a>,
     lists: Vec<ListInputs>,
     sets: OnceLock<SetInputs>,
     /// By number of list and of variables.
@@ -56,8 +64,10 @@ struct Kind {
 }
 
 impl<'a> LayerInputs<'a> {
-    /// `root` identifies the reference that scripts see, when there is one.
-    pub fn new(request: &'a RenderRequest, root: Option<&str>) -> Result<Self, LayerError> {
+    pub fn new(
+        request: &'a RenderRequest,
+        root_of: &'a RootIdentity<'a>,
+    ) -> Result<Self, LayerError> {
         let mut lists = Vec::new();
         for list in &request.set_lists {
             lists.push(ListInputs::new(&TemplateSet::find_all(
@@ -82,23 +92,28 @@ impl<'a> LayerInputs<'a> {
             ) else {
                 continue;
             };
-            let kind = Kind::new(request, clone, list, text, root, &all_clones, &sets)?;
+            let kind = Kind::new(request, clone, list, text, &all_clones, &sets)?;
             kinds.insert(key, kind);
         }
         Ok(Self {
             request,
+            root_of,
             lists,
             sets: OnceLock::new(),
             kinds,
         })
     }
 
-    /// One digest of all inputs of the clone of this number, 64 hex digits.
+    /// One digest of all inputs of the clone of this number, 64 hex digits; `None` when they cannot
+    /// be told from others.
     pub fn key(&self, number: usize) -> Option<String> {
         let (clone, kind) = self.clone_and_kind(number)?;
         let mut hash = Sha256::new_with_prefix(kind.digest);
         feed(&mut hash, clone.name.as_str());
         for (name, value) in self.own(number)? {
+            if name == ROOT && value == UNKNOWN_ROOT {
+                return None;
+            }
             feed(&mut hash, &name);
             feed(&mut hash, &value);
         }
@@ -128,6 +143,11 @@ impl<'a> LayerInputs<'a> {
                 let keys = clone.ssh_authorized_keys.join("\n");
                 put("ssh_authorized_keys", short(keys.as_bytes()));
             }
+        }
+        if list.has_scripts {
+            let root = (self.root_of)(clone);
+            let root = root.unwrap_or_else(|| UNKNOWN_ROOT.to_owned());
+            own.insert(ROOT.to_owned(), root);
         }
         Some(own)
     }
@@ -202,7 +222,6 @@ impl Kind {
         clone: &CloneFacts,
         list: &ListInputs,
         variables: &str,
-        root: Option<&str>,
         clones: &ClonesDigests,
         sets: &BTreeMap<&str, String>,
     ) -> Result<Self, LayerError> {
@@ -229,10 +248,6 @@ impl Kind {
         if list.asks("deployment") {
             let name = request.deployment.to_string();
             others.insert("the deployment's name".to_owned(), name);
-        }
-        if list.has_scripts {
-            let root = root.unwrap_or("none").to_owned();
-            others.insert("the reference's root".to_owned(), root);
         }
         let inputs = CommonInputs {
             sets: request.sets_of(clone).to_vec(),
@@ -282,7 +297,7 @@ pub fn changed_inputs(
             continue;
         }
         changes.push(match (was_own.get(name), own.get(name)) {
-            _ if name == "ssh_authorized_keys" => name.clone(),
+            _ if name == "ssh_authorized_keys" || name == ROOT => name.clone(),
             (Some(was), Some(is)) => format!("{name}: {was}, now {is}"),
             (_, Some(is)) => format!("{name}: now {is}"),
             (_, None) => format!("{name}: none now"),
@@ -379,8 +394,8 @@ mod tests {
     /// What is said to have changed for the clone `a`, whose key changes with it.
     fn changes(was: &RenderRequest, is: &RenderRequest) -> Vec<String> {
         let (was, is) = (
-            LayerInputs::new(was, None).unwrap(),
-            LayerInputs::new(is, None).unwrap(),
+            LayerInputs::new(was, &|_| None).unwrap(),
+            LayerInputs::new(is, &|_| None).unwrap(),
         );
         let changes = changed_inputs(
             (was.common(0).unwrap(), &was.own(0).unwrap(), was.sets()),

@@ -24,6 +24,7 @@ use crate::render_progress::{RenderProgress, Unwatched};
 use crate::request::{CloneFacts, RenderRequest, ScriptTree};
 use crate::secrets::hex;
 use crate::set_entries::{SetEntries, TreeOf, What};
+use crate::template_lines;
 use crate::template_set::TemplateSet;
 use crate::templates::{self, template_name};
 use crate::tree::{NodeKind, Owner, Tree, TreeNode};
@@ -188,6 +189,37 @@ impl<'a> Renderer<'a> {
         self.build_tree(facts, stack, &mut contents)
     }
 
+    /// The line of the template that gave this line of the file at `path`, both from 1; `None` when
+    /// the file has no such line, is no template's, or cannot be told.
+    pub fn template_line(
+        &self,
+        clone: &str,
+        path: &str,
+        line: usize,
+    ) -> Result<Option<usize>, LayerError> {
+        let tree = self.tree(clone)?;
+        let number = self.number(clone)?;
+        let (facts, stack) = self.clone_and_stack(number)?;
+        let Some(TreeNode {
+            kind: NodeKind::File { bytes, .. },
+            source: FileSource::Template { set, path },
+            ..
+        }) = tree.get(path)
+        else {
+            return Ok(None);
+        };
+        let set = stack.sets.iter().find(|known| known.name() == set);
+        let templates = set.map(TemplateSet::templates).unwrap_or_default();
+        let template = templates.iter().find(|template| template.path == *path);
+        let (Some(template), Ok(text)) = (template, std::str::from_utf8(bytes)) else {
+            return Ok(None);
+        };
+        let context = self.context(number, facts)?;
+        let lines = template_lines::trace(&template.path, &template.source, text, &context);
+        let wanted = line.checked_sub(1);
+        Ok(lines.and_then(|lines| lines.get(wanted?).copied()))
+    }
+
     fn number(&self, clone: &str) -> Result<usize, LayerError> {
         self.request
             .number_of(clone)
@@ -251,17 +283,7 @@ impl<'a> Renderer<'a> {
         let mut contents = Vec::with_capacity(FIRST_TEMPLATE + stack.templates.len());
         contents.push(format!("{name}\n").into());
         contents.push(format!("{machine_id}\n").into());
-        let variables = self.variables.get(facts.variables);
-        let context = Value::from_object(CloneContext {
-            herd: Arc::clone(&self.herd),
-            number,
-            variables: variables
-                .cloned()
-                .ok_or_else(|| broken("variables that it does not have"))?,
-            secret: self.request.secret.clone(),
-            clone: OnceLock::new(),
-            secrets: OnceLock::new(),
-        });
+        let context = self.context(number, facts)?;
         for template in &stack.templates {
             contents.push(match &template.shared {
                 Some(bytes) => bytes.clone(),
@@ -275,6 +297,20 @@ impl<'a> Renderer<'a> {
             });
         }
         Ok(contents)
+    }
+
+    fn context(&self, number: usize, facts: &CloneFacts) -> Result<Value, LayerError> {
+        let variables = self.variables.get(facts.variables);
+        Ok(Value::from_object(CloneContext {
+            herd: Arc::clone(&self.herd),
+            number,
+            variables: variables
+                .cloned()
+                .ok_or_else(|| broken("variables that it does not have"))?,
+            secret: self.request.secret.clone(),
+            clone: OnceLock::new(),
+            secrets: OnceLock::new(),
+        }))
     }
 
     fn form(

@@ -4,10 +4,12 @@
 //! PID 1 of every clone links this: dependencies stay few, and every path that an archive names is
 //! opened beneath its tree, with no link followed.
 
+mod compare;
 mod error;
 mod settle;
 mod unpack;
 
+pub use compare::{Difference, Look, Verdict, compare};
 pub use error::{Result, UnionError};
 pub use settle::settle;
 pub use unpack::{Rights, Unpacked, unpack};
