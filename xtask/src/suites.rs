@@ -55,6 +55,7 @@ const TABLE: &[Row] = &[
     plain("estive-exports", "nbd", 120),
     plain("estive-layers", "cascade", 120),
     plain("estive-layers", "herd", 120),
+    plain("estive-cli", "layers", 120),
     plain("estive-files", "layers", 120),
     plain("estive-union", "overlay", 120),
     plain("estive-layers", "folder", 120),

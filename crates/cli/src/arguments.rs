@@ -84,6 +84,10 @@ pub enum Command {
     Vars(commands::vars::Vars),
     /// List the template sets, or show one
     Sets(commands::sets::Sets),
+    /// Build the layers of a herd's clones, hold them against a root, write them as trees
+    Layers(commands::layers::Layers),
+    /// Say where a file of a clone comes from: layer, set, template and line
+    Which(commands::which::Which),
     /// List the clones for another program: hosts, OpenMPI, Ansible, SSH
     List(commands::list::List),
     /// Put the clones into /etc/hosts, in a block of their own

@@ -1,14 +1,17 @@
 //! A herd's folder on this machine, for the commands that need no manager.
 
 use crate::failure::{Failure, chain, failed};
+use crate::local_shop::LocalShop;
 use clap::Args;
-use estive_files::StateDirectory;
-use estive_layers::{
-    CloneFacts, ClonePlan, HERD_FILE, HerdFolder, HerdPlan, LayerError, OwnSets, Render as _,
-    RenderRequest,
+use estive_files::{
+    BuildError, BuildOptions, BuiltLayer, LayerStore, StateDirectory, StoredLayers,
 };
-use estive_model::DomainName;
-use estive_sandbox::{ScriptCache, ScriptRoot, Worker, Workshop};
+use estive_layers::{
+    ClonePlan, FileOrigins, HERD_FILE, HerdFolder, HerdPlan, Layer, LayerError, OwnSets,
+    Render as _, RenderRequest, TemplateSet, check_variables,
+};
+use estive_model::{Digest, DomainName};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Where the herd lies, and where what is made of it is kept.
@@ -40,6 +43,38 @@ impl LocalLayer {
     }
 }
 
+/// The layers of a herd, as they are now in the state directory.
+pub struct LocalLayers {
+    pub herd: LocalHerd,
+    /// What the layers were made from.
+    pub request: RenderRequest,
+    /// What was done for each clone.
+    pub built: Vec<BuiltLayer>,
+    /// The herd's folder as it was named.
+    pub folder: PathBuf,
+    stored: StoredLayers,
+}
+
+impl LocalLayers {
+    /// A clone's layer.
+    pub fn layer(&self, name: &DomainName) -> Result<Layer, Failure> {
+        self.herd.clone_named(name)?;
+        let none = || Failure::failed(format!("no layer was made for {name}"));
+        let advice = |error| failed(error).advice("estive layers build --all makes all anew");
+        self.stored
+            .layer(name.as_str())
+            .map_err(advice)?
+            .ok_or_else(none)
+    }
+
+    /// The digest of a clone's layer, and where each of its paths comes from.
+    pub fn origins(&self, name: &DomainName) -> Result<(&Digest, &FileOrigins), Failure> {
+        self.herd.clone_named(name)?;
+        let none = || Failure::failed(format!("no layer was made for {name}"));
+        self.stored.origins(name.as_str()).ok_or_else(none)
+    }
+}
+
 /// A herd as its folder says it.
 pub struct LocalHerd {
     pub plan: HerdPlan,
@@ -63,10 +98,85 @@ impl LocalHerd {
     }
 }
 
+/// The sets that clones have, read once for each list of them.
+pub struct ChosenSets<'a>(BTreeMap<&'a [String], Vec<TemplateSet>>);
+
+impl ChosenSets<'_> {
+    pub fn of(&self, clone: &ClonePlan) -> &[TemplateSet] {
+        let sets = self.0.get(clone.sets.as_slice());
+        sets.map(Vec::as_slice).unwrap_or_default()
+    }
+}
+
+impl LocalHerd {
+    pub fn chosen_sets(&self) -> Result<ChosenSets<'_>, Failure> {
+        let mut chosen: BTreeMap<&[String], Vec<TemplateSet>> = BTreeMap::new();
+        for clone in &self.plan.clones {
+            if !chosen.contains_key(clone.sets.as_slice()) {
+                let sets = TemplateSet::find_all(&clone.sets, &self.sets).map_err(unfit)?;
+                chosen.insert(&clone.sets, sets);
+            }
+        }
+        Ok(ChosenSets(chosen))
+    }
+
+    /// Fails when variables do not fit the sets; says on standard error what may be a slip.
+    pub fn check_variables(&self) -> Result<(), Failure> {
+        let chosen = self.chosen_sets()?;
+        let warnings = check_variables(&self.plan, |clone| chosen.of(clone)).map_err(unfit)?;
+        for line in warnings.lines() {
+            eprintln!("estive: warning: {line}");
+        }
+        Ok(())
+    }
+}
+
 impl Local {
     /// As if these had been given as options.
     pub fn new(herd: PathBuf, state: Option<PathBuf>) -> Self {
         Self { herd, state }
+    }
+
+    /// The same with the herd's folder at another place.
+    pub fn with_herd(self, herd: PathBuf) -> Self {
+        Self { herd, ..self }
+    }
+
+    /// Builds the layers of which an input changed, or all of them. `root` is the one that scripts
+    /// of sets see.
+    pub fn build(&self, root: Option<&Path>, all: bool) -> Result<LocalLayers, Failure> {
+        let herd = self.herd()?;
+        herd.check_variables()?;
+        let state = self.state()?;
+        let secret = state.secret(&herd.plan.deployment).map_err(failed)?;
+        let request = RenderRequest::new(&herd.plan, &herd.sets, &secret).map_err(unfit)?;
+        let store = LayerStore::open(state.path()).map_err(failed)?;
+        let shop = LocalShop::open(root, &state)?;
+        let options = BuildOptions {
+            render: &shop,
+            root_of: &|_| shop.root_identity(),
+            all,
+        };
+        let built = store
+            .build(&request, &options)
+            .map_err(|error| match error {
+                BuildError::Layers(error) => unfit(error),
+                BuildError::Files(error) => failed(error),
+            })?;
+        let stored = store.layers(&herd.plan.deployment).map_err(failed)?;
+        let stored = stored.ok_or_else(|| Failure::failed("another command removed the layers"))?;
+        Ok(LocalLayers {
+            herd,
+            request,
+            built,
+            folder: self.shown_folder(),
+            stored,
+        })
+    }
+
+    /// The herd's folder, as an editor finds it.
+    fn shown_folder(&self) -> PathBuf {
+        self.herd.strip_prefix(".").unwrap_or(&self.herd).to_owned()
     }
 
     /// Reads the herd's folder.
@@ -76,9 +186,7 @@ impl Local {
         })?;
         let directory = self.herd.canonicalize().map_err(failed)?;
         let deployment = directory.file_name().and_then(|name| name.to_str());
-        // As an editor finds it.
-        let file = self.herd.join(HERD_FILE);
-        let file = file.strip_prefix(".").unwrap_or(&file);
+        let file = self.shown_folder().join(HERD_FILE);
         let plan = estive_layers::herd::parse(
             &file.display().to_string(),
             &folder.herd_file,
@@ -100,19 +208,8 @@ impl Local {
         let secret = state.secret(&plan.deployment).map_err(failed)?;
         let mut request = RenderRequest::new(&plan, &sets, &secret).map_err(unfit)?;
         request.wanted = request.number_of(name.as_str()).into_iter().collect();
-        let worker = Worker::this_program();
-        let cache = ScriptCache::open(state.path().join("scripts")).map_err(failed)?;
-        let root = root.map(ScriptRoot::new);
-        let root_of = |_: &CloneFacts| {
-            root.as_ref()
-                .ok_or_else(|| "give it with --root".to_owned())
-        };
-        let workshop = Workshop {
-            worker: &worker,
-            root_of: &root_of,
-            cache: Some(&cache),
-        };
-        let rendered = workshop.render(&request).map_err(unfit)?;
+        let shop = LocalShop::open(root, &state)?;
+        let rendered = shop.render(&request).map_err(unfit)?;
         let none = || Failure::failed(format!("no layer was made for {name}"));
         let layer = rendered.layer_of(name.as_str()).ok_or_else(none)?;
         Ok(LocalLayer {

@@ -13,7 +13,9 @@ mod commands;
 mod connection;
 mod failure;
 mod local;
+mod local_shop;
 mod marked_file;
+mod opened_root;
 mod output;
 mod terminal;
 

@@ -81,6 +81,12 @@ pub fn mib(bytes: u64) -> String {
     format!("{}.{} MiB", tenths / 10, tenths % 10)
 }
 
+/// A size for people: KiB with one decimal.
+pub fn kib(bytes: u64) -> String {
+    let tenths = bytes.saturating_mul(10) / 1024;
+    format!("{}.{} KiB", tenths / 10, tenths % 10)
+}
+
 /// Whether progress may be drawn: standard error is a terminal.
 pub fn draws() -> bool {
     std::io::stderr().is_terminal()

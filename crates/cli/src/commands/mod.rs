@@ -9,6 +9,7 @@ pub mod down;
 pub mod events;
 pub mod host_key;
 pub mod hosts;
+pub mod layers;
 pub mod list;
 pub mod logs;
 pub mod ls;
@@ -28,6 +29,7 @@ pub mod update_hosts;
 pub mod update_known_hosts;
 pub mod vars;
 pub mod version;
+pub mod which;
 
 use crate::arguments::{Arguments, Command};
 use crate::failure::Failure;
@@ -56,6 +58,8 @@ pub async fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Hosts => hosts::run(&global).await,
         Command::Vars(vars) => vars.run(&global),
         Command::Sets(sets) => sets.run(&global),
+        Command::Layers(layers) => layers.run(&global),
+        Command::Which(which) => which.run(&global),
         Command::List(list) => list.run(&global).await,
         Command::UpdateHosts(update) => update.run(&global).await,
         Command::UpdateKnownHosts(update) => update.run(&global).await,

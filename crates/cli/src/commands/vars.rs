@@ -2,13 +2,12 @@
 
 use crate::arguments::Global;
 use crate::failure::Failure;
-use crate::local::{Local, unfit};
+use crate::local::Local;
 use crate::output::{self, Output, table};
 use clap::Args;
-use estive_layers::{ClonePlan, EarlierValue, Source, TemplateSet, TracedValue, check_variables};
+use estive_layers::{EarlierValue, Source, TracedValue};
 use estive_model::DomainName;
 use serde_json::Value as Json;
-use std::collections::BTreeMap;
 
 /// Longer values are cut in the table; JSON has them whole.
 const SHOWN_CHARS: usize = 48;
@@ -24,19 +23,9 @@ pub struct Vars {
 impl Vars {
     pub fn run(self, global: &Global) -> Result<u8, Failure> {
         let herd = self.local.herd()?;
-        let mut chosen: BTreeMap<&[String], Vec<TemplateSet>> = BTreeMap::new();
-        for clone in &herd.plan.clones {
-            if !chosen.contains_key(clone.sets.as_slice()) {
-                let sets = TemplateSet::find_all(&clone.sets, &herd.sets).map_err(unfit)?;
-                chosen.insert(&clone.sets, sets);
-            }
-        }
-        let sets_of = |clone: &ClonePlan| {
-            let sets = chosen.get(clone.sets.as_slice());
-            sets.map(Vec::as_slice).unwrap_or_default()
-        };
+        let chosen = herd.chosen_sets()?;
         let clone = herd.clone_named(&self.clone)?;
-        let values = clone.traced_values(sets_of(clone));
+        let values = clone.traced_values(chosen.of(clone));
         match global.output {
             Output::Json => output::json(&values)?,
             Output::Table => output::print(&render(&values))?,
@@ -48,10 +37,7 @@ impl Vars {
             );
         }
         // The values are shown also when they do not suffice: they help to see why.
-        let warnings = check_variables(&herd.plan, sets_of).map_err(unfit)?;
-        for line in warnings.lines() {
-            eprintln!("estive: warning: {line}");
-        }
+        herd.check_variables()?;
         Ok(0)
     }
 }

@@ -1,0 +1,218 @@
+//! `estive layers export`: each clone's layer as a directory tree, as the paper kept them.
+
+use crate::arguments::Global;
+use crate::failure::{Failure, failed};
+use crate::local::Local;
+use crate::output::{self, Output, table};
+use clap::Args;
+use estive_model::DomainName;
+use estive_union::{Rights, unpack};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::process::geteuid;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+/// Says which trees of the directory are ours, and which layer each is.
+const LIST: &str = ".estive-export.json";
+
+#[derive(Debug, Args)]
+pub struct Export {
+    /// Where to write the trees, each called by its clone.
+    directory: PathBuf,
+    /// Only these clones.
+    #[arg(long = "clone", value_name = "CLONE")]
+    clones: Vec<DomainName>,
+    #[command(flatten)]
+    local: Local,
+    /// The root that scripts of sets see: a directory, or a sealed image.
+    #[arg(long, value_name = "DIR|IMAGE")]
+    root: Option<PathBuf>,
+}
+
+/// A tree that was written or is as it was.
+#[derive(Debug, Serialize)]
+struct Exported {
+    clone: String,
+    layer: String,
+    path: PathBuf,
+    written: bool,
+}
+
+impl Export {
+    pub fn run(self, global: &Global) -> Result<u8, Failure> {
+        let layers = self.local.build(self.root.as_deref(), false)?;
+        let wanted: Vec<DomainName> = match self.clones.as_slice() {
+            [] => layers
+                .built
+                .iter()
+                .map(|built| built.clone.clone())
+                .collect(),
+            some => some.to_vec(),
+        };
+        fs::create_dir_all(&self.directory).map_err(|error| {
+            Failure::failed(format!("making {}: {error}", self.directory.display()))
+        })?;
+        let directory = self.directory.canonicalize().map_err(failed)?;
+        let mut list = List::read(&directory)?;
+        let mut done = Vec::new();
+        for clone in &wanted {
+            let layer = layers.layer(clone)?;
+            let written = list.write(clone.as_str(), layer.digest.as_str(), &layer.bytes)?;
+            done.push(Exported {
+                clone: clone.to_string(),
+                layer: layer.digest.to_string(),
+                path: directory.join(clone.as_str()),
+                written,
+            });
+        }
+        match global.output {
+            Output::Json => output::json(&done)?,
+            Output::Table => output::print(&render(&done))?,
+        }
+        Ok(0)
+    }
+}
+
+fn render(done: &[Exported]) -> String {
+    let rows: Vec<Vec<String>> = done
+        .iter()
+        .map(|tree| {
+            let what = if tree.written { "written" } else { "as it was" };
+            vec![
+                tree.clone.clone(),
+                what.to_owned(),
+                tree.path.display().to_string(),
+            ]
+        })
+        .collect();
+    table(&["clone", "", "tree"], &rows)
+}
+
+/// The trees that were exported to a directory.
+struct List {
+    directory: PathBuf,
+    layers: BTreeMap<String, String>,
+}
+
+impl List {
+    fn read(directory: &Path) -> Result<Self, Failure> {
+        let path = directory.join(LIST);
+        let layers = match fs::read(&path) {
+            Ok(text) => serde_json::from_slice(&text).map_err(|_| {
+                Failure::impossible(format!("{} is not understood", path.display()))
+                    .advice("export to another directory")
+            })?,
+            Err(error) if error.kind() == ErrorKind::NotFound => BTreeMap::new(),
+            Err(error) => return Err(Failure::failed(format!("{}: {error}", path.display()))),
+        };
+        Ok(Self {
+            directory: directory.to_owned(),
+            layers,
+        })
+    }
+
+    /// Writes a tree aside and puts it in its place; says whether that was needed.
+    fn write(&mut self, clone: &str, digest: &str, archive: &[u8]) -> Result<bool, Failure> {
+        let place = self.directory.join(clone);
+        let is_there = place.symlink_metadata().is_ok();
+        match self.layers.get(clone) {
+            Some(known) if is_there && known == digest => return Ok(false),
+            None if is_there => {
+                return Err(Failure::impossible(format!(
+                    "{} is there already and was not exported by estive",
+                    place.display()
+                ))
+                .advice("remove it, or export to another directory"));
+            }
+            _ => {}
+        }
+        let aside = tempfile::Builder::new()
+            .prefix(".new-")
+            .tempdir_in(&self.directory)
+            .map_err(failed)?;
+        let tree = aside.path().join(clone);
+        fs::create_dir(&tree).map_err(failed)?;
+        let rights = match geteuid().is_root() {
+            true => Rights::Root,
+            false => Rights::Mine,
+        };
+        let opened = fs::File::open(&tree).map_err(failed)?.into();
+        unpack(archive, &opened, rights).map_err(|error| {
+            let failure = failed(error);
+            match rights {
+                Rights::Root => failure,
+                Rights::Mine => failure.advice("as root: devices and some attributes need it"),
+            }
+        })?;
+        // The list first: a tree of ours is never taken for somebody else's.
+        self.layers.insert(clone.to_owned(), String::new());
+        self.save()?;
+        let flags = match is_there {
+            true => RenameFlags::EXCHANGE,
+            false => RenameFlags::NOREPLACE,
+        };
+        renameat_with(CWD, &tree, CWD, &place, flags).map_err(|error| {
+            Failure::failed(format!("putting {} in its place: {error}", place.display()))
+        })?;
+        self.layers.insert(clone.to_owned(), digest.to_owned());
+        self.save()?;
+        // What was there before goes with it.
+        aside.close().map_err(failed)?;
+        Ok(true)
+    }
+
+    fn save(&self) -> Result<(), Failure> {
+        let text = serde_json::to_vec_pretty(&self.layers).map_err(failed)?;
+        let mut aside = tempfile::NamedTempFile::new_in(&self.directory).map_err(failed)?;
+        std::io::Write::write_all(&mut aside, &text).map_err(failed)?;
+        aside.as_file().sync_all().map_err(failed)?;
+        aside.persist(self.directory.join(LIST)).map_err(failed)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use estive_archive::LayerArchive;
+
+    fn archive(text: &str) -> Vec<u8> {
+        let mut layer = LayerArchive::new();
+        layer.file("etc/a", 0o644, 0, 0, text).unwrap();
+        layer.finish().unwrap()
+    }
+
+    #[test]
+    fn only_trees_of_ours_are_replaced() {
+        let place = tempfile::tempdir().unwrap();
+        let write = |clone: &str, digest: &str, text: &str| {
+            List::read(place.path())
+                .unwrap()
+                .write(clone, digest, &archive(text))
+        };
+        assert!(write("a", "1", "one").unwrap());
+        assert!(!write("a", "1", "never read").unwrap());
+        let content = || fs::read_to_string(place.path().join("a/etc/a")).unwrap();
+        assert_eq!(content(), "one");
+        assert!(write("a", "2", "two").unwrap());
+        assert_eq!(content(), "two");
+        fs::create_dir(place.path().join("b")).unwrap();
+        let failure = write("b", "1", "").unwrap_err();
+        assert!(
+            failure.message.contains("was not exported by estive"),
+            "{}",
+            failure.message
+        );
+        std::os::unix::fs::symlink("/etc", place.path().join("c")).unwrap();
+        assert!(write("c", "1", "").is_err());
+        let mut names: Vec<_> = fs::read_dir(place.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        assert_eq!(names, [LIST, "a", "b", "c"]);
+    }
+}
