@@ -72,6 +72,7 @@ const TABLE: &[Row] = &[
     plain("estive-agent", "moves", 210),
     plain("estive-manager", "herd", 120),
     plain("estive-cli", "words", 120),
+    plain("estive-manager", "push", 120),
     plain("estive-sim", "explore", 300),
     plain("estive-sim", "faults", 300),
     plain("estive-sim", "planted", 300),

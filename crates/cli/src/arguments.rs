@@ -84,7 +84,7 @@ pub enum Command {
     Vars(commands::vars::Vars),
     /// List the template sets, or show one
     Sets(commands::sets::Sets),
-    /// Build the layers of a herd's clones, hold them against a root, write them as trees
+    /// Build the layers of a herd's clones, hold them against a root, write them as trees, push them
     Layers(commands::layers::Layers),
     /// Say where a file of a clone comes from: layer, set, template and line
     Which(commands::which::Which),

@@ -1,9 +1,10 @@
 //! What the manager says to an agent, one method for each route it uses.
 
 use bytes::Bytes;
+use estive_api::client::Lines;
 use estive_api::wire::{
-    AgentAbout, DomainReport, GrantAnswer, GrantOrder, MoveOrder, OperationReport, PrepareQuery,
-    Prepared, StatusOrder,
+    AgentAbout, DomainReport, GrantAnswer, GrantOrder, LayerLine, MoveOrder, OperationReport,
+    PrepareQuery, Prepared, StatusOrder,
 };
 use estive_api::{Client, ClientError, Endpoint, Problem, ProblemKind};
 use estive_model::{Digest, DomainName, Event, Generation, HostName, OperationId};
@@ -78,6 +79,21 @@ impl Agent {
         let path = format!("/domain/{domain}?generation={generation}");
         self.client
             .put_bytes(&path, "application/x-tar", archive, ORDER)
+            .await
+    }
+
+    /// Has a domain take another layer; the lines end with how it ended.
+    pub async fn push_layer(
+        &self,
+        domain: &DomainName,
+        generation: Generation,
+        dry_run: bool,
+        layer: Bytes,
+    ) -> Result<Lines<LayerLine>, ClientError> {
+        let path = format!("/domain/{domain}/layer?generation={generation}&dry_run={dry_run}");
+        let put = http::Method::PUT;
+        self.client
+            .stream_lines_of(put, &path, "application/x-cpio", layer, ORDER)
             .await
     }
 

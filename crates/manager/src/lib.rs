@@ -20,6 +20,7 @@ mod migrate;
 mod move_loop;
 mod placement;
 mod probe;
+mod push;
 mod records;
 mod reference;
 mod routes;

@@ -186,7 +186,7 @@ impl Manager {
             })
         } else {
             Err(Problem::impossible(format!(
-                "the deployment {name} is just being brought up or taken down"
+                "the deployment {name} is just being brought up, taken down or pushed to"
             ))
             .advice("wait until that is over; estive ls shows how far it is"))
         }

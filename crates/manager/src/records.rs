@@ -118,10 +118,12 @@ impl Records {
 
     /// The record of a domain that is there.
     pub async fn domain(&self, name: &DomainName) -> Result<DomainRecord, Problem> {
-        self.domain_row(name)
-            .await?
-            .and_then(DomainRow::live)
-            .ok_or_else(|| no_domain(name))
+        self.find_domain(name).await?.ok_or_else(|| no_domain(name))
+    }
+
+    /// The same for one that need not be there.
+    pub async fn find_domain(&self, name: &DomainName) -> Result<Option<DomainRecord>, Problem> {
+        Ok(self.domain_row(name).await?.and_then(DomainRow::live))
     }
 
     /// All domains that are there, by name.

@@ -15,7 +15,7 @@ use estive_api::server::{BytesBody, JsonBody, json_lines, with_body_limit};
 use estive_api::upgrade::{accept_upgrade, splice};
 use estive_api::wire::{
     DeploymentReport, HerdDomain, HostKey, HostReport, MAX_DOCUMENT_BYTES, ManagerAbout,
-    MigrateLine, MigrateOrder, StatusOrder,
+    MigrateLine, MigrateOrder, PushQuery, StatusOrder,
 };
 use estive_api::{Peer, Problem, Role};
 use estive_model::{DeploymentName, DomainName, Event};
@@ -40,6 +40,7 @@ pub(crate) fn router(manager: Arc<Manager>) -> Router {
     let herd = with_body_limit(
         Router::new()
             .route("/deployment/{name}", put(up).delete(down))
+            .route("/deployment/{name}/layers", put(push_layers))
             .with_state(manager.clone()),
         herd_folder::MAX_BYTES,
     );
@@ -161,6 +162,21 @@ async fn up(
     let (lines, told) = mpsc::channel(LINES);
     // Not the request's own task: a command that goes away leaves nothing half-made.
     manager.spawn(manager.clone().up(name, folder, lines));
+    Ok(json_lines(ReceiverStream::new(told)))
+}
+
+async fn push_layers(
+    State(manager): App,
+    Extension(peer): Extension<Peer>,
+    Path(name): Path<String>,
+    query: Result<Query<PushQuery>, axum::extract::rejection::QueryRejection>,
+    BytesBody(folder): BytesBody,
+) -> Result<Response, Problem> {
+    may_order(&peer)?;
+    let name = deployment_name(&name)?;
+    let Query(query) = query?;
+    let (lines, told) = mpsc::channel(LINES);
+    manager.spawn(manager.clone().push_layers(name, query, folder, lines));
     Ok(json_lines(ReceiverStream::new(told)))
 }
 

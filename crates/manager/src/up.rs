@@ -12,13 +12,12 @@ use crate::manager::Manager;
 use crate::migrate::missing_files;
 use crate::placement::{self, Wish};
 use crate::records::{Change, DeploymentRecord, DomainRecord, DomainRow};
+use crate::reference::Reference;
 use bytes::Bytes;
 use estive_api::Problem;
 use estive_api::fault;
 use estive_api::wire::{Placement, UpLine, UpRow};
-use estive_layers::{
-    ClonePlan, DeploymentSecret, HERD_FILE, HerdPlan, HerdWarnings, OwnSets, UpCheck,
-};
+use estive_layers::{ClonePlan, DeploymentSecret, HERD_FILE, HerdWarnings, RenderedHerd, UpCheck};
 use estive_model::{DeploymentName, DomainName, DomainState, EventKind, Generation, HostName};
 use estive_moves::{Entry, Holding, HostView, Ownership, Wanted};
 use std::collections::BTreeMap;
@@ -33,6 +32,13 @@ pub(crate) struct Prepared {
     pub plan: ClonePlan,
     pub checks: Vec<UpCheck>,
     pub archive: Bytes,
+}
+
+/// A herd's clones and their layers, in one order.
+pub(crate) struct RenderedClones {
+    pub clones: Vec<(ClonePlan, Reference, Vec<UpCheck>)>,
+    pub herd: RenderedHerd,
+    pub warnings: HerdWarnings,
 }
 
 /// What one `up` shares between its clones.
@@ -86,20 +92,7 @@ impl Manager {
         lines: &mpsc::Sender<UpLine>,
     ) -> Result<Vec<UpRow>, Problem> {
         let _busy = self.occupy(name)?;
-        let default_name = name.clone();
-        let (sets, mut plan) = blocking(move || {
-            let folder = herd_folder::read(&folder)?;
-            let plan =
-                estive_layers::herd::parse(HERD_FILE, &folder.herd_file, default_name.as_str())
-                    .map_err(|error| {
-                        Problem::impossible(error.to_string()).advice("correct the herd file")
-                    })?;
-            Ok((folder.sets, plan))
-        })
-        .await?;
-        // Whatever the file calls itself: this is the name that `down` will be given.
-        plan.deployment = name.clone();
-        let (prepared, warnings) = self.prepare_clones(name, plan, sets).await?;
+        let (prepared, warnings) = self.prepare_clones(name, folder).await?;
         for text in warnings.lines() {
             let _ = lines.send(UpLine::Warning { text }).await;
         }
@@ -127,9 +120,54 @@ impl Manager {
     async fn prepare_clones(
         &self,
         name: &DeploymentName,
-        mut plan: HerdPlan,
-        sets: OwnSets,
+        folder: Bytes,
     ) -> Result<(Vec<Prepared>, HerdWarnings), Problem> {
+        let rendered = self.render_clones(name, folder).await?;
+        let name = name.clone();
+        blocking(move || {
+            let RenderedClones {
+                clones,
+                herd,
+                warnings,
+            } = rendered;
+            let prepared: Result<Vec<Prepared>, Problem> = clones
+                .into_iter()
+                .zip(&herd.layers)
+                .map(|((plan, reference, checks), layer)| {
+                    let layer = herd.layer(layer).map(|layer| layer.bytes);
+                    let layer = layer.unwrap_or_default();
+                    let archive = clone_archive::pack(&name, &plan, &reference, &layer)?;
+                    Ok(Prepared {
+                        plan,
+                        checks,
+                        archive,
+                    })
+                })
+                .collect();
+            Ok((prepared?, warnings))
+        })
+        .await
+    }
+
+    /// The layers of all clones of a herd's folder; nothing is changed anywhere but the deployment's secret.
+    pub(crate) async fn render_clones(
+        &self,
+        name: &DeploymentName,
+        folder: Bytes,
+    ) -> Result<RenderedClones, Problem> {
+        let default_name = name.clone();
+        let (sets, mut plan) = blocking(move || {
+            let folder = herd_folder::read(&folder)?;
+            let plan =
+                estive_layers::herd::parse(HERD_FILE, &folder.herd_file, default_name.as_str())
+                    .map_err(|error| {
+                        Problem::impossible(error.to_string()).advice("correct the herd file")
+                    })?;
+            Ok((folder.sets, plan))
+        })
+        .await?;
+        // Whatever the file calls itself: this is the name that `down` will be given.
+        plan.deployment = name.clone();
         let mut clones = Vec::new();
         for clone in &mut plan.clones {
             let reference = self.references.get(&clone.reference).ok_or_else(|| {
@@ -150,24 +188,14 @@ impl Manager {
             clones.push((clone.clone(), reference.clone(), checks));
         }
         let secret = self.secret(name).await?;
-        let (name, maker) = (name.clone(), LayerMaker::of(self));
+        let maker = LayerMaker::of(self);
         blocking(move || {
-            let (rendered, warnings) = maker.render(&plan, &sets, &secret)?;
-            let prepared: Result<Vec<Prepared>, Problem> = clones
-                .into_iter()
-                .zip(&rendered.layers)
-                .map(|((plan, reference, checks), layer)| {
-                    let layer = rendered.layer(layer).map(|layer| layer.bytes);
-                    let layer = layer.unwrap_or_default();
-                    let archive = clone_archive::pack(&name, &plan, &reference, &layer)?;
-                    Ok(Prepared {
-                        plan,
-                        checks,
-                        archive,
-                    })
-                })
-                .collect();
-            Ok((prepared?, warnings))
+            let (herd, warnings) = maker.render(&plan, &sets, &secret)?;
+            Ok(RenderedClones {
+                clones,
+                herd,
+                warnings,
+            })
         })
         .await
     }

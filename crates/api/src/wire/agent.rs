@@ -1,6 +1,6 @@
 //! Wire types of the agent.
 
-use estive_boot::PushReport;
+pub use estive_boot::push::{Left, PushReport, ServiceAct, Unnamed, WhyLeft};
 use estive_model::{Capacity, Digest, DomainName, DomainState, Generation, HostName, OperationId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -1,6 +1,6 @@
 //! Wire types of the manager.
 
-use crate::wire::{BootTimes, OperationReport};
+use crate::wire::{BootTimes, LayerOutcome, OperationReport, PushReport};
 use estive_model::{
     Capacity, DeploymentName, DomainName, DomainState, Generation, HostHealth, HostName,
     OperationId,
@@ -165,6 +165,110 @@ pub struct UpRow {
     pub to_answering_ms: Option<u64>,
     /// What counted as answering.
     pub answered_by: String,
+}
+
+/// Query of `PUT /deployment/NAME/layers`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PushQuery {
+    /// Change nothing and say what would be.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// Names of clones with commas between; all of the herd without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clones: Option<String>,
+}
+
+/// One line of the answer to a push of layers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "line", rename_all = "snake_case")]
+pub enum PushLine {
+    /// Something may be a slip; it stops nothing.
+    Warning {
+        /// What.
+        text: String,
+    },
+    /// The layers are made.
+    Planned {
+        /// How many clones are to have theirs.
+        clones: u64,
+    },
+    /// A clone's guest lays its layer over itself.
+    Laying {
+        /// The clone.
+        domain: DomainName,
+    },
+    /// It is over for one clone.
+    Clone {
+        /// How it ended.
+        row: PushRow,
+    },
+    /// It is over for all.
+    Done {
+        /// The table.
+        clones: Vec<PushRow>,
+    },
+    /// Nothing was pushed.
+    Failed {
+        /// The problem.
+        problem: crate::Problem,
+    },
+}
+
+/// What came of a push for one clone.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PushRow {
+    /// The clone.
+    pub domain: DomainName,
+    /// Its host; none when it is not up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<HostName>,
+    /// How it ended.
+    #[serde(flatten)]
+    pub outcome: PushOutcome,
+}
+
+/// How a push ended for one clone.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum PushOutcome {
+    /// The running clone has it.
+    Laid {
+        /// What was written and what was left.
+        report: PushReport,
+    },
+    /// It does not run; its next start takes it.
+    NextStart {
+        /// Why.
+        reason: String,
+    },
+    /// It runs and could not be reached; its next start takes it.
+    Unreached {
+        /// Why.
+        reason: String,
+    },
+    /// It does not have it, and its next start has the former one.
+    Failed {
+        /// Why not.
+        problem: crate::Problem,
+    },
+}
+
+impl PushOutcome {
+    /// Whether nothing is left to be done for this clone.
+    pub fn is_done(&self) -> bool {
+        matches!(self, Self::Laid { .. } | Self::NextStart { .. })
+    }
+}
+
+impl From<LayerOutcome> for PushOutcome {
+    fn from(outcome: LayerOutcome) -> Self {
+        match outcome {
+            LayerOutcome::Laid { report } => Self::Laid { report },
+            LayerOutcome::NextStart { reason } => Self::NextStart { reason },
+            LayerOutcome::Unreached { reason } => Self::Unreached { reason },
+        }
+    }
 }
 
 /// One line of the answer to `down`.

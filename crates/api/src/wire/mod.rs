@@ -32,6 +32,7 @@
 //! | `/domains`, `/domain/NAME` | GET | → [`HerdDomain`]s, one |
 //! | `/deployment/NAME` | PUT | the herd's folder as tar → stream of [`UpLine`] |
 //! | `/deployment/NAME` | DELETE | → stream of [`DownLine`] |
+//! | `/deployment/NAME/layers` | PUT, [`PushQuery`] in the query | the herd's folder as tar → stream of [`PushLine`]; its clones take their layers, running or not |
 //! | `/deployments` | GET | → [`DeploymentReport`]s |
 //! | `/domain/NAME/migrate` | POST | [`MigrateOrder`] → stream of [`MigrateLine`] |
 //! | `/domain/NAME/migrate` | DELETE | → [`HerdDomain`]; gives an open move up, if its source still can |

@@ -1,8 +1,9 @@
-//! `estive layers`: the layers of a herd's clones, built and looked at on this machine.
+//! `estive layers`: the layers of a herd's clones, built and looked at on this machine, pushed to those that are up.
 
 pub mod build;
 pub mod diff;
 pub mod export;
+pub mod push;
 
 use crate::arguments::Global;
 use crate::failure::Failure;
@@ -22,14 +23,17 @@ enum What {
     Diff(diff::Diff),
     /// Write each clone's layer as a directory tree
     Export(export::Export),
+    /// Have clones that are up take their changed layers, running or not
+    Push(push::Push),
 }
 
 impl Layers {
-    pub fn run(self, global: &Global) -> Result<u8, Failure> {
+    pub async fn run(self, global: &Global) -> Result<u8, Failure> {
         match self.what {
             What::Build(build) => build.run(global),
             What::Diff(diff) => diff.run(global),
             What::Export(export) => export.run(global),
+            What::Push(push) => push.run(global).await,
         }
     }
 }

@@ -58,7 +58,7 @@ pub async fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Hosts => hosts::run(&global).await,
         Command::Vars(vars) => vars.run(&global),
         Command::Sets(sets) => sets.run(&global),
-        Command::Layers(layers) => layers.run(&global),
+        Command::Layers(layers) => layers.run(&global).await,
         Command::Which(which) => which.run(&global),
         Command::List(list) => list.run(&global).await,
         Command::UpdateHosts(update) => update.run(&global).await,

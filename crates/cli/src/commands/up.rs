@@ -24,7 +24,7 @@ pub struct Up {
 
 impl Up {
     pub async fn run(self, global: &Global) -> Result<u8, Failure> {
-        let name = self.name()?;
+        let name = deployment_name(self.name, &self.herd)?;
         let body = pack(&self.herd)?;
         let client = manager(global)?;
         fault::before("command.sent");
@@ -82,25 +82,29 @@ impl Up {
                 .advice("estive ls, to see what is there; estive up again"),
         )
     }
+}
 
-    fn name(&self) -> Result<DeploymentName, Failure> {
-        if let Some(name) = &self.name {
-            return Ok(name.clone());
-        }
-        let folder = self.herd.canonicalize().map_err(|error| {
-            Failure::impossible(format!("no herd at {}: {error}", self.herd.display()))
-                .advice("give the folder that holds herd.yaml")
-        })?;
-        let folder = folder
-            .file_name()
-            .map(|name| name.to_string_lossy().into_owned());
-        DeploymentName::new(folder.unwrap_or_default())
-            .map_err(|error| Failure::impossible(error.to_string()).advice("--name NAME"))
+/// The name that was given, or the folder's.
+pub fn deployment_name(
+    given: Option<DeploymentName>,
+    herd: &Path,
+) -> Result<DeploymentName, Failure> {
+    if let Some(name) = given {
+        return Ok(name);
     }
+    let folder = herd.canonicalize().map_err(|error| {
+        Failure::impossible(format!("no herd at {}: {error}", herd.display()))
+            .advice("give the folder that holds herd.yaml")
+    })?;
+    let folder = folder
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned());
+    DeploymentName::new(folder.unwrap_or_default())
+        .map_err(|error| Failure::impossible(error.to_string()).advice("--name NAME"))
 }
 
 /// The herd's folder as a tar archive: herd file and sets, with all that their files are.
-fn pack(herd: &Path) -> Result<Vec<u8>, Failure> {
+pub fn pack(herd: &Path) -> Result<Vec<u8>, Failure> {
     let folder = HerdFolder::read(herd).map_err(unfit)?;
     folder.to_tar().map_err(unfit)
 }

@@ -1,5 +1,7 @@
 //! A manager and its agents in this process, over a simulated hypervisor: each with its own state and unix socket.
 
+#![allow(dead_code, reason = "each test binary uses its part")]
+
 use async_trait::async_trait;
 use estive_agent::{AccelConfig, AgentConfig, CapacityConfig, MigrationConfig, NoTaps};
 use estive_api::clock::SystemClock;
@@ -316,10 +318,20 @@ impl World {
         Client::new(Endpoint::Unix(self.agent_socket(number)), None).unwrap()
     }
 
+    /// Where the guest agent of a domain is awaited.
+    pub fn guest_agent(&self, on: &HostName, domain: &DomainName) -> PathBuf {
+        let place = self.home.path().join(on.as_str()).join("channels");
+        place.join(format!("{domain}.qga"))
+    }
+
     /// The last line of `up`, and all steps before it.
     pub async fn up(&self, deployment: &str, herd: &str) -> (UpLine, Vec<UpLine>) {
+        self.up_folder(deployment, folder(herd)).await
+    }
+
+    /// The same for a folder with more than a herd file.
+    pub async fn up_folder(&self, deployment: &str, body: Vec<u8>) -> (UpLine, Vec<UpLine>) {
         let path = format!("/deployment/{deployment}");
-        let body = folder(herd);
         let lines = self
             .client()
             .stream_lines_of(http::Method::PUT, &path, "application/x-tar", body, BOUND)
@@ -420,7 +432,7 @@ async fn end(service: &mut Service) {
     }
 }
 
-async fn last<T: serde::de::DeserializeOwned>(
+pub async fn last<T: serde::de::DeserializeOwned>(
     mut lines: estive_api::client::Lines<T>,
 ) -> (T, Vec<T>) {
     let mut all = Vec::new();
@@ -438,12 +450,19 @@ async fn last<T: serde::de::DeserializeOwned>(
 
 /// A herd's folder with only its herd file.
 pub fn folder(herd: &str) -> Vec<u8> {
+    folder_with(herd, &[])
+}
+
+/// A herd's folder with other files beside its herd file.
+pub fn folder_with(herd: &str, files: &[(&str, &str)]) -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());
-    let mut header = tar::Header::new_gnu();
-    header.set_size(herd.len() as u64);
-    header.set_mode(0o644);
-    tar.append_data(&mut header, "herd.yaml", herd.as_bytes())
-        .unwrap();
+    for (path, content) in [("herd.yaml", herd)].iter().chain(files) {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        tar.append_data(&mut header, path, content.as_bytes())
+            .unwrap();
+    }
     tar.into_inner().unwrap()
 }
 
