@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 
 use estive_archive::SharedBytes;
 use estive_layers::{
-    FileOrigins, Layer, LayerError, LayerInputs, Render, RenderRequest, RenderedHerd, RootIdentity,
-    changed_inputs,
+    FileOrigins, Layer, LayerError, LayerHead, LayerInputs, Render, RenderRequest, RenderedHerd,
+    RenderedLayer, RootIdentity, changed_inputs,
 };
 use estive_model::{DeploymentName, Digest, DomainName};
 use rustix::fs::{FlockOperation, flock};
@@ -489,8 +489,7 @@ impl StoredLayers {
         let tail = read_tail(&self.objects, &self.packs[layer.pack], layer)?;
         let bytes = [&head[..], &tail].concat();
         let digest = format!("sha256:{}", hex(&Sha256::digest(&bytes)));
-        let name = DomainName::new(clone);
-        match name {
+        match DomainName::new(clone) {
             Ok(name) if digest == layer.digest.as_str() => Ok(Some(Layer {
                 clone: name,
                 digest: layer.digest.clone(),
@@ -500,6 +499,44 @@ impl StoredLayers {
                 clone: clone.to_owned(),
             }),
         }
+    }
+
+    /// The layers of these clones as rendering gives them, held against their digests.
+    pub fn rendered<'n>(
+        &self,
+        clones: impl Iterator<Item = &'n DomainName>,
+    ) -> Result<RenderedHerd, FilesError> {
+        let heads: Vec<Sha256> = self
+            .heads
+            .iter()
+            .map(|(head, _)| Sha256::new_with_prefix(&head[..]))
+            .collect();
+        let mut layers = Vec::new();
+        for clone in clones {
+            let damaged = || FilesError::Damaged {
+                clone: clone.to_string(),
+            };
+            let layer = self.index.clones.get(clone.as_str()).ok_or_else(damaged)?;
+            let tail = read_tail(&self.objects, &self.packs[layer.pack], layer)?;
+            let hash = heads[layer.head].clone().chain_update(&tail).finalize();
+            if layer.digest.as_str() != format!("sha256:{}", hex(&hash)) {
+                return Err(damaged());
+            }
+            layers.push(RenderedLayer {
+                clone: clone.clone(),
+                digest: layer.digest.clone(),
+                head: layer.head,
+                tail: tail.into(),
+            });
+        }
+        let heads = self.heads.iter().map(|(bytes, origins)| LayerHead {
+            bytes: bytes.clone(),
+            origins: origins.clone(),
+        });
+        Ok(RenderedHerd {
+            heads: heads.collect(),
+            layers,
+        })
     }
 
     /// The digest of a clone's layer, and where each of its paths comes from.

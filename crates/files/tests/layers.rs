@@ -77,6 +77,11 @@ fn assert_kept(store: &LayerStore, request: &RenderRequest) {
         );
     }
     assert_eq!(kept.layer("nobody").unwrap(), None);
+    let clones = request.clones.iter().map(|clone| &clone.name);
+    let rendered = kept.rendered(clones).unwrap();
+    for (rendered_layer, fresh_layer) in rendered.layers.iter().zip(&fresh.layers) {
+        assert_eq!(rendered.layer(rendered_layer), fresh.layer(fresh_layer));
+    }
 }
 
 fn objects(state: &Path) -> BTreeMap<String, u64> {

@@ -27,7 +27,9 @@ pub struct HerdPlan {
 
 impl HerdPlan {
     pub fn clone_named(&self, name: &str) -> Option<&ClonePlan> {
-        self.clones.iter().find(|clone| clone.name.as_str() == name)
+        let by_name = |clone: &ClonePlan| clone.name.as_str().cmp(name);
+        let number = self.clones.binary_search_by(by_name).ok()?;
+        self.clones.get(number)
     }
 }
 

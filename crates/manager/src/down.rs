@@ -2,6 +2,7 @@
 
 use crate::agents;
 use crate::event_log::About;
+use crate::herd_layers::LayerMaker;
 use crate::manager::Manager;
 use crate::records::DomainRecord;
 use estive_api::wire::DownLine;
@@ -60,6 +61,7 @@ impl Manager {
             }
         }
         if remain.is_empty() {
+            self.forget_layers(name).await;
             self.events.tell(
                 EventKind::Deployment,
                 About::default(),
@@ -74,6 +76,15 @@ impl Manager {
             problem.error.clone(),
         );
         Err(problem)
+    }
+
+    /// What is left behind is found and written over by the next `up`.
+    async fn forget_layers(&self, name: &DeploymentName) {
+        let (maker, deployment) = (LayerMaker::of(self), name.clone());
+        let forgotten = tokio::task::spawn_blocking(move || maker.forget(&deployment)).await;
+        if let Ok(Err(problem)) = forgotten {
+            tracing::warn!(deployment = %name, error = %problem.error, "layers could not be removed");
+        }
     }
 
     /// Stops a domain, removes it from its host, and only then from the record.

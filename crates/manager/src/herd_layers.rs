@@ -4,10 +4,12 @@
 use crate::manager::Manager;
 use crate::reference::Reference;
 use estive_api::{Problem, ProblemKind};
+use estive_files::{BuildError, BuildOptions, FilesError, LayerStore};
 use estive_layers::{
     CloneFacts, ClonePlan, DeploymentSecret, HerdPlan, HerdWarnings, LayerError, OwnSets, Render,
     RenderHere, RenderRequest, RenderedHerd, TemplateSet, check_variables,
 };
+use estive_model::DeploymentName;
 use estive_sandbox::{ScriptCache, ScriptRoot, Worker, Workshop};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -15,6 +17,7 @@ use std::path::PathBuf;
 /// What a manager makes layers with.
 pub(crate) struct LayerMaker {
     worker: Option<Worker>,
+    state: PathBuf,
     script_cache: PathBuf,
     references: BTreeMap<String, Reference>,
 }
@@ -23,6 +26,7 @@ impl LayerMaker {
     pub fn of(manager: &Manager) -> Self {
         Self {
             worker: manager.worker.clone(),
+            state: manager.state.clone(),
             script_cache: manager.script_cache.clone(),
             references: manager.references.clone(),
         }
@@ -49,19 +53,12 @@ impl LayerMaker {
         };
         let warnings = check_variables(plan, sets_of).map_err(impossible)?;
         let request = RenderRequest::new(plan, sets, secret).map_err(impossible)?;
-        let rendered = match &self.worker {
-            Some(worker) => self.render_apart(worker, plan, &request)?,
-            None => RenderHere.render(&request).map_err(impossible)?,
-        };
+        let rendered = self.build(plan, &request)?;
         Ok((rendered, warnings))
     }
 
-    fn render_apart(
-        &self,
-        worker: &Worker,
-        plan: &HerdPlan,
-        request: &RenderRequest,
-    ) -> Result<RenderedHerd, Problem> {
+    /// The layers as they are in the store, those whose inputs changed made anew.
+    fn build(&self, plan: &HerdPlan, request: &RenderRequest) -> Result<RenderedHerd, Problem> {
         let cache = ScriptCache::open(&self.script_cache).map_err(|error| {
             Problem::failed(format!(
                 "opening what scripts have made, {}: {error}",
@@ -75,9 +72,12 @@ impl LayerMaker {
                 Some((name.as_str(), ScriptRoot::new(reference.tree.as_ref()?)))
             })
             .collect();
-        let root_of = |clone: &CloneFacts| {
+        let reference_of = |clone: &CloneFacts| {
             let plan = plan.clone_named(clone.name.as_str());
-            let reference = plan.map_or("", |plan| plan.reference.as_str());
+            plan.map_or("", |plan| plan.reference.as_str())
+        };
+        let root_of = |clone: &CloneFacts| {
+            let reference = reference_of(clone);
             roots.get(reference).ok_or_else(|| {
                 format!(
                     "write tree: with its directory or its sealed image into the manager's configuration, under \
@@ -85,13 +85,50 @@ impl LayerMaker {
                 )
             })
         };
-        let workshop = Workshop {
+        let workshop = self.worker.as_ref().map(|worker| Workshop {
             worker,
             root_of: &root_of,
             cache: Some(&cache),
+        });
+        let render: &dyn Render = match &workshop {
+            Some(workshop) => workshop,
+            None => &RenderHere,
         };
-        workshop.render(request).map_err(impossible)
+        let options = BuildOptions {
+            render,
+            root_of: &|clone| {
+                let identity = roots.get(reference_of(clone))?.identity()?;
+                Some(identity.iter().map(|byte| format!("{byte:02x}")).collect())
+            },
+            all: false,
+        };
+        let store = LayerStore::open(&self.state).map_err(of_store)?;
+        store
+            .build(request, &options)
+            .map_err(|error| match error {
+                BuildError::Layers(error) => impossible(error),
+                BuildError::Files(error) => of_store(error),
+            })?;
+        let stored = store.layers(&request.deployment).map_err(of_store)?;
+        let clones = request.clones.iter().map(|clone| &clone.name);
+        match stored {
+            Some(stored) => stored.rendered(clones).map_err(of_store),
+            None => {
+                Err(Problem::failed("the layers went while they were built").advice("try again"))
+            }
+        }
     }
+
+    /// Forgets the layers of a deployment that is no more. Blocks.
+    pub fn forget(&self, deployment: &DeploymentName) -> Result<(), Problem> {
+        let store = LayerStore::open(&self.state).map_err(of_store)?;
+        store.remove(deployment).map_err(of_store)
+    }
+}
+
+fn of_store(error: FilesError) -> Problem {
+    Problem::from_error(ProblemKind::Failed, &error)
+        .advice("look at layers/ in the manager's state directory: what is in there may be removed, and is made anew")
 }
 
 fn impossible(error: LayerError) -> Problem {

@@ -42,6 +42,8 @@ pub(crate) struct Manager {
     pub worker: Option<Worker>,
     /// What scripts of template sets have made.
     pub script_cache: PathBuf,
+    /// Where built layers are kept.
+    pub state: PathBuf,
     pub boot_timeout: Duration,
     /// Held while memory is counted and promised.
     pub placing: tokio::sync::Mutex<()>,
@@ -110,6 +112,7 @@ impl Manager {
             prober: parts.prober,
             worker: parts.worker,
             script_cache: config.state.join("scripts"),
+            state: config.state.clone(),
             records,
             events,
             hosts,
