@@ -1,14 +1,15 @@
 //! Rendering in another process: the same layers as here, and templates that take too much named and ended.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use estive_layers::{
     DeploymentSecret, LayerError, OwnSets, Render, RenderHere, RenderRequest, SetKind, SetNode,
     SetTree, herd,
 };
-use estive_sandbox::Worker;
+use estive_sandbox::{Limits, ScriptRequest, Worker};
 
 /// Tests look at the children of this process: one after another.
 static TURN: Mutex<()> = Mutex::new(());
@@ -132,6 +133,48 @@ fn time_is_limited_and_the_template_named() {
     assert_eq!(
         fails(&worker, &slow(100_000)),
         "rendering sets/x/etc/x.j2 for clone00001 used more than 1 s of processor time"
+    );
+}
+
+/// As an ordinary user of a machine that gives such no namespaces.
+fn worker_without_namespaces(home: &Path) -> Worker {
+    let program = home.join("without-namespaces");
+    let text = format!(
+        "#!/bin/sh\nexec unshare --user --map-root-user sh -c '\
+         echo 0 > /proc/sys/user/max_user_namespaces && \
+         exec setpriv --bounding-set -all --inh-caps -all {} \"$@\"' sh \"$@\"\n",
+        env!("CARGO_BIN_EXE_estive-sandbox")
+    );
+    fs::write(&program, text).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    Worker::of(program)
+}
+
+#[test]
+fn without_namespaces_it_renders_behind_the_filter_and_runs_no_script() {
+    let _turn = turn();
+    let home = tempfile::tempdir().unwrap();
+    let mut worker = worker_without_namespaces(home.path());
+    let request = request(3, "base-debian", &OwnSets::new());
+    assert_eq!(
+        worker.render(&request).unwrap(),
+        RenderHere.render(&request).unwrap()
+    );
+    worker.render_limits.template_ms = 1000;
+    assert!(fails(&worker, &slow(100_000)).contains("did not end within 1000 ms"));
+    let script = ScriptRequest {
+        script: "sets/x/.scripts/y for a".to_owned(),
+        root: home.path().to_owned(),
+        program: ".scripts/y".to_owned(),
+        set: Arc::default(),
+        variables: Vec::new(),
+        modes_given: Arc::default(),
+        limits: Limits::default(),
+    };
+    let error = worker.run_script(&script).unwrap_err().to_string();
+    assert!(
+        error.contains("gives an ordinary user no namespaces"),
+        "{error}"
     );
 }
 
