@@ -8,23 +8,30 @@ use std::sync::{Arc, OnceLock};
 use minijinja::value::Object;
 use minijinja::{Value, context};
 
-use crate::request::CloneFacts;
-use crate::secrets::DeploymentSecret;
+use crate::listed_clone;
+use crate::request::{CloneFacts, RenderRequest};
+use crate::secrets::{ClusterSecrets, DeploymentSecret};
 
 /// What is the same for all clones of a herd.
 #[derive(Debug)]
 pub(crate) struct HerdContext {
     deployment: String,
     facts: Arc<[CloneFacts]>,
+    set_lists: Vec<Vec<String>>,
+    secret: DeploymentSecret,
     clones: OnceLock<Value>,
+    cluster: OnceLock<ClusterSecrets>,
 }
 
 impl HerdContext {
-    pub fn new(deployment: &str, facts: Arc<[CloneFacts]>) -> Self {
+    pub fn new(request: &RenderRequest) -> Self {
         Self {
-            deployment: deployment.to_owned(),
-            facts,
+            deployment: request.deployment.to_string(),
+            facts: Arc::clone(&request.clones),
+            set_lists: request.set_lists.clone(),
+            secret: request.secret.clone(),
             clones: OnceLock::new(),
+            cluster: OnceLock::new(),
         }
     }
 
@@ -32,21 +39,11 @@ impl HerdContext {
         match name {
             "deployment" => Some(Value::from(self.deployment.as_str())),
             "clones" => {
-                let clones = || self.facts.iter().map(clone_in_list).collect();
+                let clones = || listed_clone::clones(&self.facts, &self.set_lists, &self.secret);
                 Some(self.clones.get_or_init(clones).clone())
             }
             _ => None,
         }
-    }
-}
-
-fn clone_in_list(clone: &CloneFacts) -> Value {
-    context! {
-        name => clone.name.as_str(),
-        address => clone.address.to_string(),
-        prefix => clone.prefix,
-        cpus => clone.cpus,
-        memory_mib => clone.memory_mib,
     }
 }
 
@@ -57,7 +54,6 @@ pub(crate) struct CloneContext {
     /// Number of the clone in the herd.
     pub number: usize,
     pub variables: Value,
-    pub secret: DeploymentSecret,
     pub clone: OnceLock<Value>,
     pub secrets: OnceLock<Value>,
 }
@@ -80,11 +76,15 @@ impl CloneContext {
 
     fn secrets_value(&self) -> Value {
         let name = self.herd.facts[self.number].name.as_str();
-        let secrets = self.secret.of_clone(name);
+        let secrets = self.herd.secret.of_clone(name);
+        let of_cluster = || self.herd.secret.of_cluster();
+        let cluster = self.herd.cluster.get_or_init(of_cluster);
         context! {
             machine_id => &secrets.machine_id,
             ssh_host_key => &secrets.ssh_host_key,
             ssh_host_key_public => &secrets.ssh_host_key_public,
+            cluster_key => &cluster.key,
+            cluster_key_public => &cluster.key_public,
         }
     }
 }

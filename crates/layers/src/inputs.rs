@@ -207,6 +207,11 @@ impl ClonesDigests {
             whole.update(&host);
             let more = format!("{} {} {}\n", clone.prefix, clone.cpus, clone.memory_mib);
             whole.update(more);
+            // Its host key comes of its name and the secret, which is an input of its own.
+            for list in [&clone.groups[..], request.sets_of(clone)] {
+                feed(&mut whole, &list.len().to_string());
+                list.iter().for_each(|name| feed(&mut whole, name));
+            }
         }
         let short = |hash: Sha256| hex(&hash.finalize()[..8]);
         Self {
@@ -458,6 +463,18 @@ mod tests {
             ["the list of clones"]
         );
         assert_eq!(edited("greeting: hi", "greeting: ho"), Vec::<String>::new());
+        for (from, to) in [
+            (
+                ", b: {address: 10.77.0.8}}",
+                "}\ngroups: {g: {hosts: {b: {address: 10.77.0.8}}}}",
+            ),
+            (
+                "b: {address: 10.77.0.8}",
+                "b: {sets+: [web], address: 10.77.0.8}",
+            ),
+        ] {
+            assert_eq!(edited(from, to), ["the list of clones"], "{to}");
+        }
     }
 
     #[test]

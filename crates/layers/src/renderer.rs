@@ -88,8 +88,7 @@ impl<'a> Renderer<'a> {
         request: &'a RenderRequest,
         progress: &'a dyn RenderProgress,
     ) -> Result<Self, LayerError> {
-        let deployment = request.deployment.as_str();
-        let herd = Arc::new(HerdContext::new(deployment, Arc::clone(&request.clones)));
+        let herd = Arc::new(HerdContext::new(request));
         let mut names = BTreeSet::new();
         let mut variables = Vec::new();
         for text in &request.variables {
@@ -307,7 +306,6 @@ impl<'a> Renderer<'a> {
             variables: variables
                 .cloned()
                 .ok_or_else(|| broken("variables that it does not have"))?,
-            secret: self.request.secret.clone(),
             clone: OnceLock::new(),
             secrets: OnceLock::new(),
         }))

@@ -18,10 +18,9 @@ pub struct ScriptVariables<'a> {
 
 impl<'a> ScriptVariables<'a> {
     pub fn new(request: &'a RenderRequest) -> Self {
-        let deployment = request.deployment.as_str();
         Self {
             request,
-            herd: Arc::new(HerdContext::new(deployment, Arc::clone(&request.clones))),
+            herd: Arc::new(HerdContext::new(request)),
             shared: OnceLock::new(),
         }
     }
@@ -41,7 +40,6 @@ impl<'a> ScriptVariables<'a> {
             herd: Arc::clone(&self.herd),
             number,
             variables: minijinja::Value::UNDEFINED,
-            secret: self.request.secret.clone(),
             clone: OnceLock::new(),
             secrets: OnceLock::new(),
         });

@@ -55,9 +55,26 @@ impl DeploymentSecret {
 
     /// What belongs to the clone of this name.
     pub fn of_clone(&self, name: &str) -> CloneSecrets {
-        let mut seed = [0; 32];
-        self.derive("ssh-host-key-ed25519", name, &mut seed);
         let comment = format!("root@{name}");
+        let (ssh_host_key, ssh_host_key_public) =
+            self.key_pair("ssh-host-key-ed25519", name, &comment);
+        CloneSecrets {
+            machine_id: self.machine_id(name),
+            ssh_host_key,
+            ssh_host_key_public,
+        }
+    }
+
+    /// What all clones of the deployment share, and nobody else has.
+    pub fn of_cluster(&self) -> ClusterSecrets {
+        let (key, key_public) = self.key_pair("ssh-cluster-key-ed25519", "", "estive-cluster");
+        ClusterSecrets { key, key_public }
+    }
+
+    /// An ed25519 pair in OpenSSH's forms, without the last newline.
+    fn key_pair(&self, purpose: &str, name: &str, comment: &str) -> (String, String) {
+        let mut seed = [0; 32];
+        self.derive(purpose, name, &mut seed);
         let key = PrivateKey::new(
             KeypairData::Ed25519(Ed25519Keypair::from_seed(&seed)),
             comment,
@@ -70,11 +87,7 @@ impl DeploymentSecret {
             .public_key()
             .to_openssh()
             .expect("an ed25519 key has an OpenSSH form");
-        CloneSecrets {
-            machine_id: self.machine_id(name),
-            ssh_host_key: private.trim_end().to_owned(),
-            ssh_host_key_public: public,
-        }
+        (private.trim_end().to_owned(), public)
     }
 
     fn derive(&self, purpose: &str, name: &str, out: &mut [u8]) {
@@ -125,6 +138,23 @@ impl fmt::Debug for CloneSecrets {
     }
 }
 
+/// What lets the clones of a deployment into one another.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ClusterSecrets {
+    /// OpenSSH's private key format, ed25519, without the last newline.
+    pub key: String,
+    /// `ssh-ed25519 AAAA… estive-cluster`
+    pub key_public: String,
+}
+
+impl fmt::Debug for ClusterSecrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClusterSecrets")
+            .field("key_public", &self.key_public)
+            .finish_non_exhaustive()
+    }
+}
+
 pub(crate) fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
@@ -167,6 +197,23 @@ mod tests {
             secrets.ssh_host_key_public
         );
         assert_eq!(private.comment(), "root@a");
+    }
+
+    #[test]
+    fn the_cluster_has_a_key_that_is_no_clones() {
+        let secret = DeploymentSecret::new([1; 32]);
+        let cluster = secret.of_cluster();
+        let private = PrivateKey::from_openssh(&cluster.key).unwrap();
+        let public = private.public_key().to_openssh().unwrap();
+        assert_eq!(public, cluster.key_public);
+        assert_eq!(secret.of_cluster(), cluster);
+        let other = DeploymentSecret::new([2; 32]).of_cluster();
+        assert_ne!(other.key_public, cluster.key_public);
+        // A clone's name is never empty; even so, its key would be another one.
+        let key = |text: &str| text.split(' ').nth(1).map(str::to_owned);
+        let clone = secret.of_clone("").ssh_host_key_public;
+        assert_ne!(key(&clone), key(&cluster.key_public));
+        assert!(!format!("{cluster:?}").contains("PRIVATE"));
     }
 
     #[test]
