@@ -383,6 +383,12 @@ impl Agent {
         let json = |value| serde_json::to_value(value).unwrap_or_default();
         let mut boot = lock(&handle.boot).times.clone();
         boot.asked_ms = record.asked_ms;
+        if matches!(
+            seen,
+            Seen::Gone | Seen::Prelaunch | Seen::Awaiting | Seen::Loaded
+        ) {
+            boot.registered = None;
+        }
         DomainReport {
             name: record.name.clone(),
             state: domain_state(entry.holding, seen),

@@ -1,9 +1,9 @@
 //! Watches a clone's boot: what `estive-init` reports, and when it arrived. Gives it its identity where that does not
-//! come by fw_cfg.
+//! come by fw_cfg. Later it listens to what the clone's own system says on the same port: its registration.
 
-use estive_api::wire::BootTimes;
+use estive_api::wire::{BootTimes, Registration};
 use estive_boot::report::{Line, Phase};
-use estive_hypervisor::Hypervisor;
+use estive_hypervisor::{Channels, Hypervisor};
 use estive_model::{Clock, DomainName};
 use serde::{Deserialize, Serialize};
 use std::io::{Read as _, Seek as _, SeekFrom};
@@ -17,6 +17,9 @@ const FILE: &str = "boot.json";
 const POLL: Duration = Duration::from_millis(20);
 /// Polls between two looks whether the guest is still there.
 const POLLS_BETWEEN_LOOKS: u32 = 50;
+/// Once it has booted.
+const SLOW_POLL: Duration = Duration::from_secs(1);
+const SLOW_POLLS_BETWEEN_LOOKS: u32 = 10;
 /// A guest that has said nothing final for so long is not watched any more.
 const PATIENCE: Duration = Duration::from_secs(900);
 const IDENTITY_RETRY: Duration = Duration::from_secs(1);
@@ -92,6 +95,18 @@ impl BootLog {
                 let error: String = error.chars().take(1000).collect();
                 self.times.error = Some(format!("in phase {phase}: {error}"));
             }
+            Line::Registered { registered } => {
+                self.times.registered = Some(Registration {
+                    address: registered.address,
+                    cpus: registered.cpus,
+                    since_ms: arrived_ms,
+                });
+                return;
+            }
+            Line::Unregistered { .. } => {
+                self.times.registered = None;
+                return;
+            }
         }
         if self.lines.len() < 64 {
             self.lines.push(ArrivedLine { arrived_ms, line });
@@ -100,7 +115,10 @@ impl BootLog {
 
     /// Reads complete lines that were added to the report; true when there were any.
     fn read_on(&mut self, report: &Path, now_ms: u64) -> std::io::Result<bool> {
-        let mut file = std::fs::File::open(report)?;
+        let mut file = std::fs::File::options()
+            .read(true)
+            .write(true)
+            .open(report)?;
         let length = file.metadata()?.len();
         if length < self.offset {
             self.offset = 0;
@@ -112,11 +130,18 @@ impl BootLog {
         let from = self.offset.max(length.saturating_sub(MAX_REPORT_BYTES));
         file.seek(SeekFrom::Start(from))?;
         let mut bytes = Vec::new();
-        file.take(MAX_REPORT_BYTES).read_to_end(&mut bytes)?;
-        let Some(end) = bytes.iter().rposition(|byte| *byte == b'\n') else {
+        (&file).take(MAX_REPORT_BYTES).read_to_end(&mut bytes)?;
+        let end = bytes.iter().rposition(|byte| *byte == b'\n');
+        if length > MAX_REPORT_BYTES {
+            // Nor does it fill the disk: QEMU appends, and goes on at the new end.
+            file.set_len(0)?;
+            self.offset = 0;
+        } else if let Some(end) = end {
+            self.offset = from + end as u64 + 1;
+        }
+        let Some(end) = end else {
             return Ok(false);
         };
-        self.offset = from + end as u64 + 1;
         for line in bytes[..end].split(|byte| *byte == b'\n') {
             if line.len() <= 4096
                 && let Ok(line) = serde_json::from_slice(line.trim_ascii())
@@ -138,28 +163,37 @@ pub struct BootWatch {
     pub log: Arc<Mutex<BootLog>>,
     /// The identity to write to its port, when it does not come by fw_cfg.
     pub identity: Option<String>,
+    /// It boots here; else it has booted elsewhere, or long ago.
+    pub boots: bool,
 }
 
 impl BootWatch {
-    /// Watches until the clone's own init runs, init has given up, or the instance is gone.
+    /// Watches until the instance is gone.
     pub async fn run(self, hypervisor: Arc<dyn Hypervisor>, clock: Arc<dyn Clock>) {
         let channels = hypervisor.channels(&self.name);
+        if self.boots {
+            self.boot(&*hypervisor, &channels, &*clock).await;
+        }
+        let mut polls = 0_u32;
+        loop {
+            self.read_on(&channels.report, &*clock);
+            polls += 1;
+            if polls.is_multiple_of(SLOW_POLLS_BETWEEN_LOOKS) && self.is_gone(&*hypervisor).await {
+                return;
+            }
+            tokio::time::sleep(SLOW_POLL).await;
+        }
+    }
+
+    /// Until the clone's own init runs, init has given up, or the instance is gone.
+    async fn boot(&self, hypervisor: &dyn Hypervisor, channels: &Channels, clock: &dyn Clock) {
         let watching = async {
             let mut polls = 0_u32;
             loop {
-                let over = {
-                    let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-                    if log
-                        .read_on(&channels.report, clock.now_ms())
-                        .unwrap_or(false)
-                    {
-                        log.keep(&self.place);
-                    }
-                    log.is_over()
-                };
+                let over = self.read_on(&channels.report, clock);
                 polls += 1;
                 let looked = polls.is_multiple_of(POLLS_BETWEEN_LOOKS);
-                if over || (looked && self.is_gone(&*hypervisor).await) {
+                if over || (looked && self.is_gone(hypervisor).await) {
                     return;
                 }
                 tokio::time::sleep(POLL).await;
@@ -176,6 +210,15 @@ impl BootWatch {
             () = self.give_identity(&channels.identity, identity) => {}
         }
         let _ = watching.await;
+    }
+
+    /// Takes what was added to the report; says whether the boot is over.
+    fn read_on(&self, report: &Path, clock: &dyn Clock) -> bool {
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        if log.read_on(report, clock.now_ms()).unwrap_or(false) {
+            log.keep(&self.place);
+        }
+        log.is_over()
     }
 
     async fn is_gone(&self, hypervisor: &dyn Hypervisor) -> bool {
@@ -211,6 +254,34 @@ impl BootWatch {
 mod tests {
     use super::*;
     use std::io::Write as _;
+
+    #[test]
+    fn the_running_system_registers_and_takes_it_back() {
+        let home = tempfile::tempdir().unwrap();
+        let report = home.path().join("report");
+        let mut file = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(&report)
+            .unwrap();
+        let mut log = BootLog::default();
+        let registered = b"{\"registered\":{\"address\":\"10.77.0.101\",\"cpus\":2}}\n";
+        file.write_all(registered).unwrap();
+        assert!(log.read_on(&report, 70).unwrap());
+        let known = log.times.registered.clone().unwrap();
+        assert_eq!((known.cpus, known.since_ms), (2, 70));
+        assert!(log.lines.is_empty(), "no part of a boot");
+        // A guest that writes without end neither fills the disk nor hides what it says last.
+        file.write_all(&vec![b'x'; MAX_REPORT_BYTES as usize])
+            .unwrap();
+        file.write_all(b"\n{\"unregistered\":true}\n").unwrap();
+        assert!(log.read_on(&report, 80).unwrap());
+        assert_eq!(log.times.registered, None);
+        assert_eq!(file.metadata().unwrap().len(), 0);
+        file.write_all(registered).unwrap();
+        assert!(log.read_on(&report, 90).unwrap());
+        assert_eq!(log.times.registered.unwrap().since_ms, 90);
+    }
 
     #[test]
     fn lines_are_taken_once_when_they_are_complete() {

@@ -228,7 +228,7 @@ impl Domain {
         if holding == Holding::Absent && before.holding != Holding::Absent {
             self.clean_up().await;
         }
-        if matches!(input, Input::Start(_)) && holding == Holding::Running {
+        if matches!(input, Input::Start(_) | Input::Commit(_)) && holding == Holding::Running {
             self.watch_boot();
         }
     }

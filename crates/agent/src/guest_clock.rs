@@ -3,6 +3,7 @@
 //! A guest without that agent keeps its own time; the switch never waits for any of this.
 
 use crate::domain::Domain;
+use crate::registration;
 use estive_hypervisor::guest_agent::GuestAgent;
 use serde_json::json;
 use std::time::Duration;
@@ -28,6 +29,7 @@ impl Domain {
                     .await;
                 // It may complain that it could not write the hardware clock too: the system's is set by then.
                 tracing::debug!(domain = %name, ?set, "the guest's clock was set after the move");
+                registration::ask_again(&guest).await;
                 return;
             }
             tracing::debug!(domain = %name, "no guest agent answers: the guest keeps its own clock");

@@ -120,11 +120,9 @@ impl Domain {
             log.unwrap_or_else(PoisonError::into_inner).is_over()
         };
         // A domain that moved here has booted elsewhere.
-        if is_over || self.record.asked_ms.is_none() {
-            return;
-        }
+        let boots = !is_over && self.record.asked_ms.is_some();
         let identity = match definition::read_xml(&place) {
-            Ok(xml) if !xml.identity_by_fw_cfg => definition::read_identity(&place, &xml)
+            Ok(xml) if boots && !xml.identity_by_fw_cfg => definition::read_identity(&place, &xml)
                 .and_then(|identity| definition::identity_line(&identity))
                 .inspect_err(|problem| self.note(problem.error.clone()))
                 .ok(),
@@ -135,6 +133,7 @@ impl Domain {
             place,
             log: self.handle.boot.clone(),
             identity,
+            boots,
         };
         let hypervisor = self.agent.hypervisor.clone();
         let clock = self.agent.clock.clone();

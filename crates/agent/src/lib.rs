@@ -30,6 +30,7 @@ mod observe;
 mod operations;
 mod orders;
 mod push;
+mod registration;
 mod rest;
 mod sending;
 mod stream;

@@ -1,8 +1,10 @@
-//! The boot report: JSON lines that PID 1 writes to the report port, read by the agent.
+//! The boot report: JSON lines that PID 1 writes to the report port, read by the agent. Once the clone runs, its own
+//! system writes there too: its registration (set `register`).
 //!
 //! The guest writes them, so they are hostile: bounded, and garbage between them is passed over.
 
 use std::fmt;
+use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
@@ -62,8 +64,30 @@ impl fmt::Display for Phase {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Line {
-    Failed { error: String, phase: Phase },
-    Done { phase: Phase, uptime_ms: u64 },
+    Failed {
+        error: String,
+        phase: Phase,
+    },
+    Done {
+        phase: Phase,
+        uptime_ms: u64,
+    },
+    Registered {
+        registered: Registered,
+    },
+    /// It stops: what it registered holds no longer.
+    Unregistered {
+        unregistered: bool,
+    },
+}
+
+/// What a clone's own system says of it when it has started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registered {
+    /// Of its interface, without prefix.
+    pub address: Ipv4Addr,
+    /// Processors that it uses.
+    pub cpus: u32,
 }
 
 impl Line {
@@ -156,6 +180,8 @@ impl BootReport {
                     .collect();
                 self.failure = Some(BootFailure { phase, error });
             }
+            // Of the running system, not of its boot.
+            Some(Line::Registered { .. } | Line::Unregistered { .. }) => {}
             None => self.garbage_lines += 1,
         }
     }
@@ -174,6 +200,34 @@ mod tests {
         assert_eq!(failure.phase, Phase::Root);
         assert_eq!(failure.error, "no disk [2J");
         assert_eq!(report.garbage_lines, 1);
+    }
+
+    #[test]
+    fn what_the_running_system_says_is_told_from_a_phase() {
+        let line = |text: &str| serde_json::from_str::<Line>(text).ok();
+        assert_eq!(
+            line(r#"{"registered":{"address":"10.77.0.101","cpus":2}}"#),
+            Some(Line::Registered {
+                registered: Registered {
+                    address: Ipv4Addr::new(10, 77, 0, 101),
+                    cpus: 2
+                }
+            })
+        );
+        let unregistered = true;
+        assert_eq!(
+            line(r#"{"unregistered":true}"#),
+            Some(Line::Unregistered { unregistered })
+        );
+        for text in [
+            "{}",
+            r#"{"registered":{"address":"me","cpus":2}}"#,
+            r#"{"registered":null}"#,
+        ] {
+            assert_eq!(line(text), None, "{text}");
+        }
+        let report = BootReport::parse(b"{\"unregistered\":true}\n");
+        assert_eq!(report, BootReport::default());
     }
 
     #[test]

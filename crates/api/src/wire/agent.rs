@@ -4,7 +4,7 @@ pub use estive_boot::push::{Left, PushReport, ServiceAct, Unnamed, WhyLeft};
 use estive_model::{Capacity, Digest, DomainName, DomainState, Generation, HostName, OperationId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// Largest archive accepted, in bytes.
 pub const MAX_ARCHIVE_BYTES: u64 = 512 * 1024 * 1024;
@@ -83,6 +83,20 @@ pub struct BootTimes {
     /// What init said went wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// What the clone's own system has said of itself since, while it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registered: Option<Registration>,
+}
+
+/// A clone that says it is there (template set `register`). Its guest's word: shown, and nothing decided by it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registration {
+    /// Its address, without prefix.
+    pub address: Ipv4Addr,
+    /// Processors that it uses.
+    pub cpus: u32,
+    /// When it said so to this host, milliseconds since the epoch.
+    pub since_ms: u64,
 }
 
 /// Asks for a state: `running`, `paused` or `stopped`.

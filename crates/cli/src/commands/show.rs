@@ -7,6 +7,7 @@ use crate::output::{self, Output};
 use clap::Args;
 use estive_api::wire::{BootTimes, DomainReport, HerdDomain};
 use estive_model::DomainName;
+use std::time::{Duration, UNIX_EPOCH};
 
 #[derive(Debug, Args)]
 pub struct Show {
@@ -104,12 +105,38 @@ fn boot(times: &BootTimes) -> String {
     if let Some(error) = &times.error {
         text.push_str(&format!("boot error  {error}\n"));
     }
+    if let Some(registered) = &times.registered {
+        let since = UNIX_EPOCH + Duration::from_millis(registered.since_ms);
+        text.push_str(&format!(
+            "registered  {}, {} processors, since {}\n",
+            registered.address,
+            registered.cpus,
+            humantime::format_rfc3339_millis(since)
+        ));
+    }
     text
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use estive_api::wire::Registration;
+
+    #[test]
+    fn what_a_clone_registered_is_shown() {
+        let times = BootTimes {
+            registered: Some(Registration {
+                address: [10, 77, 0, 101].into(),
+                cpus: 2,
+                since_ms: 1_000,
+            }),
+            ..BootTimes::default()
+        };
+        assert_eq!(
+            boot(&times),
+            "registered  10.77.0.101, 2 processors, since 1970-01-01T00:00:01.000Z\n"
+        );
+    }
 
     #[test]
     fn boot_phases_come_in_order_of_time() {
