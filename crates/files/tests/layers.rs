@@ -256,7 +256,7 @@ fn herd_text(values: &BTreeMap<u8, u8>) -> String {
     for (clone, value) in values {
         // Addresses of their own, so that one clone is nothing to the others.
         text += &format!(
-            "  c{clone}: {{address: 10.77.0.{}, greeting: {value}}}\n",
+            "  c{clone}: {{address: 10.77.0.{}, greeting: g{value}}}\n",
             clone + 10
         );
     }
