@@ -55,7 +55,7 @@ pub fn bench(name: &str, runs: Option<u32>) -> Result<()> {
     command.arg("--programs").arg(binaries::guest_programs()?);
     command
         .arg("--kernel-tree")
-        .arg(setup::setup()?.kernel.directory);
+        .arg(setup::setup(false)?.kernel.directory);
     command
         .arg("--results")
         .arg(machine::repository().join("bench/results.jsonl"));
@@ -67,7 +67,7 @@ pub fn bench(name: &str, runs: Option<u32>) -> Result<()> {
 
 /// Setup, release, sealed root: the testbed program's command, up to its own options.
 fn prepared(other: Option<&Path>, what: &str, name: Option<&str>) -> Result<Command> {
-    let prepared = setup::setup()?;
+    let prepared = setup::setup(false)?;
     let programs = binaries::guest_programs()?;
     let estive = binaries::estive(Profile::Release)?;
     let root = other.unwrap_or(&prepared.reference_root);

@@ -17,6 +17,7 @@ mod kvm;
 mod licences;
 mod machine;
 mod progress;
+mod recipe;
 mod reference;
 mod setup;
 mod suites;
@@ -45,7 +46,11 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Install what is missing; make the kernel, the reference root and its sealed image
-    Setup,
+    Setup {
+        /// Also the roots that only tests boot
+        #[arg(long)]
+        tests: bool,
+    },
     /// A herd of four clones on three hosts, and live migrations under load
     Demo {
         /// Another root than the one made here; `/` is the running system itself
@@ -105,7 +110,7 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<()> {
     match command {
-        Command::Setup => setup::setup().map(|prepared| prepared.print()),
+        Command::Setup { tests } => setup::setup(tests).map(|prepared| prepared.print()),
         Command::Demo {
             reference,
             keep,

@@ -1,78 +1,17 @@
-//! The reference: a minimal Debian root with what the demo and the tests want to see running, and its sealed image.
+//! Making roots from packages, and sealing them: the reference, and what only tests boot. What they hold: `recipe.rs`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::apt_sources::{self, Source};
 use crate::cache::Cache;
 use crate::failure::{Failure, Result, file};
+use crate::kernel::KernelTree;
 use crate::progress::{Step, output};
-
-/// What a clone of the reference has beyond Debian's smallest root.
-const PACKAGES: &[&str] = &[
-    "systemd-sysv",
-    "systemd",
-    "udev",
-    "dbus",
-    "iproute2",
-    "iputils-ping",
-    "openssh-server",
-    "nginx-light",
-    "dbench",
-    "iperf3",
-    "procps",
-    "kmod",
-    "netbase",
-    "ca-certificates",
-    "qemu-guest-agent",
-];
-
-/// Units that a clone has no use for, or that make its boot wait: it lives in memory, has one disk that is read-only,
-/// its network is set before systemd starts, and there is no screen.
-const MASKED: &[&str] = &[
-    "apt-daily.timer",
-    "apt-daily-upgrade.timer",
-    "dpkg-db-backup.timer",
-    "e2scrub_all.timer",
-    "e2scrub_reap.service",
-    "fstrim.timer",
-    "getty@tty1.service",
-    "systemd-firstboot.service",
-    "systemd-networkd.service",
-    "systemd-networkd.socket",
-    "systemd-networkd-wait-online.service",
-    "systemd-pstore.service",
-    "systemd-random-seed.service",
-    "systemd-remount-fs.service",
-    "systemd-timesyncd.service",
-    "iperf3.service",
-];
-
-/// Runs when all packages are in, with the root as `$1`. What makes a system itself (host keys, machine-id, its name)
-/// goes away: each clone brings its own by its layer.
-const FINISH: &str = r#"set -eu
-root=$1
-rm -f "$root"/etc/ssh/ssh_host_*_key "$root"/etc/ssh/ssh_host_*_key.pub
-rm -f "$root"/etc/machine-id "$root"/var/lib/dbus/machine-id "$root"/etc/hostname
-mkdir -p "$root"/var/lib/dbus "$root"/etc/ssh/sshd_config.d "$root"/etc/systemd/journald.conf.d
-ln -s /etc/machine-id "$root"/var/lib/dbus/machine-id
-# '*' and not '!': no password opens it, and a key still does where sshd runs without PAM.
-chroot "$root" usermod -p '*' root
-printf '%s\n' 'PermitRootLogin prohibit-password' 'PasswordAuthentication no' 'UseDNS no' \
-  > "$root"/etc/ssh/sshd_config.d/estive.conf
-printf '%s\n' '[Journal]' 'Storage=volatile' 'RuntimeMaxUse=16M' > "$root"/etc/systemd/journald.conf.d/estive.conf
-printf '%s\n' '127.0.0.1 localhost' '::1 localhost' > "$root"/etc/hosts
-: > "$root"/etc/fstab
-: > "$root"/etc/resolv.conf
-rm -rf "$root"/var/log/journal "$root"/var/lib/apt/lists "$root"/var/cache/apt "$root"/usr/share/doc "$root"/usr/share/man
-mkdir -p "$root"/var/lib/apt/lists/partial "$root"/var/cache/apt/archives/partial
-# Newer than /usr: systemd does not rebuild its databases at each first boot.
-touch "$root"/etc/.updated "$root"/var/.updated
-"#;
+use crate::recipe::Recipe;
 
 /// A root made here and the image of it.
 pub struct Reference {
@@ -80,8 +19,13 @@ pub struct Reference {
     pub sealed: PathBuf,
 }
 
-/// The reference in the cache, made the first time. `suite` is the machine's own Debian suite.
-pub fn prepare(cache: &Cache, suite: &str) -> Result<Reference> {
+/// A root in the cache, made the first time. `suite` is the machine's own Debian suite.
+pub fn prepare(
+    cache: &Cache,
+    suite: &str,
+    recipe: &Recipe,
+    kernel: &KernelTree,
+) -> Result<Reference> {
     let wanted = std::env::var("ESTIVE_SUITE")
         .ok()
         .filter(|name| !name.is_empty())
@@ -94,15 +38,13 @@ pub fn prepare(cache: &Cache, suite: &str) -> Result<Reference> {
             "ESTIVE_SUITE={wanted:?} is not the name of a Debian suite, such as trixie"
         )));
     }
-    let key = format!("{wanted}-{}", &digest()[..16]);
+    let key = recipe.key(&wanted, &kernel.version);
     let root = cache.reference(&key);
     if !root.exists() {
         let sources = apt_sources::for_suite(&apt_sources::read()?, suite, &wanted)?;
-        let step = Step::begin(format!(
-            "making the reference, a minimal root of Debian {wanted}"
-        ));
+        let step = Step::begin(format!("making {}, of Debian {wanted}", recipe.what));
         cache.make_whole(&root, |making| {
-            debootstrap(&step, &wanted, &sources, making)
+            debootstrap(&step, &wanted, recipe, &kernel.directory, &sources, making)
         })?;
         step.done(&root.display().to_string());
     }
@@ -110,20 +52,14 @@ pub fn prepare(cache: &Cache, suite: &str) -> Result<Reference> {
     Ok(Reference { root, sealed })
 }
 
-/// Of everything that decides what the root holds, but for the packages' versions.
-fn digest() -> String {
-    let mut hash = Sha256::new();
-    for text in PACKAGES.iter().chain(MASKED).chain([&FINISH]) {
-        hash.update(text.as_bytes());
-        hash.update([0]);
-    }
-    hash.finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
-}
-
-fn debootstrap(step: &Step, suite: &str, sources: &[Source], making: &Path) -> Result<()> {
+fn debootstrap(
+    step: &Step,
+    suite: &str,
+    recipe: &Recipe,
+    kernel: &Path,
+    sources: &[Source],
+    making: &Path,
+) -> Result<()> {
     let place = "a temporary file of package sources";
     let mut list = tempfile::Builder::new()
         .suffix(".sources")
@@ -136,7 +72,11 @@ fn debootstrap(step: &Step, suite: &str, sources: &[Source], making: &Path) -> R
         .join("\n");
     std::io::Write::write_all(&mut list, stanzas.as_bytes())
         .map_err(file("writing", list.path()))?;
-    let mask = MASKED.iter().fold(
+    let files = tempfile::tempdir().map_err(file("making", Path::new("a temporary directory")))?;
+    recipe
+        .write_files(files.path())
+        .map_err(file("writing into", files.path()))?;
+    let mask = recipe.masked.iter().fold(
         "mkdir -p \"$1\"/etc/systemd/system".to_string(),
         |hook, unit| format!("{hook}; ln -sf /dev/null \"$1\"/etc/systemd/system/{unit}"),
     );
@@ -159,10 +99,14 @@ fn debootstrap(step: &Step, suite: &str, sources: &[Source], making: &Path) -> R
         "--aptopt=APT::Sandbox::User \"root\"",
     ]);
     command.args(proxies()?.iter().map(|option| format!("--aptopt={option}")));
-    command.arg(format!("--include={}", PACKAGES.join(",")));
+    command.arg(format!("--include={}", recipe.packages().join(",")));
+    let hooks = [mask.as_str()]
+        .into_iter()
+        .chain(recipe.finish.iter().copied());
+    command.args(hooks.map(|hook| format!("--customize-hook={hook}")));
     command
-        .arg(format!("--customize-hook={mask}"))
-        .arg(format!("--customize-hook={FINISH}"));
+        .env("ESTIVE_RECIPE", files.path())
+        .env("ESTIVE_KERNEL", kernel);
     command.arg(suite).arg(making).arg(list.path());
     step.run(&mut command).map(|_| ())
 }
@@ -203,7 +147,7 @@ fn sealed(root: &Path, directory: &Path) -> Result<PathBuf> {
             return Ok(path);
         }
     }
-    let step = Step::begin("sealing the reference");
+    let step = Step::begin(format!("sealing {}", root.display()));
     let sealed = estive_exports::seal(root, directory).map_err(|source| Failure::Seal {
         root: root.to_path_buf(),
         source: Box::new(source),
@@ -231,20 +175,4 @@ fn sealed(root: &Path, directory: &Path) -> Result<PathBuf> {
         sealed.size_bytes >> 20
     ));
     Ok(sealed.path)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_suite_can_be_a_path() {
-        assert_eq!(digest().len(), 64);
-        assert!(
-            PACKAGES
-                .iter()
-                .chain(MASKED)
-                .all(|name| !name.contains(['\'', '"', ' ', '/']))
-        );
-    }
 }

@@ -11,6 +11,7 @@ use crate::failure::Result;
 use crate::kernel::{self, KernelTree};
 use crate::kvm;
 use crate::machine;
+use crate::recipe::{self, Recipe};
 use crate::reference::{self, Reference};
 
 /// What setup leaves ready.
@@ -21,6 +22,25 @@ pub struct Prepared {
     /// The EROFS image of the reference, readable by root alone: it holds what the root holds.
     pub sealed: PathBuf,
     pub accel: Accel,
+    /// What only tests boot, when it was asked for.
+    #[serde(default)]
+    pub for_tests: Option<TestRoots>,
+}
+
+/// Sealed images that only tests boot.
+#[derive(Serialize, Deserialize)]
+pub struct TestRoots {
+    /// What the template sets are tried on: OpenMPI, PostgreSQL, a kernel of its own.
+    pub sets: Sealed,
+    /// Another init system.
+    pub openrc: Sealed,
+}
+
+/// A root and the image of it.
+#[derive(Serialize, Deserialize)]
+pub struct Sealed {
+    pub root: PathBuf,
+    pub image: PathBuf,
 }
 
 impl Prepared {
@@ -33,16 +53,23 @@ impl Prepared {
         println!("reference  {}", self.reference_root.display());
         println!("sealed     {}", self.sealed.display());
         println!("guests     run on {}", self.accel.as_str());
+        if let Some(TestRoots { sets, openrc }) = &self.for_tests {
+            println!("for tests  {}", sets.root.display());
+            println!("           {}", openrc.root.display());
+        }
     }
 }
 
 /// Installs what is missing and makes kernel, reference and sealed image, or finds them in the cache.
 ///
+/// `tests`: also the roots that only tests boot.
+///
 /// All of it needs root, and sudo is asked for the whole of it when we are not: the files of a root have many owners.
-pub fn setup() -> Result<Prepared> {
+pub fn setup(tests: bool) -> Result<Prepared> {
     let cache = Cache::open()?;
     if !machine::is_root() {
-        machine::again_as_root(&["setup"], &cache::directory()?)?;
+        let words = ["setup", "--tests"];
+        machine::again_as_root(&words[..1 + usize::from(tests)], &cache::directory()?)?;
         return cache.prepared();
     }
     let suite = machine::suite()?;
@@ -51,12 +78,26 @@ pub fn setup() -> Result<Prepared> {
     apt.install_missing(&suite)?;
     let kernel = kernel::prepare(&cache, &suite, &mut apt)?;
     let accel = kvm::verdict(&cache, &kernel.image())?;
-    let Reference { root, sealed } = reference::prepare(&cache, &suite)?;
+    let make = |recipe: &Recipe| reference::prepare(&cache, &suite, recipe, &kernel);
+    let Reference { root, sealed } = make(&recipe::REFERENCE)?;
+    let for_tests = if tests {
+        let [sets, openrc] =
+            [make(&recipe::SETS)?, make(&recipe::OPENRC)?].map(|Reference { root, sealed }| {
+                Sealed {
+                    root,
+                    image: sealed,
+                }
+            });
+        Some(TestRoots { sets, openrc })
+    } else {
+        None
+    };
     let prepared = Prepared {
         kernel,
         reference_root: root,
         sealed,
         accel,
+        for_tests,
     };
     cache.write_prepared(&prepared)?;
     Ok(prepared)

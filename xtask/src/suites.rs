@@ -18,6 +18,8 @@ pub struct Suite {
     pub what: What,
     /// Needs kernel, reference and programs, root, and no other guest beside it.
     pub guests: bool,
+    /// Needs the roots that only tests boot, besides.
+    pub roots: bool,
     /// Ten times what was measured on two cores under emulation. A suite that is not done by then is killed.
     pub bound: Duration,
 }
@@ -27,6 +29,7 @@ struct Row {
     package: &'static str,
     target: &'static str,
     guests: bool,
+    roots: bool,
     bound_s: u64,
 }
 
@@ -35,6 +38,7 @@ const fn plain(package: &'static str, target: &'static str, bound_s: u64) -> Row
         package,
         target,
         guests: false,
+        roots: false,
         bound_s,
     }
 }
@@ -44,8 +48,15 @@ const fn guests(package: &'static str, target: &'static str, bound_s: u64) -> Ro
         package,
         target,
         guests: true,
+        roots: false,
         bound_s,
     }
+}
+
+const fn guests_of_roots(package: &'static str, target: &'static str, bound_s: u64) -> Row {
+    let mut row = guests(package, target, bound_s);
+    row.roots = true;
+    row
 }
 
 /// Files of `tests/` and their bounds, quick ones first. `cargo test` finds files that are not named here too: they
@@ -60,6 +71,7 @@ const TABLE: &[Row] = &[
     plain("estive-union", "overlay", 120),
     plain("estive-layers", "folder", 120),
     plain("estive-layers", "layer", 120),
+    plain("estive-layers", "sets", 120),
     plain("estive-store", "conformance", 120),
     plain("estive-store", "embedded", 120),
     plain("estive-sandbox", "script", 120),
@@ -89,6 +101,7 @@ const TABLE: &[Row] = &[
     guests("estive-testbed", "trouble", 460),
     guests("estive-testbed", "roots", 360),
     guests("estive-testbed", "herd", 560),
+    guests_of_roots("estive-testbed", "sets", 1500),
     guests("estive-testbed", "kills", 2200),
     guests("estive-agent", "guests", 400),
 ];
@@ -106,9 +119,10 @@ fn arrange(table: &[Row], targets: &[(String, String)]) -> Vec<Suite> {
         name: "unit".into(),
         what: What::Unit,
         guests: false,
+        roots: false,
         bound: Duration::from_secs(UNIT_BOUND_S),
     };
-    let suite = |package: &str, target: &str, guests: bool, bound_s: u64| Suite {
+    let suite = |package: &str, target: &str, guests: bool, roots: bool, bound_s: u64| Suite {
         // Short, and still one word for each file of the workspace.
         name: format!(
             "{}-{target}",
@@ -119,6 +133,7 @@ fn arrange(table: &[Row], targets: &[(String, String)]) -> Vec<Suite> {
             target: target.into(),
         },
         guests,
+        roots,
         bound: Duration::from_secs(bound_s),
     };
     let mut suites = vec![unit];
@@ -127,7 +142,7 @@ fn arrange(table: &[Row], targets: &[(String, String)]) -> Vec<Suite> {
     suites.extend(
         table
             .iter()
-            .map(|row| suite(row.package, row.target, row.guests, row.bound_s)),
+            .map(|row| suite(row.package, row.target, row.guests, row.roots, row.bound_s)),
     );
     for pair in targets
         .iter()
@@ -137,7 +152,7 @@ fn arrange(table: &[Row], targets: &[(String, String)]) -> Vec<Suite> {
             "x: {} tests/{}.rs has no line in xtask/src/suites.rs: give it one, with its bound",
             pair.0, pair.1
         );
-        suites.push(suite(&pair.0, &pair.1, true, UNNAMED_BOUND_S));
+        suites.push(suite(&pair.0, &pair.1, true, false, UNNAMED_BOUND_S));
     }
     suites
 }

@@ -15,7 +15,7 @@ use crate::built_tests::{self, BuiltTest, Workspace};
 use crate::failure::{Failure, Result};
 use crate::machine;
 use crate::progress::Step;
-use crate::setup::{self, Prepared};
+use crate::setup::{self, Prepared, TestRoots};
 use crate::suites::{self, Suite, What};
 
 /// How a suite ended.
@@ -71,7 +71,7 @@ pub fn test(wanted: &[String], list: bool) -> Result<()> {
     let mut outcomes = Vec::new();
     let mut environment = Vec::new();
     if on_guests {
-        environment = prepare()?;
+        environment = prepare(suites.iter().any(|suite| suite.roots))?;
         // Dev, as the tests are. One that does not compile fails the run, and yet keeps no other suite from running.
         let (building, path) = binaries::estive_command(Profile::Dev);
         println!("building estive");
@@ -144,22 +144,31 @@ fn summary(outcomes: &[Outcome], took: Duration) -> Result<()> {
 }
 
 /// What the suites on guests are told.
-fn prepare() -> Result<Vec<(&'static str, PathBuf)>> {
+fn prepare(roots: bool) -> Result<Vec<(&'static str, PathBuf)>> {
     let Prepared {
         kernel,
         reference_root,
         sealed,
         accel,
-    } = setup::setup()?;
+        for_tests,
+    } = setup::setup(roots)?;
     let programs = binaries::guest_programs()?;
-    Ok(vec![
+    let mut environment = vec![
         ("ESTIVE_KERNEL_TREE", kernel.directory),
         ("ESTIVE_REFERENCE_ROOT", reference_root),
         ("ESTIVE_REFERENCE", sealed),
         ("ESTIVE_ACCEL", accel.as_str().into()),
         ("ESTIVE_INIT", programs.join("estive-init")),
         ("ESTIVE_GUEST_PROGRAMS", programs),
-    ])
+    ];
+    if let Some(TestRoots { sets, openrc }) = for_tests {
+        environment.extend([
+            ("ESTIVE_SETS_ROOT", sets.root),
+            ("ESTIVE_SETS_REFERENCE", sets.image),
+            ("ESTIVE_OPENRC_REFERENCE", openrc.image),
+        ]);
+    }
+    Ok(environment)
 }
 
 /// The tests beside the code, with the features that they were built with.

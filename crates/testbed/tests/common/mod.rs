@@ -54,13 +54,13 @@ pub fn work() -> &'static Path {
 }
 
 /// A directory for the parts of one reference.
-fn place(name: &str) -> PathBuf {
+pub fn place(name: &str) -> PathBuf {
     let place = work().join("parts").join(name);
     fs::create_dir_all(&place).unwrap();
     place
 }
 
-fn boot_parts(tree: &KernelTree, place: &Path) -> PathBuf {
+pub fn boot_parts(tree: &KernelTree, place: &Path) -> PathBuf {
     let init = fs::read(told("ESTIVE_INIT")).unwrap();
     let path = place.join("initramfs");
     fs::write(&path, initramfs::build(&init, tree).unwrap()).unwrap();

@@ -1,0 +1,23 @@
+//! Guests of every template set that ships.
+//!
+//! One herd, from `examples/mpi-cluster`, carries most of them, since a Debian guest is dear under emulation; the set
+//! `dump` has a machine of its own, which is given one disk more. `./x test` says by the environment what they are made
+//! of: see `common`, and `ESTIVE_SETS_ROOT`, `ESTIVE_SETS_REFERENCE`, `ESTIVE_OPENRC_REFERENCE`.
+#![allow(clippy::disallowed_methods)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod cluster;
+mod dumped;
+mod machine;
+
+#[test]
+fn every_set_does_what_it_says() {
+    common::on_guests("cluster::inside_a_cluster");
+}
+
+#[test]
+fn a_dumped_clone_boots_alone() {
+    common::on_guests("dumped::inside_dumped");
+}
