@@ -172,7 +172,7 @@ fn trees_are_as_overlayfs_reads_them() {
         fs::read_to_string(at("b/etc/list")).unwrap(),
         "# one\na\nb\n"
     );
-    let whiteout = at("a/var/log/journal").symlink_metadata().unwrap();
+    let whiteout = at("a/etc/crypttab").symlink_metadata().unwrap();
     assert!(whiteout.file_type().is_char_device() && whiteout.rdev() == 0);
     let mut value = [0; 8];
     let length = rustix::fs::getxattr(at("a/tmp"), "trusted.overlay.opaque", &mut value[..]);
@@ -203,14 +203,14 @@ fn a_file_says_where_it_comes_from() {
         .to_string();
     assert_eq!(list["place"], file);
     let fstab = ask("etc/fstab");
-    let covered = json!([{"from": "copy", "set": "base-debian", "path": "etc/fstab"}]);
+    let covered = json!([{"from": "template", "set": "base-debian", "path": "etc/fstab.j2"}]);
     assert_eq!(fstab["covers"], covered);
     assert_eq!(ask("/etc/hosts")["source"], json!({"from": "common"}));
     assert_eq!(ask("/etc/shadow")["seen"], "root");
     assert_eq!(ask("/etc")["seen"], "joined");
-    let hidden = ask("/var/log/journal/x");
-    assert_eq!(hidden["hidden_by"], "/var/log/journal");
-    assert_eq!(hidden["source"]["path"], "var/log/.wh.journal");
+    let hidden = ask("/etc/crypttab/x");
+    assert_eq!(hidden["hidden_by"], "/etc/crypttab");
+    assert_eq!(hidden["source"]["path"], "etc/.wh.crypttab");
     assert_eq!(hidden["ships"], true);
     for (path, expected) in [
         ("/etc/list:4", "has 3 lines, and no line 4"),
