@@ -33,7 +33,7 @@ use tokio::sync::mpsc;
 const PATIENCE: Duration = Duration::from_secs(5);
 const ATTEMPTS: u32 = 3;
 /// For all that a guest does with a layer; each of its services may take a minute.
-const LAYING: Duration = Duration::from_secs(600);
+const LAYING: Duration = Duration::from_secs(240);
 const WORDS_MAX: usize = 400;
 
 /// Pushes, and tells how it goes; the last line says how it ended.

@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 /// Clones that are pushed to at once.
 const AT_ONCE: usize = 64;
 /// An agent that says nothing for so long, with all the time it gives a guest, has gone.
-const SILENCE: Duration = Duration::from_secs(900);
+const SILENCE: Duration = Duration::from_secs(300);
 
 impl Manager {
     /// Pushes the layers of a herd's clones, telling of each; ends with `Done` or `Failed`.

@@ -294,6 +294,18 @@ fn nothing_is_written_outside() {
 }
 
 #[test]
+fn a_tree_as_deep_as_a_path_can_be_is_walked() {
+    in_own_namespace(|| {
+        let path = format!("{}leaf", "d/".repeat(2045));
+        let deep = layer(|layer| file(layer, &path, "content"));
+        let clone = Clone::start(root, &first()).unwrap();
+        let report = clone.push(&deep).report();
+        assert_eq!(report.left, []);
+        assert!(report.written.len() + report.unnamed.written as usize > 2045);
+    });
+}
+
+#[test]
 fn what_stops_a_start_is_refused_whole() {
     in_own_namespace(|| {
         let clone = Clone::start(root, &first()).unwrap();
