@@ -129,12 +129,21 @@ async fn a_layer_is_laid_over_the_guest_and_kept() {
     );
     assert_eq!(kept(&host).await, layer("one"));
 
+    // What an agent that was killed before its journal knew has left is nobody's.
+    let place = host.config.state.join("domains/clone01");
+    std::fs::write(
+        place.join(format!("layer-{}", digest(b"other").hex())),
+        "other",
+    )
+    .unwrap();
+    std::fs::write(place.join("layer-partial"), "half").unwrap();
+    host.restart().await;
+    assert_eq!(kept(&host).await, layer("one"));
     // The same again, another, and an agent that comes back.
     push(&host, "", layer("one")).await;
     push(&host, "", layer("another")).await;
     host.restart().await;
     assert_eq!(kept(&host).await, layer("another"));
-    let place = host.config.state.join("domains/clone01");
     let names = std::fs::read_dir(&place).unwrap();
     let layers: Vec<_> = names
         .map(|entry| entry.unwrap())
