@@ -51,11 +51,11 @@ pub fn demo(options: &Options) -> Result<()> {
 }
 
 pub fn bench(name: &str, runs: Option<u32>) -> Result<()> {
-    let mut command = prepared(None, "bench", Some(name))?;
-    command.arg("--programs").arg(binaries::guest_programs()?);
-    command
-        .arg("--kernel-tree")
-        .arg(setup::setup(false)?.kernel.directory);
+    let mut command = if name == "layers" {
+        layers_command()?
+    } else {
+        guests_command(name)?
+    };
     command
         .arg("--results")
         .arg(machine::repository().join("bench/results.jsonl"));
@@ -63,6 +63,23 @@ pub fn bench(name: &str, runs: Option<u32>) -> Result<()> {
         command.arg(format!("--runs={runs}"));
     }
     hand_over(command)
+}
+
+/// The one that needs no guest, and nothing but the release.
+fn layers_command() -> Result<Command> {
+    let estive = binaries::estive(Profile::Release)?;
+    let mut command = testbed_program(&estive)?;
+    command.arg("bench-layers").arg("--estive").arg(&estive);
+    Ok(command)
+}
+
+fn guests_command(name: &str) -> Result<Command> {
+    let mut command = prepared(None, "bench", Some(name))?;
+    command.arg("--programs").arg(binaries::guest_programs()?);
+    command
+        .arg("--kernel-tree")
+        .arg(setup::setup(false)?.kernel.directory);
+    Ok(command)
 }
 
 /// Setup, release, sealed root: the testbed program's command, up to its own options.

@@ -82,7 +82,7 @@ enum Command {
     },
     /// One benchmark
     Bench {
-        /// boot, migrate, downtime or lost
+        /// boot, migrate, downtime, lost or layers
         name: String,
         /// How many runs; each benchmark has its own default
         #[arg(long)]

@@ -4,6 +4,7 @@
 
 mod bare;
 mod boot;
+pub mod layers;
 mod migrate;
 mod moves;
 
@@ -37,7 +38,7 @@ pub struct BenchConfig {
 pub async fn run(name: &str, config: BenchConfig) -> Result<i32, Error> {
     if !["boot", "migrate", "downtime", "lost"].contains(&name) {
         eprintln!(
-            "there is no benchmark called {name:?}; there are: boot, migrate, downtime, lost"
+            "there is no benchmark called {name:?}; there are: boot, migrate, downtime, lost, layers"
         );
         return Ok(2);
     }

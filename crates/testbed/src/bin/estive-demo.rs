@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use estive_testbed::bed::{BedConfig, BedReference};
+use estive_testbed::bench::layers::{self, LayersConfig};
 use estive_testbed::bench::{self, BenchConfig};
 use estive_testbed::demo::{self, DemoConfig};
 use estive_testbed::outer::{self, INSIDE};
@@ -25,8 +26,10 @@ struct Arguments {
 enum Command {
     /// A herd comes up, one clone is moved under load
     Demo(Demo),
-    /// One benchmark
+    /// One benchmark of guests
     Bench(Bench),
+    /// The benchmark of layers, which needs no guests
+    BenchLayers(BenchLayers),
     /// Take a demo that was kept up down
     Down,
 }
@@ -91,6 +94,19 @@ struct Bench {
     runs: Option<u32>,
 }
 
+#[derive(Args)]
+struct BenchLayers {
+    /// The `estive` program
+    #[arg(long)]
+    estive: PathBuf,
+    /// File to which the result is appended
+    #[arg(long)]
+    results: PathBuf,
+    /// How many runs
+    #[arg(long)]
+    runs: Option<u32>,
+}
+
 fn main() -> ExitCode {
     outer::enter_if_asked();
     let ended = match Arguments::parse().command {
@@ -100,6 +116,12 @@ fn main() -> ExitCode {
             keep: true, parts, ..
         }) => keep(&parts),
         Command::Demo(_) | Command::Bench(_) => again().run(),
+        Command::BenchLayers(bench) => layers::run(&LayersConfig {
+            estive: bench.estive,
+            results: bench.results,
+            runs: bench.runs,
+        })
+        .map(|()| 0),
         Command::Down => down(),
     };
     match ended {
