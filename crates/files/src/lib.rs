@@ -7,8 +7,10 @@ mod layer_store;
 mod objects;
 mod replace;
 mod state;
+mod stored_layers;
 
 pub use error::FilesError;
-pub use layer_store::{BuildError, BuildOptions, BuiltLayer, LayerStore, StoredLayers};
+pub use layer_store::{BuildError, BuildOptions, BuiltLayer, LayerStore};
 pub use replace::{Changed, change_file};
 pub use state::StateDirectory;
+pub use stored_layers::StoredLayers;

@@ -3,6 +3,7 @@
 
 mod address_plan;
 mod cascade;
+mod changed_inputs;
 mod clone_list;
 mod context;
 mod domain_uuid;
@@ -23,6 +24,7 @@ mod plan;
 mod problem;
 mod provenance;
 mod render_progress;
+mod rendered_form;
 mod renderer;
 mod request;
 mod reserved;
@@ -36,6 +38,7 @@ mod set_settings;
 mod set_tar;
 mod set_tree;
 mod set_variable;
+mod stack;
 mod template_lines;
 mod template_set;
 mod templates;
@@ -43,12 +46,13 @@ mod tree;
 mod variables;
 mod yaml;
 
+pub use changed_inputs::changed_inputs;
 pub use clone_list::{ListFormat, ListedClone, list_clones};
 pub use domain_uuid::domain_uuid;
 pub use error::LayerError;
 pub use file_origin::{FileKind, FileOrigin, FileOrigins, FileSource, Whence};
 pub use herd_folder::{HERD_FILE, HerdFolder, MAX_HERD_FOLDER_BYTES, OwnSets};
-pub use inputs::{CommonInputs, LayerInputs, OwnInputs, RootIdentity, SetInputs, changed_inputs};
+pub use inputs::{CommonInputs, LayerInputs, OwnInputs, RootIdentity, SetInputs};
 pub use layer::{LAYER_FORMAT, Layer, LayerHead, Render, RenderHere, RenderedHerd, RenderedLayer};
 pub use marked_block::{BlockError, put_block, remove_block};
 pub use plan::{ClonePlan, CloneValues, HerdPlan, UpCheck};

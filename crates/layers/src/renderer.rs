@@ -5,37 +5,33 @@
 //! tree, the bytes that all clones have in common and their digest. A clone then costs the
 //! rendering of its own templates and the bytes of its own files.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 
-use estive_archive::{LayerForm, SharedBytes};
-use estive_model::Digest;
-use minijinja::{Environment, Value};
+use estive_archive::SharedBytes;
+use minijinja::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::context::{CloneContext, HerdContext, SharedContext};
+use crate::context::{CloneContext, HerdContext};
 use crate::error::LayerError;
-use crate::file_origin::{FileOrigins, FileSource};
+use crate::file_origin::FileSource;
 use crate::lay::{Maker, Overlay, is_blank};
-use crate::layer::{Layer, LayerHead, RenderedHerd, RenderedLayer};
+use crate::layer::{Layer, RenderedHerd, RenderedLayer};
 use crate::render_progress::{RenderProgress, Unwatched};
+use crate::rendered_form::{Form, Heads, Rendered};
 use crate::request::{CloneFacts, RenderRequest, ScriptTree};
-use crate::secrets::hex;
 use crate::set_entries::{SetEntries, TreeOf, What};
+use crate::stack::Stack;
 use crate::template_lines;
 use crate::template_set::TemplateSet;
-use crate::templates::{self, template_name};
+use crate::templates;
 use crate::tree::{NodeKind, Owner, Tree, TreeNode};
 
 /// Numbers of contents that every clone has.
 const HOSTNAME: usize = 0;
 const MACHINE_ID: usize = 1;
 const FIRST_TEMPLATE: usize = 2;
-
-/// Where a template is rendered once for all.
-const ANY_CLONE: &str = "any clone";
 
 /// Below this many layers a second thread costs more than it brings.
 const LAYERS_PER_THREAD: usize = 64;
@@ -50,32 +46,6 @@ pub struct Renderer<'a> {
     /// Of each clone that has any: numbers of its scripts' outputs.
     outputs: BTreeMap<&'a str, Vec<&'a ScriptTree>>,
     progress: &'a dyn RenderProgress,
-}
-
-/// What is the same for all clones that have the same sets.
-struct Stack {
-    sets: Vec<TemplateSet>,
-    environment: Environment<'static>,
-    /// The templates of all sets, one after another.
-    templates: Vec<StackTemplate>,
-    /// By which of the files that may be left out are there.
-    forms: Mutex<HashMap<Vec<bool>, Arc<Form>>>,
-}
-
-struct StackTemplate {
-    name: String,
-    /// What it gives for every clone, if it asks for nothing of any one.
-    shared: Option<SharedBytes>,
-    /// A file made of it may be left out.
-    optional: bool,
-}
-
-/// What is the same for all clones that have the same paths.
-struct Form {
-    archive: LayerForm,
-    origins: FileOrigins,
-    /// Having taken the head.
-    digest: Sha256,
 }
 
 impl<'a> Renderer<'a> {
@@ -442,118 +412,6 @@ fn lay_output(
     }
     .lay(tree);
     Ok(first_link + entries.nodes.len())
-}
-
-impl Stack {
-    /// `variables` are the names of all that any clone has.
-    fn new(
-        list: &[String],
-        request: &RenderRequest,
-        herd: &Arc<HerdContext>,
-        variables: &BTreeSet<String>,
-        progress: &dyn RenderProgress,
-    ) -> Result<Self, LayerError> {
-        let mut environment = templates::environment();
-        let sets = TemplateSet::find_all(list, &request.sets)?;
-        let mut all = Vec::new();
-        for set in &sets {
-            let mut optional = BTreeSet::new();
-            for (path, entry) in &set.entries.nodes {
-                let may_go = set
-                    .settings
-                    .files
-                    .get(path)
-                    .is_some_and(|file| file.optional);
-                if let What::Template { template, .. } = entry.what
-                    && may_go
-                {
-                    optional.insert(template);
-                }
-            }
-            for (number, template) in set.templates().iter().enumerate() {
-                let name = template_name(set.name(), &template.path);
-                templates::add(&mut environment, &name, &template.source)?;
-                all.push(StackTemplate {
-                    name,
-                    shared: None,
-                    optional: optional.contains(&number),
-                });
-            }
-        }
-        let functions = environment.globals().map(|(name, _)| name.to_owned());
-        let functions: BTreeSet<String> =
-            functions.filter(|name| !variables.contains(name)).collect();
-        let functions = Arc::new(functions);
-        for template in &mut all {
-            let context = Arc::new(SharedContext {
-                herd: Arc::clone(herd),
-                functions: Arc::clone(&functions),
-                asked_more: AtomicBool::new(false),
-            });
-            let value = Value::from_dyn_object(Arc::clone(&context));
-            // One that fails fails again, for a clone.
-            progress.begin(&template.name, ANY_CLONE);
-            let rendered = templates::render(&environment, &template.name, ANY_CLONE, &value);
-            progress.end();
-            if !context.asked_more.load(Ordering::Relaxed) {
-                template.shared = rendered.ok();
-            }
-        }
-        Ok(Self {
-            sets,
-            environment,
-            templates: all,
-            forms: Mutex::default(),
-        })
-    }
-}
-
-struct Rendered<'a> {
-    facts: &'a CloneFacts,
-    form: Arc<Form>,
-    tail: Vec<u8>,
-}
-
-impl Rendered<'_> {
-    fn digest(&self) -> Digest {
-        let hash = self.form.digest.clone().chain_update(&self.tail).finalize();
-        let digest = format!("sha256:{}", hex(&hash));
-        Digest::new(digest).expect("64 hex digits after sha256: are a digest")
-    }
-}
-
-/// Forms that were met, each once.
-#[derive(Default)]
-struct Heads {
-    by_form: HashMap<*const Form, usize>,
-    by_digest: HashMap<Vec<u8>, Vec<usize>>,
-    /// Kept, so that no other form comes to stand at the same address.
-    forms: Vec<Arc<Form>>,
-}
-
-impl Heads {
-    fn number(&mut self, form: &Arc<Form>, heads: &mut Vec<LayerHead>) -> usize {
-        if let Some(number) = self.by_form.get(&Arc::as_ptr(form)) {
-            return *number;
-        }
-        let digest = form.digest.clone().finalize().to_vec();
-        let alike = self.by_digest.entry(digest).or_default();
-        let known = alike
-            .iter()
-            .copied()
-            .find(|number| heads[*number].origins == form.origins);
-        let number = known.unwrap_or(heads.len());
-        if known.is_none() {
-            alike.push(number);
-            heads.push(LayerHead {
-                bytes: form.archive.head().clone(),
-                origins: form.origins.clone(),
-            });
-        }
-        self.by_form.insert(Arc::as_ptr(form), number);
-        self.forms.push(Arc::clone(form));
-        number
-    }
 }
 
 /// All clones of the deployment by name, the same for each of them.
