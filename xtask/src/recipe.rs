@@ -50,7 +50,7 @@ pub const SETS: Recipe = Recipe {
         ],
     ],
     masked: MASKED,
-    finish: &[MPI_PROGRAM, OWN_KERNEL, FINISH],
+    finish: &[MPI_PROGRAM, OWN_KERNEL, SYSTEMD_LEVELS, FINISH],
     files: &[("mpi-pi.c", include_str!("mpi_pi.c"))],
     has_kernel: true,
 };
@@ -68,9 +68,10 @@ pub const OPENRC: Recipe = Recipe {
         "kmod",
         "netbase",
         "cron",
+        "dbus",
     ]],
     masked: &[],
-    finish: &[CRON_OFF, FINISH],
+    finish: &[OPENRC_LEVELS, FINISH],
     files: &[],
     has_kernel: false,
 };
@@ -162,8 +163,21 @@ printf '%s\n' virtio_pci virtio_blk ext4 >> "$root"/etc/initramfs-tools/modules
 chroot "$root" update-initramfs -c -k "$version"
 "#;
 
-/// A service that is there and does not run, for a test to switch on.
-const CRON_OFF: &str = r#"chroot "$1" rc-update del cron default"#;
+/// A service of clones alone, in the run level that the set `base-openrc` knows, and one that is there and runs nowhere.
+const OPENRC_LEVELS: &str = r#"set -eu
+mkdir "$1"/etc/runlevels/clones
+chroot "$1" rc-update del cron default
+chroot "$1" rc-update add cron clones
+chroot "$1" rc-update del dbus default
+"#;
+
+/// The same for the set `base-debian`: a unit that a target of clones wants, which the root itself does not have.
+const SYSTEMD_LEVELS: &str = r#"set -eu
+units=$1/etc/systemd/system
+mkdir "$units"/clones.target.wants
+printf '%s\n' '[Service]' Type=oneshot RemainAfterExit=yes ExecStart=/bin/true > "$units"/of-clones.service
+ln -s ../of-clones.service "$units"/clones.target.wants/
+"#;
 
 impl Recipe {
     /// Every package that is asked for.

@@ -19,7 +19,9 @@ const CLUSTER: [&str; 4] = ["clone01", "clone02", "clone03", "clone04"];
 
 /// What the example says besides, for this test.
 const MORE: &str = "
-mounts: [{device: scratch, at: /scratch, type: tmpfs, options: \"size=8m,mode=0711\"}]
+mounts: [{device: scratch, at: /scratch, type: tmpfs, options: \"size=24m,mode=0711\"}]
+dump_to: /scratch/clone
+dump_exclude: [/usr, /boot, /var/lib/dpkg, /var/lib/postgresql]
 kernel_modules: [dummy]
 services_on: [systemd-networkd]
 register_dir: /scratch/clones
@@ -33,7 +35,7 @@ const OPENRC: &str = "  others:
         reference: openrc
         sets: [base-openrc, register]
         memory_mib: 256
-        services_on: [cron]
+        services_on: [dbus]
         services_off: [bootlogs]
 ";
 
@@ -55,6 +57,7 @@ async fn inside_a_cluster() {
     mpi(&bed, &key).await;
     postgresql(&bed, &key).await;
     base_openrc(&bed, &key).await;
+    dump_to_a_directory(&bed, &key).await;
     done(&bed, &["down", "mpi-cluster"]).await;
     assert_nothing_stays(&bed).await;
     bed.stop().await;
@@ -88,8 +91,13 @@ async fn inside(bed: &ShownBed, clone: &str, key: &Path, script: &str) -> String
 
 async fn comes_up(bed: &ShownBed, key: &Path) {
     let public = fs::read_to_string(key.with_extension("pub")).unwrap();
+    let example = EXAMPLE.replace(
+        "clone[02-03]:",
+        "clone02: {sets+: [dummy]}\n      clone03: {sets+: [dump]}",
+    );
+    assert_ne!(example, EXAMPLE);
     let yaml = format!(
-        "{EXAMPLE}{OPENRC}{MORE}ssh_authorized_keys: [\"{}\"]\n",
+        "{example}{OPENRC}{MORE}ssh_authorized_keys: [\"{}\"]\n",
         public.trim()
     );
     let rows = bed
@@ -130,23 +138,28 @@ async fn base_debian(bed: &ShownBed, key: &Path) {
         echo state=$(systemctl is-system-running --wait)
         echo failed=$(systemctl list-units --failed --plain --no-legend | cut -d' ' -f1)
         echo networkd=$(systemctl is-active systemd-networkd)
+        echo of_clones=$(systemctl is-active of-clones)
         echo nginx=$(systemctl is-active nginx) $(systemctl is-enabled nginx)
+        echo postgres=$(pgrep -c postgres)
         echo scratch=$(findmnt -no FSTYPE,OPTIONS /scratch)
         echo module=$(grep -c '^dummy ' /proc/modules)
         echo logs=$(stat -c '%a %U:%G' /var/log/nginx)
         echo emptied=$(ls /.unions/root/var/log/faillog) $(ls /var/log/faillog 2>&1 >/dev/null | wc -l)
         echo address=$(ip -4 -o addr show dev eth0 | wc -l)
-        echo jobs=$(systemctl list-jobs --no-legend | wc -l)";
+        echo dummy=$(cat /etc/dummy)";
     let facts = facts_of(bed, "clone02", key, script).await;
     for (fact, value) in [
         ("state", "running"),
         ("failed", ""),
         ("networkd", "active"),
+        ("of_clones", "active"),
         ("nginx", "inactive masked-runtime"),
+        ("postgres", "0"),
         ("module", "1"),
         ("logs", "755 root:adm"),
         ("emptied", "/.unions/root/var/log/faillog 1"),
         ("address", "1"),
+        ("dummy", "clone02 of mpi-cluster: nothing to say"),
     ] {
         assert_eq!(facts.of(fact), value, "{fact}");
     }
@@ -255,6 +268,14 @@ async fn postgresql(bed: &ShownBed, key: &Path) {
             .of("refused")
             .contains("password authentication failed")
     );
+    // Another password, as a pushed layer would bring it: the data stay.
+    let script = "
+        echo another >/etc/estive/postgresql-password
+        systemctl restart postgresql
+        export PGPASSWORD=another
+        echo kept=$(psql -X -A -t -h localhost -U worker -d results -c 'SELECT sum(value) FROM answers' 2>&1)";
+    let facts = facts_of(bed, "clone04", key, script).await;
+    assert_eq!(facts.of("kept"), "42");
     // The reference has a cluster of its own, which no clone sees.
     let script = "
         echo own=$(ls /var/lib/postgresql) $(stat -c '%a %U' /var/lib/postgresql/clone/data)
@@ -276,7 +297,7 @@ async fn base_openrc(bed: &ShownBed, key: &Path) {
     let script = "
         echo init=$(cat /proc/1/comm) $(cat /run/openrc/softlevel)
         echo host=$(hostname) $(cat /etc/machine-id | wc -c)
-        echo cron=$(rc-service cron status >/dev/null 2>&1 && echo runs)
+        echo services=$(for one in cron dbus; do rc-service $one status >/dev/null 2>&1 && echo $one; done)
         echo bootlogs=$(rc-status -a 2>/dev/null | grep -c bootlogs)
         echo scratch=$(findmnt -no FSTYPE /scratch)
         echo crashed=$(rc-status --crashed)
@@ -285,11 +306,37 @@ async fn base_openrc(bed: &ShownBed, key: &Path) {
     for (fact, value) in [
         ("init", "init default"),
         ("host", "clone05 33"),
-        ("cron", "runs"),
+        ("services", "cron dbus"),
         ("bootlogs", "0"),
         ("scratch", "tmpfs"),
         ("crashed", ""),
     ] {
         assert_eq!(facts.of(fact), value, "{fact}");
+    }
+}
+
+/// To a disk: see `dumped`.
+async fn dump_to_a_directory(bed: &ShownBed, key: &Path) {
+    let script = "
+        mkdir /scratch/clone
+        echo refused=$(dump-clone /scratch 2>&1)
+        dump-clone 2>&1
+        cd /scratch/clone
+        echo name=$(cat etc/hostname) $(stat -c %a tmp var/tmp)
+        echo left_out=$(ls -d .unions usr boot/vmlinuz* 2>/dev/null) $(ls proc sys dev run | grep -v :)
+        echo logs=$(ls -d var/log/nginx)
+        echo again=$(dump-clone 2>&1)";
+    let facts = facts_of(bed, "clone03", key, script).await;
+    let said = "dump-clone: clone03 is copied to /scratch/clone";
+    assert!(facts.0.contains(said), "{}", facts.0);
+    for (fact, value) in [
+        ("name", "clone03 1777 1777"),
+        ("left_out", ""),
+        ("logs", "var/log/nginx"),
+    ] {
+        assert_eq!(facts.of(fact), value, "{fact}");
+    }
+    for fact in ["refused", "again"] {
+        assert!(facts.of(fact).contains("is not empty; --force"), "{fact}");
     }
 }
