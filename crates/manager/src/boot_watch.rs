@@ -3,11 +3,12 @@
 use crate::agents::{self, Agent};
 use crate::manager::Manager;
 use crate::probe;
+use crate::records::DomainRecord;
 use crate::up::{Prepared, Telling, ms_since};
-use estive_api::Problem;
 use estive_api::wire::{BootTimes, DomainReport, UpRow};
+use estive_api::{Problem, ProblemKind};
 use estive_layers::UpCheck;
-use estive_model::{DomainName, DomainState};
+use estive_model::{DomainName, DomainState, Generation};
 use futures_util::future::join_all;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -17,12 +18,13 @@ const CONSOLE_LINES: usize = 8;
 
 impl Manager {
     /// Waits until every check of the clone is answered. `asked`: when its start was asked for; `None` when it ran
-    /// already, and then its boot is not looked at (it may have been on another host).
+    /// already, and then its boot is not looked at (it may have been on another host). `generation`: what it was left
+    /// with; one that somebody moves meanwhile is followed to its new host.
     pub async fn await_answers(
         &self,
         clone: &Prepared,
-        agent: &Agent,
         asked: Option<Instant>,
+        generation: Generation,
         telling: &Telling,
     ) -> Result<UpRow, Problem> {
         let name = &clone.plan.name;
@@ -30,21 +32,42 @@ impl Manager {
         let mut left = clone.checks.clone();
         let mut told = 0;
         loop {
+            let record = self.awaited(name).await?;
+            let agent = &self.host(&record.ownership.host)?.agent;
+            let moves = record.ownership.moving.is_some();
+            // Its times of booting stay with the host where it booted.
+            let moved = record.ownership.generation != generation;
             let last = match agent.status(name).await {
+                Ok(report) if moves => match report {
+                    Some(report) => Ok(report),
+                    None => Err(Problem::failed(format!("{name} is just being moved"))),
+                },
                 Ok(Some(report)) => {
                     told = tell_phases(telling, name, &report.boot, told).await;
-                    self.check_alive(name, agent, &report).await?;
-                    let switched = asked.is_none() || report.boot.phases_ms.contains_key("switch");
-                    if switched {
-                        left = self.still_silent(left, clone, agent).await;
+                    match self.check_alive(name, agent, &report).await {
+                        Err(problem) if self.is_as(&record).await => return Err(problem),
+                        // Moved between the two questions.
+                        Err(problem) => Err(problem),
+                        Ok(()) => {
+                            let switched = asked.is_none()
+                                || moved
+                                || report.boot.phases_ms.contains_key("switch");
+                            if switched {
+                                left = self.still_silent(left, clone, agent).await;
+                            }
+                            Ok(report)
+                        }
                     }
-                    Ok(report)
                 }
                 Ok(None) => {
-                    return Err(Problem::failed(format!(
+                    let lost = Problem::failed(format!(
                         "host {} has lost {name} while it booted",
                         agent.name
-                    )));
+                    ));
+                    if self.is_as(&record).await {
+                        return Err(lost);
+                    }
+                    Err(lost)
                 }
                 Err(error) => Err(agents::problem(
                     &agent.name,
@@ -79,6 +102,26 @@ impl Manager {
                 () = tokio::time::sleep(LOOK) => {}
             }
         }
+    }
+
+    /// Its record, as long as it is to run.
+    async fn awaited(&self, name: &DomainName) -> Result<DomainRecord, Problem> {
+        match self.records.domain(name).await {
+            Ok(record) if record.wants_to_run() => Ok(record),
+            Ok(_) => Err(Problem::failed(format!(
+                "{name} was stopped by somebody else before it answered"
+            ))),
+            Err(problem) if problem.kind == ProblemKind::NotFound => Err(Problem::failed(format!(
+                "{name} was taken down by somebody else before it answered"
+            ))),
+            Err(problem) => Err(problem),
+        }
+    }
+
+    /// Whether nobody has moved it since `record` was read.
+    async fn is_as(&self, record: &DomainRecord) -> bool {
+        let now = self.records.domain(&record.name).await;
+        now.is_ok_and(|now| now.ownership == record.ownership)
     }
 
     /// An error of its early userspace, or a QEMU that has ended, needs no more waiting.

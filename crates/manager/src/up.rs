@@ -21,7 +21,7 @@ use estive_layers::{ClonePlan, DeploymentSecret, HERD_FILE, HerdWarnings, Render
 use estive_model::{DeploymentName, DomainName, DomainState, EventKind, Generation, HostName};
 use estive_moves::{Entry, Holding, HostView, Ownership, Wanted};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -46,7 +46,12 @@ pub(crate) struct Telling {
     pub lines: mpsc::Sender<UpLine>,
     /// Another clone has failed: stop waiting.
     pub given_up: CancellationToken,
+    pub ours: Ours,
 }
+
+/// The generation that this `up` left each clone with: a clone with another one has been moved or started by somebody
+/// else since, and is no more this `up`'s to take back.
+pub(crate) type Ours = Arc<Mutex<BTreeMap<DomainName, Generation>>>;
 
 impl Telling {
     /// Whoever asked may be gone; the work goes on.
@@ -98,6 +103,7 @@ impl Manager {
         }
         self.ask_all().await;
 
+        let ours = Ours::default();
         let mut made = Vec::new();
         let placed = self.record_clones(name, &prepared, &mut made).await;
         let result = match placed {
@@ -106,13 +112,13 @@ impl Manager {
                     placements: placements.clone(),
                 };
                 let _ = lines.send(line).await;
-                self.bring_clones(prepared, placements, lines).await
+                self.bring_clones(prepared, placements, lines, &ours).await
             }
             Err(problem) => Err(problem),
         };
         match result {
             Ok(rows) => Ok(rows),
-            Err(problem) => Err(self.take_back(name, made, problem).await),
+            Err(problem) => Err(self.take_back(name, made, &ours, problem).await),
         }
     }
 
@@ -363,10 +369,12 @@ impl Manager {
         prepared: Vec<Prepared>,
         placements: Vec<Placement>,
         lines: &mpsc::Sender<UpLine>,
+        ours: &Ours,
     ) -> Result<Vec<UpRow>, Problem> {
         let telling = Arc::new(Telling {
             lines: lines.clone(),
             given_up: CancellationToken::new(),
+            ours: ours.clone(),
         });
         let mut work = JoinSet::new();
         for clone in prepared {
@@ -430,8 +438,10 @@ impl Manager {
             self.start(&record).await?;
             telling.step(name, "started", ms_since(asked)).await;
         }
+        let generation = self.records.domain(name).await?.ownership.generation;
+        lock(&telling.ours).insert(name.clone(), generation);
         drop(one);
-        self.await_answers(clone, agent, (!ran).then_some(asked), telling)
+        self.await_answers(clone, (!ran).then_some(asked), generation, telling)
             .await
     }
 
@@ -494,18 +504,33 @@ impl Manager {
         Ok(record)
     }
 
-    /// Removes what this `up` has made; the problem then says whether anything stays.
+    /// Whether somebody else has moved or started it since this `up` left it with the generation `left`.
+    async fn is_anothers(&self, domain: &DomainName, left: Option<Generation>) -> bool {
+        let (Some(left), Ok(record)) = (left, self.records.domain(domain).await) else {
+            return false;
+        };
+        record.ownership.generation != left || record.ownership.moving.is_some()
+    }
+
+    /// Removes what this `up` has made and nobody else has moved since; the problem then says whether anything stays.
     async fn take_back(
         self: &Arc<Self>,
         name: &DeploymentName,
         made: Vec<DomainName>,
+        ours: &Ours,
         problem: Problem,
     ) -> Problem {
         let mut work = JoinSet::new();
         for domain in made {
             let manager = self.clone();
+            let left = lock(ours).get(&domain).copied();
             work.spawn(async move {
-                let removed = manager.remove(&domain).await;
+                let removed = match manager.is_anothers(&domain, left).await {
+                    true => Err(Problem::failed(format!(
+                        "{domain} was moved or started by somebody else meanwhile"
+                    ))),
+                    false => manager.remove(&domain).await,
+                };
                 (domain, removed)
             });
         }
@@ -525,6 +550,11 @@ impl Manager {
             ..problem
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // Nothing panics while it is held.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 pub(crate) fn ms_since(start: Instant) -> u64 {
