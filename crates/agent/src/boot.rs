@@ -107,6 +107,7 @@ impl BootLog {
                 self.times.registered = None;
                 return;
             }
+            Line::Step(_) => {}
         }
         if self.lines.len() < 64 {
             self.lines.push(ArrivedLine { arrived_ms, line });

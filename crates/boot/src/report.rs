@@ -9,7 +9,10 @@ use std::net::Ipv4Addr;
 use serde::{Deserialize, Serialize};
 
 /// The longest line that is looked at.
-const LINE_BYTES_MAX: usize = 4096;
+pub const LINE_BYTES_MAX: usize = 4096;
+/// The steps that are kept of one boot, and the characters of what each says it did.
+pub const STEPS_MAX: usize = 256;
+pub const STEP_CHARACTERS_MAX: usize = 120;
 /// How much of a report is looked at; a guest that reboots writes a few hundred bytes each time.
 pub const REPORT_BYTES_MAX: usize = 256 << 10;
 
@@ -79,6 +82,44 @@ pub enum Line {
     Unregistered {
         unregistered: bool,
     },
+    /// Part of a phase, when it is done.
+    Step(Step),
+}
+
+/// A part of a phase: a stage of `root=`, a wait, a file fetched. Times are the guest kernel's uptime.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// What was done, in a few words: `nfs 10.77.0.5:/srv/root`.
+    pub step: String,
+    pub began_ms: u64,
+    pub ended_ms: u64,
+}
+
+impl Step {
+    /// On one line, not too long, and never ending before it began.
+    pub fn cleaned(self) -> Step {
+        Step {
+            step: clean_words(&self.step, STEP_CHARACTERS_MAX),
+            began_ms: self.began_ms,
+            ended_ms: self.ended_ms.max(self.began_ms),
+        }
+    }
+}
+
+/// A guest's words as they may be shown: on one line, without anything that moves a terminal's cursor or changes the
+/// order in which others read, at most so many characters.
+pub fn clean_words(text: &str, characters_max: usize) -> String {
+    let shown = |c: char| match c {
+        // Marks of writing direction, separators of lines, a byte order mark.
+        '\u{200b}'..='\u{200f}'
+        | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}'
+        | '\u{feff}' => ' ',
+        c if c.is_control() => ' ',
+        c => c,
+    };
+    let text: String = text.chars().map(shown).take(characters_max).collect();
+    text.trim().to_owned()
 }
 
 /// What a clone's own system says of it when it has started.
@@ -91,16 +132,16 @@ pub struct Registered {
 }
 
 impl Line {
-    /// The line with its end, at most 4096 bytes: a longer error is cut.
+    /// The line with its end, at most 4096 bytes: a longer text is cut.
     pub fn to_json(&self) -> String {
         let mut line = self.clone();
-        if let Line::Failed { error, .. } = &mut line {
+        if let Line::Failed { error: text, .. } | Line::Step(Step { step: text, .. }) = &mut line {
             // Six bytes of JSON for one of text is the worst that escaping does.
-            let mut end = error.len().min(LINE_BYTES_MAX / 8);
-            while !error.is_char_boundary(end) {
+            let mut end = text.len().min(LINE_BYTES_MAX / 8);
+            while !text.is_char_boundary(end) {
                 end -= 1;
             }
-            error.truncate(end);
+            text.truncate(end);
         }
         let mut json = serde_json::to_string(&line).unwrap_or_default();
         json.push('\n');
@@ -122,6 +163,9 @@ pub struct BootFailure {
 pub struct BootReport {
     /// The phases done, with the guest kernel's uptime.
     pub phases: Vec<(Phase, u64)>,
+    /// Parts of phases, in the order in which they ended; the first [`STEPS_MAX`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<Step>,
     pub failure: Option<BootFailure>,
     /// Lines that were not understood.
     pub garbage_lines: u64,
@@ -166,6 +210,7 @@ impl BootReport {
             Some(Line::Done { phase, uptime_ms }) => {
                 if phase == Phase::Init {
                     self.phases.clear();
+                    self.steps.clear();
                     self.failure = None;
                 }
                 if self.uptime_ms(phase).is_none() {
@@ -174,11 +219,13 @@ impl BootReport {
             }
             Some(Line::Failed { error, phase }) => {
                 // It is shown on terminals: nothing in it may move the cursor.
-                let error = error
-                    .chars()
-                    .map(|c| if c.is_control() { ' ' } else { c })
-                    .collect();
+                let error = clean_words(&error, LINE_BYTES_MAX);
                 self.failure = Some(BootFailure { phase, error });
+            }
+            Some(Line::Step(step)) => {
+                if self.steps.len() < STEPS_MAX {
+                    self.steps.push(step.cleaned());
+                }
             }
             // Of the running system, not of its boot.
             Some(Line::Registered { .. } | Line::Unregistered { .. }) => {}
@@ -231,6 +278,43 @@ mod tests {
     }
 
     #[test]
+    fn a_step_is_a_line_of_its_own_and_hostile() {
+        let line = Line::Step(Step {
+            step: "nfs 10.77.0.5:/srv/root".into(),
+            began_ms: 1500,
+            ended_ms: 1720,
+        });
+        let json = line.to_json();
+        assert_eq!(
+            json,
+            "{\"step\":\"nfs 10.77.0.5:/srv/root\",\"began_ms\":1500,\"ended_ms\":1720}\n"
+        );
+        assert_eq!(serde_json::from_str::<Line>(&json).unwrap(), line);
+        let report = BootReport::parse(
+            b"{\"step\":\" a\\u001b[2J\\u202eb\",\"began_ms\":9,\"ended_ms\":3}\n{\"step\":1,\"began_ms\":9,\"ended_ms\":3}\n",
+        );
+        let [step] = &report.steps[..] else {
+            panic!("{report:?}")
+        };
+        assert_eq!(
+            (step.step.as_str(), step.began_ms, step.ended_ms),
+            ("a [2J b", 9, 9)
+        );
+        assert_eq!(report.garbage_lines, 1);
+        let long = Line::Step(Step {
+            step: "\u{1}".repeat(9000),
+            began_ms: 0,
+            ended_ms: u64::MAX,
+        })
+        .to_json();
+        assert!(long.len() <= LINE_BYTES_MAX);
+        let many = long.repeat(STEPS_MAX + 9) + "{\"phase\":\"root\",\"uptime_ms\":7}\n";
+        let report = BootReport::parse(many.as_bytes());
+        assert!(report.steps.len() <= STEPS_MAX);
+        assert_eq!(report.phases, [(Phase::Root, 7)]);
+    }
+
+    #[test]
     fn a_reboot_begins_again() {
         let mut text = String::new();
         for phase in Phase::ALL {
@@ -240,7 +324,9 @@ mod tests {
             }
             .to_json();
         }
-        assert!(BootReport::parse(text.as_bytes()).is_switched());
+        text += "{\"step\":\"a\",\"began_ms\":1,\"ended_ms\":2}\n";
+        let report = BootReport::parse(text.as_bytes());
+        assert!(report.is_switched() && report.steps.len() == 1);
         text += &Line::Done {
             phase: Phase::Init,
             uptime_ms: 7,
@@ -248,6 +334,7 @@ mod tests {
         .to_json();
         let report = BootReport::parse(text.as_bytes());
         assert_eq!(report.phases, [(Phase::Init, 7)]);
+        assert!(report.steps.is_empty());
     }
 
     #[test]

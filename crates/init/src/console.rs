@@ -5,7 +5,7 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 
 use estive_boot::Phase;
-use estive_boot::report::Line;
+use estive_boot::report::{Line, STEP_CHARACTERS_MAX, Step, clean_words};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 use rustix::time::{ClockId, clock_gettime};
@@ -57,6 +57,17 @@ impl Report {
         let uptime_ms = uptime_ms();
         say(&format!("phase {phase} {uptime_ms}"));
         self.write(&Line::Done { phase, uptime_ms });
+    }
+
+    /// Part of a phase, such as a stage of `root=`; times are [`uptime_ms`].
+    pub fn step(&mut self, what: &str, began_ms: u64, ended_ms: u64) {
+        let step = clean_words(what, STEP_CHARACTERS_MAX);
+        say(&format!("step {began_ms} {ended_ms} {step}"));
+        self.write(&Line::Step(Step {
+            step,
+            began_ms,
+            ended_ms,
+        }));
     }
 
     pub fn failed(&mut self, Failure(error): &Failure) {

@@ -35,7 +35,7 @@ use std::time::Duration;
 use estive_boot::Phase;
 use estive_boot::push::APPLY_WORD;
 
-use console::Report;
+use console::{Report, uptime_ms};
 use failure::Result;
 
 fn main() -> ExitCode {
@@ -83,8 +83,12 @@ fn boot(report: &mut Report) -> Result<std::convert::Infallible> {
     report.done(Phase::Layer);
 
     report.begin(Phase::Root);
+    let began_ms = uptime_ms();
     root::mount_root()?;
+    let mounted_ms = uptime_ms();
+    report.step("the sealed root is mounted", began_ms, mounted_ms);
     layer::settle_over_root(&unpacked)?;
+    report.step("the layer settles over it", mounted_ms, uptime_ms());
     report.done(Phase::Root);
 
     report.begin(Phase::Union);
