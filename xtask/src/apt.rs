@@ -47,6 +47,30 @@ const NEEDS: &[Need] = &[
     },
 ];
 
+/// What machines of tests start from that have no kernel given to them: network cards, firmware, and a disk with a boot
+/// loader as `estive image` makes it.
+const MACHINE_NEEDS: &[Need] = &[
+    Need {
+        package: "ipxe-qemu",
+        proof: Proof::File("/usr/lib/ipxe/qemu/efi-virtio.rom"),
+    },
+    Need {
+        package: "ovmf",
+        proof: Proof::File("/usr/share/OVMF/OVMF_CODE_4M.fd"),
+    },
+    program("grub-mkrescue", "grub-common"),
+    Need {
+        package: "grub-pc-bin",
+        proof: Proof::File("/usr/lib/grub/i386-pc"),
+    },
+    Need {
+        package: "grub-efi-amd64-bin",
+        proof: Proof::File("/usr/lib/grub/x86_64-efi"),
+    },
+    program("xorriso", "xorriso"),
+    program("mformat", "mtools"),
+];
+
 const QEMU_SYSTEM: &str = "qemu-system-x86";
 const QEMU_UTILS: &str = "qemu-utils";
 const BACKPORTS_SOURCE: &str = "/etc/apt/sources.list.d/estive-backports.sources";
@@ -68,7 +92,16 @@ impl Apt {
     /// Installs whatever of [`NEEDS`] and QEMU is missing.
     pub fn install_missing(&mut self, suite: &str) -> Result<()> {
         self.install_qemu(suite)?;
-        let missing: Vec<&str> = NEEDS
+        self.install(NEEDS)
+    }
+
+    /// Installs whatever of [`MACHINE_NEEDS`] is missing.
+    pub fn install_for_machines(&mut self) -> Result<()> {
+        self.install(MACHINE_NEEDS)
+    }
+
+    fn install(&mut self, needs: &[Need]) -> Result<()> {
+        let missing: Vec<&str> = needs
             .iter()
             .filter(|need| !need.is_there())
             .map(|need| need.package)

@@ -5,7 +5,7 @@
 //!   lock                        held while anything below is made
 //!   prepared.json               what the last setup left ready
 //!   acceleration.json           the verdict on KVM
-//!   kernel/SUITE/               boot/vmlinuz-*, lib/modules/*
+//!   kernel/SUITE/               boot/vmlinuz-*, lib/modules/*; SUITE-generic the one with drivers of physical machines
 //!   reference/SUITE-DIGEST/     the reference's root; SUITE-NAME-DIGEST those that only tests boot
 //!   sealed/SUITE-DIGEST/        its EROFS image, and sealed.json which names it
 //!   making-*                    half-made; renamed into place when whole, else removed by the next run

@@ -9,7 +9,7 @@ use crate::boot_parts;
 use crate::cache;
 use crate::failure::{Failure, Result};
 use crate::machine;
-use crate::setup;
+use crate::setup::{self, Wanted};
 
 pub struct Options {
     /// Another root than the one in the cache.
@@ -78,13 +78,13 @@ fn guests_command(name: &str) -> Result<Command> {
     command.arg("--programs").arg(binaries::guest_programs()?);
     command
         .arg("--kernel-tree")
-        .arg(setup::setup(false)?.kernel.directory);
+        .arg(setup::setup(Wanted::default())?.kernel.directory);
     Ok(command)
 }
 
 /// Setup, release, sealed root: the testbed program's command, up to its own options.
 fn prepared(other: Option<&Path>, what: &str, name: Option<&str>) -> Result<Command> {
-    let prepared = setup::setup(false)?;
+    let prepared = setup::setup(Wanted::default())?;
     let programs = binaries::guest_programs()?;
     let estive = binaries::estive(Profile::Release)?;
     let root = other.unwrap_or(&prepared.reference_root);

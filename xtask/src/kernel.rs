@@ -1,4 +1,5 @@
-//! Estive's kernel: Debian's cloud kernel, for references that have none of their own.
+//! Kernels of Debian: the cloud one, for references that have none of their own, and the generic one, which has the
+//! drivers of physical machines, for tests.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -12,8 +13,31 @@ use crate::cache::Cache;
 use crate::failure::{Failure, Result, file};
 use crate::progress::{Step, output};
 
-/// The package that depends on the newest cloud kernel of a suite.
-const NEWEST: &str = "linux-image-cloud-amd64";
+/// Which of Debian's kernels.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Flavour {
+    /// For virtual machines: small, and seconds faster to boot under emulation.
+    Cloud,
+    /// For every machine: with 9p, and with drivers of disks and network cards that are not virtio.
+    Generic,
+}
+
+impl Flavour {
+    /// The package that depends on the newest one of a suite.
+    fn newest_package(self) -> &'static str {
+        match self {
+            Self::Cloud => "linux-image-cloud-amd64",
+            Self::Generic => "linux-image-amd64",
+        }
+    }
+
+    fn place(self, cache: &Cache, suite: &str) -> PathBuf {
+        match self {
+            Self::Cloud => cache.kernel(suite),
+            Self::Generic => cache.kernel(&format!("{suite}-generic")),
+        }
+    }
+}
 
 /// A kernel unpacked as its package lays it out: `boot/vmlinuz-VERSION`, `lib/modules/VERSION`.
 #[derive(Serialize, Deserialize)]
@@ -50,16 +74,17 @@ impl KernelTree {
     }
 }
 
-/// The kernel in the cache, downloaded and unpacked there the first time. Nothing of it is installed on the machine.
-pub fn prepare(cache: &Cache, suite: &str, apt: &mut Apt) -> Result<KernelTree> {
-    let place = cache.kernel(suite);
+/// A kernel in the cache, downloaded and unpacked there the first time. Nothing of it is installed on the machine.
+pub fn prepare(cache: &Cache, suite: &str, flavour: Flavour, apt: &mut Apt) -> Result<KernelTree> {
+    let place = flavour.place(cache, suite);
     if !place.exists() {
-        let package = match newest() {
+        let wanted = flavour.newest_package();
+        let package = match newest(wanted) {
             Some(package) => package,
             None => {
                 apt.update()?;
-                newest().ok_or_else(|| {
-                    Failure::Unfit(format!("no package source of this machine offers {NEWEST}"))
+                newest(wanted).ok_or_else(|| {
+                    Failure::Unfit(format!("no package source of this machine offers {wanted}"))
                 })?
             }
         };
@@ -71,8 +96,8 @@ pub fn prepare(cache: &Cache, suite: &str, apt: &mut Apt) -> Result<KernelTree> 
 }
 
 /// The package of the newest kernel's files, e.g. `linux-image-6.1.0-37-cloud-amd64`; none when no list offers it.
-fn newest() -> Option<String> {
-    let show = ["show", "--no-all-versions", NEWEST];
+fn newest(wanted: &str) -> Option<String> {
+    let show = ["show", "--no-all-versions", wanted];
     dependency(
         &output(
             "asking for the newest kernel",

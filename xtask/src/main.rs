@@ -31,6 +31,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use failure::Result;
+use setup::Wanted;
 
 #[derive(Parser)]
 #[command(
@@ -47,9 +48,12 @@ struct Arguments {
 enum Command {
     /// Install what is missing; make the kernel, the reference root and its sealed image
     Setup {
-        /// Also the roots that only tests boot
+        /// Also the roots and the kernel that only tests boot
         #[arg(long)]
         tests: bool,
+        /// Also the kernel that only tests boot
+        #[arg(long, hide = true)]
+        generic_kernel: bool,
     },
     /// A herd of four clones on three hosts, and live migrations under load
     Demo {
@@ -110,7 +114,14 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<()> {
     match command {
-        Command::Setup { tests } => setup::setup(tests).map(|prepared| prepared.print()),
+        Command::Setup {
+            tests,
+            generic_kernel,
+        } => setup::setup(Wanted {
+            test_roots: tests,
+            generic_kernel: tests || generic_kernel,
+        })
+        .map(|prepared| prepared.print()),
         Command::Demo {
             reference,
             keep,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::apt::Apt;
 use crate::cache::{self, Cache};
 use crate::failure::Result;
-use crate::kernel::{self, KernelTree};
+use crate::kernel::{self, Flavour, KernelTree};
 use crate::kvm;
 use crate::machine;
 use crate::recipe::{self, Recipe};
@@ -25,6 +25,16 @@ pub struct Prepared {
     /// What only tests boot, when it was asked for.
     #[serde(default)]
     pub for_tests: Option<TestRoots>,
+    /// A kernel that only tests boot, when it was asked for: the one with drivers of physical machines.
+    #[serde(default)]
+    pub generic_kernel: Option<KernelTree>,
+}
+
+/// What is asked for besides what everything needs.
+#[derive(Clone, Copy, Default)]
+pub struct Wanted {
+    pub test_roots: bool,
+    pub generic_kernel: bool,
 }
 
 /// Sealed images that only tests boot.
@@ -57,30 +67,45 @@ impl Prepared {
             println!("for tests  {}", sets.root.display());
             println!("           {}", openrc.root.display());
         }
+        if let Some(kernel) = &self.generic_kernel {
+            println!(
+                "           {} in {}",
+                kernel.version,
+                kernel.directory.display()
+            );
+        }
     }
 }
 
 /// Installs what is missing and makes kernel, reference and sealed image, or finds them in the cache.
 ///
-/// `tests`: also the roots that only tests boot.
-///
 /// All of it needs root, and sudo is asked for the whole of it when we are not: the files of a root have many owners.
-pub fn setup(tests: bool) -> Result<Prepared> {
+pub fn setup(wanted: Wanted) -> Result<Prepared> {
     let cache = Cache::open()?;
     if !machine::is_root() {
-        let words = ["setup", "--tests"];
-        machine::again_as_root(&words[..1 + usize::from(tests)], &cache::directory()?)?;
+        let mut words = vec!["setup"];
+        words.extend(wanted.test_roots.then_some("--tests"));
+        words.extend(wanted.generic_kernel.then_some("--generic-kernel"));
+        machine::again_as_root(&words, &cache::directory()?)?;
         return cache.prepared();
     }
     let suite = machine::suite()?;
     let _lock = cache.lock()?;
     let mut apt = Apt::new();
     apt.install_missing(&suite)?;
-    let kernel = kernel::prepare(&cache, &suite, &mut apt)?;
+    let kernel = kernel::prepare(&cache, &suite, Flavour::Cloud, &mut apt)?;
+    let generic_kernel = match wanted.generic_kernel {
+        true => {
+            apt.install_for_machines()?;
+            let flavour = Flavour::Generic;
+            Some(kernel::prepare(&cache, &suite, flavour, &mut apt)?)
+        }
+        false => None,
+    };
     let accel = kvm::verdict(&cache, &kernel.image())?;
     let make = |recipe: &Recipe| reference::prepare(&cache, &suite, recipe, &kernel);
     let Reference { root, sealed } = make(&recipe::REFERENCE)?;
-    let for_tests = if tests {
+    let for_tests = if wanted.test_roots {
         let [sets, openrc] =
             [make(&recipe::SETS)?, make(&recipe::OPENRC)?].map(|Reference { root, sealed }| {
                 Sealed {
@@ -98,6 +123,7 @@ pub fn setup(tests: bool) -> Result<Prepared> {
         sealed,
         accel,
         for_tests,
+        generic_kernel,
     };
     cache.write_prepared(&prepared)?;
     Ok(prepared)

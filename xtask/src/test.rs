@@ -15,7 +15,7 @@ use crate::built_tests::{self, BuiltTest, Workspace};
 use crate::failure::{Failure, Result};
 use crate::machine;
 use crate::progress::Step;
-use crate::setup::{self, Prepared, TestRoots};
+use crate::setup::{self, Prepared, TestRoots, Wanted};
 use crate::suites::{self, Suite, What};
 
 /// How a suite ended.
@@ -71,7 +71,10 @@ pub fn test(wanted: &[String], list: bool) -> Result<()> {
     let mut outcomes = Vec::new();
     let mut environment = Vec::new();
     if on_guests {
-        environment = prepare(suites.iter().any(|suite| suite.roots))?;
+        environment = prepare(Wanted {
+            test_roots: suites.iter().any(|suite| suite.roots),
+            generic_kernel: suites.iter().any(|suite| suite.generic_kernel),
+        })?;
         // Dev, as the tests are. One that does not compile fails the run, and yet keeps no other suite from running.
         let (building, path) = binaries::estive_command(Profile::Dev);
         println!("building estive");
@@ -144,14 +147,15 @@ fn summary(outcomes: &[Outcome], took: Duration) -> Result<()> {
 }
 
 /// What the suites on guests are told.
-fn prepare(roots: bool) -> Result<Vec<(&'static str, PathBuf)>> {
+fn prepare(wanted: Wanted) -> Result<Vec<(&'static str, PathBuf)>> {
     let Prepared {
         kernel,
         reference_root,
         sealed,
         accel,
         for_tests,
-    } = setup::setup(roots)?;
+        generic_kernel,
+    } = setup::setup(wanted)?;
     let programs = binaries::guest_programs()?;
     let mut environment = vec![
         ("ESTIVE_KERNEL_TREE", kernel.directory),
@@ -167,6 +171,9 @@ fn prepare(roots: bool) -> Result<Vec<(&'static str, PathBuf)>> {
             ("ESTIVE_SETS_REFERENCE", sets.image),
             ("ESTIVE_OPENRC_REFERENCE", openrc.image),
         ]);
+    }
+    if let Some(kernel) = generic_kernel {
+        environment.push(("ESTIVE_GENERIC_KERNEL_TREE", kernel.directory));
     }
     Ok(environment)
 }
