@@ -41,6 +41,43 @@ pub enum Error {
     )]
     NoKernel { root: PathBuf, found: String },
     #[cfg(feature = "builder")]
+    #[error(
+        "{asked_by} needs the program {program}, which {root} does not have: install it there (Debian's package {package})"
+    )]
+    ProgramMissing {
+        program: &'static str,
+        package: &'static str,
+        /// The words that need it.
+        asked_by: String,
+        root: PathBuf,
+    },
+    #[cfg(feature = "builder")]
+    #[error("{path} cannot go into the initramfs: {reason}")]
+    ProgramUnfit { path: PathBuf, reason: String },
+    #[cfg(feature = "builder")]
+    #[error(
+        "{needed_by} needs the library {name}, which the root does not have: install its package there anew"
+    )]
+    LibraryMissing { name: String, needed_by: PathBuf },
+    #[cfg(feature = "builder")]
+    #[error(
+        "programs of the reference need two libraries called {name}: {one} and {other}; the initramfs has room for one"
+    )]
+    TwoLibraries {
+        name: String,
+        one: PathBuf,
+        other: PathBuf,
+    },
+    #[cfg(feature = "builder")]
+    #[error(
+        "the programs taken from {root} with all they load are more than {limit_files} files or {limit_bytes} bytes: they are not the usual ones"
+    )]
+    ProgramsTooLarge {
+        root: PathBuf,
+        limit_bytes: u64,
+        limit_files: usize,
+    },
+    #[cfg(feature = "builder")]
     #[error("building the initramfs")]
     Archive(#[from] estive_archive::Error),
 }

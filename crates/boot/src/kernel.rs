@@ -1,18 +1,17 @@
 //! Finding a kernel and its modules in a root, without ever leaving that root.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2};
+use rustix::fs::FileType;
 
+use crate::inside::{Found, Inside};
 use crate::modules::ModulesDep;
 use crate::{Error, Result};
 
 const KERNEL_BYTES_MAX: u64 = 256 << 20;
 const MODULES_DEP_BYTES_MAX: u64 = 16 << 20;
 const MODULE_BYTES_MAX: u64 = 128 << 20;
-const CANDIDATES_MAX: usize = 1000;
 
 /// A kernel with the modules made for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +39,7 @@ impl KernelTree {
                 let Some(release) = name.strip_prefix("vmlinuz-") else {
                     continue;
                 };
-                match inside.tree(&format!("{directory}/{name}"), release)? {
+                match tree_of(&inside, &format!("{directory}/{name}"), release)? {
                     Some(tree) => kernels.push(tree),
                     None => without_modules.push(release.to_owned()),
                 }
@@ -50,7 +49,7 @@ impl KernelTree {
         for directory in ["lib/modules", "usr/lib/modules"] {
             for release in inside.names(directory)? {
                 if let Some(tree) =
-                    inside.tree(&format!("{directory}/{release}/vmlinuz"), &release)?
+                    tree_of(&inside, &format!("{directory}/{release}/vmlinuz"), &release)?
                 {
                     kernels.push(tree);
                 }
@@ -129,125 +128,31 @@ fn version_key(release: &str) -> Vec<u64> {
         .collect()
 }
 
-/// A directory as a root of its own: links in it are resolved by the kernel as if chrooted.
-struct Inside {
-    root: PathBuf,
-    descriptor: std::os::fd::OwnedFd,
-}
-
-impl Inside {
-    fn open(root: &Path) -> Result<Inside> {
-        let descriptor = openat(
-            CWD,
-            root,
-            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )
-        .map_err(|errno| Error::Read {
-            path: root.to_owned(),
-            source: errno.into(),
-        })?;
-        Ok(Inside {
-            root: root.to_owned(),
-            descriptor,
-        })
+/// The tree of this kernel, if the file is a kernel's and its modules are there.
+fn tree_of(inside: &Inside, vmlinuz: &str, release: &str) -> Result<Option<KernelTree>> {
+    if estive_archive::check_path(release).is_err() || release.contains('/') {
+        return Ok(None);
     }
-
-    fn open_at(&self, path: &str, flags: OFlags) -> Result<File> {
-        openat2(
-            &self.descriptor,
-            path,
-            flags | OFlags::CLOEXEC,
-            Mode::empty(),
-            ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
-        )
-        .map(File::from)
-        .map_err(|errno| Error::Read {
-            path: self.root.join(path),
-            source: errno.into(),
-        })
-    }
-
-    fn read(&self, path: &str, limit_bytes: u64) -> Result<Vec<u8>> {
-        let file = // A fifo or a device must not hold us.
-            self.open_at(path, OFlags::RDONLY | OFlags::NONBLOCK)?;
-        let mut bytes = Vec::new();
-        let read = file.take(limit_bytes + 1).read_to_end(&mut bytes);
-        read.map_err(|source| Error::Read {
-            path: self.root.join(path),
-            source,
-        })?;
-        if bytes.len() as u64 > limit_bytes {
-            return Err(Error::TooLarge {
-                path: self.root.join(path),
-                limit_bytes,
-            });
+    let is_kernel = |found: &Found| {
+        found.kind == FileType::RegularFile && (1..=KERNEL_BYTES_MAX).contains(&found.size_bytes)
+    };
+    let Some(vmlinuz) = inside.find(vmlinuz).filter(is_kernel) else {
+        return Ok(None);
+    };
+    for parent in ["lib/modules", "usr/lib/modules"] {
+        let modules = format!("{parent}/{release}");
+        let found = inside.find(&modules);
+        if inside.find(&format!("{modules}/modules.dep")).is_some()
+            && let Some(modules) = found.filter(|found| found.kind == FileType::Directory)
+        {
+            return Ok(Some(KernelTree {
+                release: release.to_owned(),
+                vmlinuz: vmlinuz.path,
+                modules: modules.path,
+            }));
         }
-        Ok(bytes)
     }
-
-    /// The names in a directory, sorted; none when it is not there.
-    fn names(&self, directory: &str) -> Result<Vec<String>> {
-        let Ok(opened) = self.open_at(directory, OFlags::RDONLY | OFlags::DIRECTORY) else {
-            return Ok(Vec::new());
-        };
-        let read = |errno: rustix::io::Errno| Error::Read {
-            path: self.root.join(directory),
-            source: errno.into(),
-        };
-        let mut names: Vec<String> = Dir::new(opened)
-            .map_err(read)?
-            .take(CANDIDATES_MAX)
-            .filter_map(|entry| Some(entry.ok()?.file_name().to_str().ok()?.to_owned()))
-            .filter(|name| name != "." && name != "..")
-            .collect();
-        names.sort();
-        Ok(names)
-    }
-
-    /// The tree of this kernel, if the file is a kernel's and its modules are there.
-    fn tree(&self, vmlinuz: &str, release: &str) -> Result<Option<KernelTree>> {
-        if estive_archive::check_path(release).is_err() || release.contains('/') {
-            return Ok(None);
-        }
-        let Some(vmlinuz) = self.real_path(vmlinuz, false) else {
-            return Ok(None);
-        };
-        for parent in ["lib/modules", "usr/lib/modules"] {
-            let modules = format!("{parent}/{release}");
-            if self
-                .open_at(&format!("{modules}/modules.dep"), OFlags::PATH)
-                .is_ok()
-                && let Some(modules) = self.real_path(&modules, true)
-            {
-                return Ok(Some(KernelTree {
-                    release: release.to_owned(),
-                    vmlinuz,
-                    modules,
-                }));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Where a path inside the root really lies, its links resolved inside the root; `None` when
-    /// it is not there, is not the kind asked for, or is too large for a kernel.
-    fn real_path(&self, path: &str, directory: bool) -> Option<PathBuf> {
-        let opened = self.open_at(path, OFlags::PATH).ok()?;
-        let status = fstat(&opened).ok()?;
-        let fits = match FileType::from_raw_mode(status.st_mode) {
-            FileType::Directory => directory,
-            FileType::RegularFile => {
-                !directory && (1..=KERNEL_BYTES_MAX as i64).contains(&status.st_size)
-            }
-            _ => false,
-        };
-        if !fits {
-            return None;
-        }
-        use std::os::fd::AsRawFd;
-        std::fs::read_link(format!("/proc/self/fd/{}", opened.as_raw_fd())).ok()
-    }
+    Ok(None)
 }
 
 #[cfg(test)]

@@ -11,8 +11,11 @@ pub mod identity;
 #[cfg(feature = "builder")]
 pub mod initramfs;
 #[cfg(feature = "builder")]
+mod inside;
+#[cfg(feature = "builder")]
 pub mod kernel;
 pub mod modules;
+pub mod programs;
 pub mod push;
 pub mod report;
 
