@@ -41,13 +41,25 @@ pub fn word_of<'a>(line: &'a str, name: &str) -> Option<&'a str> {
         .next_back()
 }
 
+/// Words with one space between them, each as the kernel reads it.
+#[cfg(feature = "builder")]
+pub(crate) fn join<'a>(words: impl IntoIterator<Item = &'a str>) -> Result<String> {
+    let mut line = String::new();
+    for word in words {
+        append(&mut line, word)?;
+    }
+    Ok(line)
+}
+
+pub(crate) fn refuse<T>(word: &str, reason: &'static str) -> Result<T> {
+    Err(Error::CommandLine {
+        word: word.to_owned(),
+        reason,
+    })
+}
+
 fn append(line: &mut String, word: &str) -> Result<()> {
-    let refuse = |reason| {
-        Err(Error::CommandLine {
-            word: word.to_owned(),
-            reason,
-        })
-    };
+    let refuse = |reason| refuse(word, reason);
     if word.is_empty() {
         return refuse("it is empty");
     }
@@ -63,7 +75,9 @@ fn append(line: &mut String, word: &str) -> Result<()> {
     if line.len() + 1 + word.len() > BYTES_MAX {
         return refuse("the line would be longer than the kernel's 2047 bytes");
     }
-    line.push(' ');
+    if !line.is_empty() {
+        line.push(' ');
+    }
     line.push_str(word);
     Ok(())
 }

@@ -78,6 +78,16 @@ impl Inside {
         Ok(bytes)
     }
 
+    /// Likewise; `None` when it is not there.
+    pub(crate) fn read_if_there(&self, path: &str, limit_bytes: u64) -> Result<Option<Vec<u8>>> {
+        match self.read(path, limit_bytes) {
+            Err(Error::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                Ok(None)
+            }
+            other => other.map(Some),
+        }
+    }
+
     /// The names in a directory, sorted; none when it is not there.
     pub(crate) fn names(&self, directory: &str) -> Result<Vec<String>> {
         let Ok(opened) = self.open_at(directory, OFlags::RDONLY | OFlags::DIRECTORY) else {

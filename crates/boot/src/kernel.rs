@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::FileType;
 
+use crate::aliases::Aliases;
 use crate::inside::{Found, Inside};
 use crate::modules::ModulesDep;
 use crate::{Error, Result};
@@ -31,6 +32,16 @@ impl KernelTree {
     /// Symbolic links are followed as the root's own, never out of it. Fails with
     /// [`Error::NoKernel`] when there is none, which is a fact about the root rather than trouble.
     pub fn find(root: &Path) -> Result<KernelTree> {
+        Self::find_preferring(root, |release| release.contains("cloud"))
+    }
+
+    /// The kernel for machines that may be physical: likewise, a `cloud` one only where there is no other, since it
+    /// is without most drivers.
+    pub fn find_for_hardware(root: &Path) -> Result<KernelTree> {
+        Self::find_preferring(root, |release| !release.contains("cloud"))
+    }
+
+    fn find_preferring(root: &Path, is_liked: impl Fn(&str) -> bool) -> Result<KernelTree> {
         let inside = Inside::open(root)?;
         let mut kernels = Vec::new();
         let mut without_modules = Vec::new();
@@ -57,7 +68,7 @@ impl KernelTree {
         }
         kernels
             .into_iter()
-            .max_by_key(|tree| (tree.release.contains("cloud"), version_key(&tree.release)))
+            .max_by_key(|tree| (is_liked(&tree.release), version_key(&tree.release)))
             .ok_or_else(|| Error::NoKernel {
                 root: root.to_owned(),
                 found: if without_modules.is_empty() {
@@ -72,32 +83,61 @@ impl KernelTree {
     pub fn modules_dep(&self) -> Result<ModulesDep> {
         let inside = Inside::open(&self.modules)?;
         let dep = inside.read("modules.dep", MODULES_DEP_BYTES_MAX)?;
-        let builtin = match inside.read("modules.builtin", MODULES_DEP_BYTES_MAX) {
-            Err(Error::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-                Vec::new()
-            }
-            other => other?,
-        };
+        let builtin = inside
+            .read_if_there("modules.builtin", MODULES_DEP_BYTES_MAX)?
+            .unwrap_or_default();
         ModulesDep::parse(
             &String::from_utf8_lossy(&dep),
             &String::from_utf8_lossy(&builtin),
         )
     }
 
+    /// `modules.alias` and `modules.softdep`.
+    pub fn aliases(&self) -> Result<Aliases> {
+        let inside = Inside::open(&self.modules)?;
+        let alias = inside.read("modules.alias", MODULES_DEP_BYTES_MAX)?;
+        let softdep = inside.read_if_there("modules.softdep", MODULES_DEP_BYTES_MAX)?;
+        Aliases::parse(
+            &String::from_utf8_lossy(&alias),
+            &String::from_utf8_lossy(&softdep.unwrap_or_default()),
+        )
+    }
+
     /// One module as the kernel takes it, decompressed. `file` is as `modules.dep` writes it.
     pub fn module(&self, file: &str) -> Result<Vec<u8>> {
-        let path = self.modules.join(file);
         let bytes = Inside::open(&self.modules)?.read(file, MODULE_BYTES_MAX)?;
-        let decompressed = match file.rsplit('.').next() {
-            Some("xz") => bounded(xz2::read::XzDecoder::new(&bytes[..]), &path),
-            Some("gz") => bounded(flate2::read::GzDecoder::new(&bytes[..]), &path),
-            Some("zst") => match zstd::stream::read::Decoder::new(&bytes[..]) {
-                Ok(decoder) => bounded(decoder, &path),
-                Err(source) => Err(Error::Decompress { path, source }),
-            },
-            _ => Ok(bytes),
-        }?;
-        Ok(decompressed)
+        decompressed(bytes, self.modules.join(file))
+    }
+}
+
+/// A firmware file of a root, decompressed, by its name below `lib/firmware`; `None` when the root has none.
+pub fn firmware(root: &Path, name: &str) -> Result<Option<Vec<u8>>> {
+    let inside = Inside::open(root)?;
+    for directory in ["lib/firmware", "usr/lib/firmware"] {
+        for ending in ["", ".xz", ".zst"] {
+            let path = format!("{directory}/{name}{ending}");
+            if let Some(bytes) = inside.read_if_there(&path, MODULE_BYTES_MAX)? {
+                // What is plain keeps its bytes, whatever its own name ends in.
+                return match ending {
+                    "" => Ok(Some(bytes)),
+                    _ => decompressed(bytes, root.join(path)).map(Some),
+                };
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// By the ending of the path.
+fn decompressed(bytes: Vec<u8>, path: PathBuf) -> Result<Vec<u8>> {
+    match path.extension().and_then(|ending| ending.to_str()) {
+        Some("xz") => bounded(xz2::read::XzDecoder::new(&bytes[..]), &path),
+        Some("gz") => bounded(flate2::read::GzDecoder::new(&bytes[..]), &path),
+        Some("zst") => match zstd::stream::read::Decoder::new(&bytes[..]) {
+            Ok(decoder) => bounded(decoder, &path),
+            Err(source) => Err(Error::Decompress { path, source }),
+        },
+        _ => Ok(bytes),
     }
 }
 
@@ -179,6 +219,26 @@ mod tests {
         assert_eq!(find(), "6.10.0-1-amd64");
         kernel(root.path(), "6.1.0-56-cloud-amd64");
         assert_eq!(find(), "6.1.0-56-cloud-amd64");
+        let found = KernelTree::find_for_hardware(root.path()).unwrap();
+        assert_eq!(found.release, "6.10.0-1-amd64");
+    }
+
+    #[test]
+    fn firmware_is_the_roots_own() {
+        use std::io::Write;
+        let root = tempfile::tempdir().unwrap();
+        let directory = root.path().join("usr/lib/firmware/a");
+        fs::create_dir_all(&directory).unwrap();
+        let of = |name: &str| firmware(root.path(), name).unwrap();
+        assert_eq!(of("a/b.bin"), None);
+        fs::write(directory.join("b.bin"), "plain").unwrap();
+        assert_eq!(of("a/b.bin").as_deref(), Some(&b"plain"[..]));
+        let mut xz = xz2::write::XzEncoder::new(Vec::new(), 1);
+        xz.write_all(b"packed").unwrap();
+        fs::write(directory.join("c.xz"), xz.finish().unwrap()).unwrap();
+        assert_eq!(of("a/c").as_deref(), Some(&b"packed"[..]));
+        symlink("/etc/passwd", directory.join("d")).unwrap();
+        assert_eq!(of("a/d"), None);
     }
 
     #[test]

@@ -5,8 +5,14 @@
 //!
 //! Invariant: nothing here runs a program.
 
+pub mod aliases;
+#[cfg(feature = "builder")]
+pub mod boot_loader;
 mod command_line;
 mod error;
+pub mod glob;
+#[cfg(feature = "builder")]
+pub mod hardware;
 pub mod identity;
 #[cfg(feature = "builder")]
 pub mod initramfs;
@@ -14,6 +20,9 @@ pub mod initramfs;
 mod inside;
 #[cfg(feature = "builder")]
 pub mod kernel;
+#[cfg(feature = "builder")]
+mod module_info;
+pub mod module_options;
 pub mod modules;
 pub mod programs;
 pub mod push;
@@ -23,7 +32,9 @@ pub use command_line::{INIT_WORD, command_line, word_of};
 pub use error::{Error, Result};
 pub use identity::Identity;
 #[cfg(feature = "builder")]
-pub use kernel::KernelTree;
+pub use kernel::{KernelTree, firmware};
+#[cfg(feature = "builder")]
+pub use module_info::firmware_of;
 pub use push::PushReport;
 pub use report::{BootReport, Phase};
 

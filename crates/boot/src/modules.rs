@@ -90,6 +90,12 @@ impl ModulesDep {
         Some(file)
     }
 
+    /// Every module by its name, and its file.
+    pub fn files(&self) -> impl Iterator<Item = (&str, &str)> {
+        let files = self.modules.iter();
+        files.map(|(name, (file, _))| (name.as_str(), file.as_str()))
+    }
+
     /// Whether the kernel has it, as a module or built in.
     pub fn has(&self, name: &str) -> bool {
         let name = canonical(name);
@@ -146,7 +152,7 @@ impl ModulesDep {
 }
 
 /// The kernel takes `-` and `_` in names for the same.
-fn canonical(name: &str) -> String {
+pub(crate) fn canonical(name: &str) -> String {
     name.replace('-', "_")
 }
 
@@ -159,7 +165,7 @@ fn module_name(file: &str) -> Option<String> {
     (!stem.is_empty()).then(|| canonical(stem))
 }
 
-fn lines(text: &str) -> Result<impl Iterator<Item = (usize, &str)>> {
+pub(crate) fn lines(text: &str) -> Result<impl Iterator<Item = (usize, &str)>> {
     let too_large = Error::ModulesDepSize { limit: LINES_MAX };
     if text.lines().count() > LINES_MAX || text.lines().any(|line| line.len() > LINE_BYTES_MAX) {
         return Err(too_large);
