@@ -54,6 +54,9 @@ enum Command {
         /// Also the kernel that only tests boot
         #[arg(long, hide = true)]
         generic_kernel: bool,
+        /// Also the root with programs for disks that only tests boot
+        #[arg(long, hide = true)]
+        loaders: bool,
     },
     /// A herd of four clones on three hosts, and live migrations under load
     Demo {
@@ -117,9 +120,11 @@ fn run(command: Command) -> Result<()> {
         Command::Setup {
             tests,
             generic_kernel,
+            loaders,
         } => setup::setup(Wanted {
             test_roots: tests,
             generic_kernel: tests || generic_kernel,
+            loaders_root: tests || loaders,
         })
         .map(|prepared| prepared.print()),
         Command::Demo {

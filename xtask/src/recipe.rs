@@ -76,6 +76,18 @@ pub const OPENRC: Recipe = Recipe {
     has_kernel: false,
 };
 
+/// Programs for the disks that the loaders of `root=` start from: such disks are made in a guest with this root, and
+/// opened by the programs taken from it.
+pub const LOADERS: Recipe = Recipe {
+    name: "loaders",
+    what: "a root with programs for encrypted disks, volumes and arrays",
+    packages: &[&["cryptsetup-bin", "lvm2", "mdadm", "e2fsprogs", "kmod"]],
+    masked: &[],
+    finish: &[FINISH],
+    files: &[],
+    has_kernel: false,
+};
+
 const PACKAGES: &[&str] = &[
     "systemd-sysv",
     "systemd",
@@ -224,7 +236,7 @@ mod tests {
 
     #[test]
     fn names_are_fit_for_a_command_line() {
-        for recipe in [&REFERENCE, &SETS, &OPENRC] {
+        for recipe in [&REFERENCE, &SETS, &OPENRC, &LOADERS] {
             for name in recipe.packages().iter().chain(recipe.masked) {
                 assert!(!name.contains(['\'', '"', ' ', '/', ',']), "{name}");
             }

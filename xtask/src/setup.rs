@@ -12,7 +12,7 @@ use crate::kernel::{self, Flavour, KernelTree};
 use crate::kvm;
 use crate::machine;
 use crate::recipe::{self, Recipe};
-use crate::reference::{self, Reference};
+use crate::reference;
 
 /// What setup leaves ready.
 #[derive(Serialize, Deserialize)]
@@ -28,6 +28,9 @@ pub struct Prepared {
     /// A kernel that only tests boot, when it was asked for: the one with drivers of physical machines.
     #[serde(default)]
     pub generic_kernel: Option<KernelTree>,
+    /// The root with programs for encrypted disks, volumes and arrays, when it was asked for.
+    #[serde(default)]
+    pub loaders: Option<Sealed>,
 }
 
 /// What is asked for besides what everything needs.
@@ -35,6 +38,7 @@ pub struct Prepared {
 pub struct Wanted {
     pub test_roots: bool,
     pub generic_kernel: bool,
+    pub loaders_root: bool,
 }
 
 /// Sealed images that only tests boot.
@@ -67,6 +71,9 @@ impl Prepared {
             println!("for tests  {}", sets.root.display());
             println!("           {}", openrc.root.display());
         }
+        if let Some(loaders) = &self.loaders {
+            println!("           {}", loaders.root.display());
+        }
         if let Some(kernel) = &self.generic_kernel {
             println!(
                 "           {} in {}",
@@ -86,6 +93,7 @@ pub fn setup(wanted: Wanted) -> Result<Prepared> {
         let mut words = vec!["setup"];
         words.extend(wanted.test_roots.then_some("--tests"));
         words.extend(wanted.generic_kernel.then_some("--generic-kernel"));
+        words.extend(wanted.loaders_root.then_some("--loaders"));
         machine::again_as_root(&words, &cache::directory()?)?;
         return cache.prepared();
     }
@@ -103,27 +111,32 @@ pub fn setup(wanted: Wanted) -> Result<Prepared> {
         false => None,
     };
     let accel = kvm::verdict(&cache, &kernel.image())?;
-    let make = |recipe: &Recipe| reference::prepare(&cache, &suite, recipe, &kernel);
-    let Reference { root, sealed } = make(&recipe::REFERENCE)?;
-    let for_tests = if wanted.test_roots {
-        let [sets, openrc] =
-            [make(&recipe::SETS)?, make(&recipe::OPENRC)?].map(|Reference { root, sealed }| {
-                Sealed {
-                    root,
-                    image: sealed,
-                }
-            });
-        Some(TestRoots { sets, openrc })
-    } else {
-        None
+    let make = |recipe: &Recipe| {
+        reference::prepare(&cache, &suite, recipe, &kernel).map(|made| Sealed {
+            root: made.root,
+            image: made.sealed,
+        })
+    };
+    let reference = make(&recipe::REFERENCE)?;
+    let for_tests = match wanted.test_roots {
+        true => Some(TestRoots {
+            sets: make(&recipe::SETS)?,
+            openrc: make(&recipe::OPENRC)?,
+        }),
+        false => None,
+    };
+    let loaders = match wanted.loaders_root {
+        true => Some(make(&recipe::LOADERS)?),
+        false => None,
     };
     let prepared = Prepared {
         kernel,
-        reference_root: root,
-        sealed,
+        reference_root: reference.root,
+        sealed: reference.image,
         accel,
         for_tests,
         generic_kernel,
+        loaders,
     };
     cache.write_prepared(&prepared)?;
     Ok(prepared)

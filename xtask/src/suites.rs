@@ -22,6 +22,8 @@ pub struct Suite {
     pub roots: bool,
     /// Needs the kernel with drivers of physical machines, and what such machines start from, besides.
     pub generic_kernel: bool,
+    /// Needs the root with programs for encrypted disks, volumes and arrays, besides.
+    pub loaders_root: bool,
     /// Ten times what was measured on two cores under emulation. A suite that is not done by then is killed.
     pub bound: Duration,
 }
@@ -33,6 +35,7 @@ struct Row {
     guests: bool,
     roots: bool,
     generic_kernel: bool,
+    loaders_root: bool,
     bound_s: u64,
 }
 
@@ -43,6 +46,7 @@ const fn plain(package: &'static str, target: &'static str, bound_s: u64) -> Row
         guests: false,
         roots: false,
         generic_kernel: false,
+        loaders_root: false,
         bound_s,
     }
 }
@@ -54,6 +58,7 @@ const fn guests(package: &'static str, target: &'static str, bound_s: u64) -> Ro
         guests: true,
         roots: false,
         generic_kernel: false,
+        loaders_root: false,
         bound_s,
     }
 }
@@ -71,6 +76,14 @@ const fn guests_of_roots(package: &'static str, target: &'static str, bound_s: u
 const fn guests_of_generic(package: &'static str, target: &'static str, bound_s: u64) -> Row {
     let mut row = guests(package, target, bound_s);
     row.generic_kernel = true;
+    row
+}
+
+#[allow(dead_code, reason = "the suite of loaders comes next")]
+const fn guests_of_loaders(package: &'static str, target: &'static str, bound_s: u64) -> Row {
+    let mut row = guests(package, target, bound_s);
+    row.generic_kernel = true;
+    row.loaders_root = true;
     row
 }
 
@@ -138,6 +151,7 @@ fn arrange(table: &[Row], targets: &[(String, String)]) -> Vec<Suite> {
         guests: false,
         roots: false,
         generic_kernel: false,
+        loaders_root: false,
         bound: Duration::from_secs(UNIT_BOUND_S),
     };
     let suite = |package: &str, target: &str, row: &Row| Suite {
@@ -153,6 +167,7 @@ fn arrange(table: &[Row], targets: &[(String, String)]) -> Vec<Suite> {
         guests: row.guests,
         roots: row.roots,
         generic_kernel: row.generic_kernel,
+        loaders_root: row.loaders_root,
         bound: Duration::from_secs(row.bound_s),
     };
     let mut suites = vec![unit];

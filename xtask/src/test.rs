@@ -74,6 +74,7 @@ pub fn test(wanted: &[String], list: bool) -> Result<()> {
         environment = prepare(Wanted {
             test_roots: suites.iter().any(|suite| suite.roots),
             generic_kernel: suites.iter().any(|suite| suite.generic_kernel),
+            loaders_root: suites.iter().any(|suite| suite.loaders_root),
         })?;
         // Dev, as the tests are. One that does not compile fails the run, and yet keeps no other suite from running.
         let (building, path) = binaries::estive_command(Profile::Dev);
@@ -155,6 +156,7 @@ fn prepare(wanted: Wanted) -> Result<Vec<(&'static str, PathBuf)>> {
         accel,
         for_tests,
         generic_kernel,
+        loaders,
     } = setup::setup(wanted)?;
     let programs = binaries::guest_programs()?;
     let mut environment = vec![
@@ -174,6 +176,12 @@ fn prepare(wanted: Wanted) -> Result<Vec<(&'static str, PathBuf)>> {
     }
     if let Some(kernel) = generic_kernel {
         environment.push(("ESTIVE_GENERIC_KERNEL_TREE", kernel.directory));
+    }
+    if let Some(loaders) = loaders {
+        environment.extend([
+            ("ESTIVE_LOADERS_ROOT", loaders.root),
+            ("ESTIVE_LOADERS_REFERENCE", loaders.image),
+        ]);
     }
     Ok(environment)
 }
