@@ -8,7 +8,7 @@ use estive_files::{
 };
 use estive_layers::{
     ClonePlan, FileOrigins, HERD_FILE, HerdFolder, HerdPlan, Layer, LayerError, OwnSets,
-    Render as _, RenderRequest, TemplateSet, check_variables,
+    Render as _, RenderRequest, SetLibrary, TemplateSet, check_variables,
 };
 use estive_model::{Digest, DomainName};
 use std::collections::BTreeMap;
@@ -110,10 +110,11 @@ impl ChosenSets<'_> {
 
 impl LocalHerd {
     pub fn chosen_sets(&self) -> Result<ChosenSets<'_>, Failure> {
+        let mut library = SetLibrary::new(&self.sets);
         let mut chosen: BTreeMap<&[String], Vec<TemplateSet>> = BTreeMap::new();
         for clone in &self.plan.clones {
             if !chosen.contains_key(clone.sets.as_slice()) {
-                let sets = TemplateSet::find_all(&clone.sets, &self.sets).map_err(unfit)?;
+                let sets = library.find_all(&clone.sets).map_err(unfit)?;
                 chosen.insert(&clone.sets, sets);
             }
         }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::frame::{Frame, OwnValue, OwnValues};
+use crate::frame::{Frame, MAX_JOINED_VALUES, OwnValue, OwnValues};
 use crate::host_range::{self, MAX_CLONES};
 use crate::joined::split_key;
 use crate::problem::{Problems, shown};
@@ -16,10 +16,6 @@ use crate::yaml::{Key, Node, Position, Value};
 const MAX_GROUP_DEPTH: usize = 16;
 const MAX_GROUP_NAME_CHARS: usize = 128;
 const MAX_KEY_BYTES: usize = 256;
-
-/// Values that all hosts with values of their own may have together, the inherited ones counted
-/// for each: what joining them costs.
-const MAX_JOINED_VALUES: usize = 4_000_000;
 
 /// A host and the levels it stands in.
 #[derive(Debug)]
@@ -45,6 +41,7 @@ pub(crate) fn read(file: &str, root: Node, problems: &mut Problems) -> Herd {
         problems,
         hosts: Vec::new(),
         seen: BTreeMap::new(),
+        named: 0,
         joined_values: 0,
     };
     let entries = reader.mapping(root, "a herd file", "a mapping");
@@ -69,6 +66,8 @@ struct Reader<'a> {
     problems: &'a mut Problems,
     hosts: Vec<Host>,
     seen: BTreeMap<String, Position>,
+    /// Names so far, also those that were there already.
+    named: usize,
     joined_values: usize,
 }
 
@@ -156,7 +155,11 @@ impl Reader<'_> {
         else {
             return;
         };
+        let mut outer_counted = false;
         for (key, node) in entries {
+            if self.is_full() {
+                return;
+            }
             let names = match host_range::expand(&key.text) {
                 Ok(names) => names,
                 Err(what) => {
@@ -164,7 +167,8 @@ impl Reader<'_> {
                     continue;
                 }
             };
-            if self.hosts.len() + names.len() > MAX_CLONES {
+            self.named += names.len();
+            if self.named > MAX_CLONES {
                 self.problems.add(key.at, host_range::too_many());
                 return;
             }
@@ -177,17 +181,20 @@ impl Reader<'_> {
             let Some(entries) = self.mapping(node, what, "nothing or a mapping of values") else {
                 continue;
             };
-            let frame = if entries.is_empty() {
+            let is_outer = entries.is_empty();
+            let frame = if is_outer {
                 Arc::clone(outer)
             } else {
                 let level = Level::Host(key.text.clone());
-                let frame = self.level(level, entries, Some(outer), place);
-                self.joined_values = self.joined_values.saturating_add(frame.values());
-                frame
+                self.level(level, entries, Some(outer), place)
             };
+            if !is_outer || !outer_counted {
+                self.joined_values = self.joined_values.saturating_add(frame.weight());
+                outer_counted |= is_outer;
+            }
             if self.joined_values > MAX_JOINED_VALUES {
                 let message = format!(
-                    "more than {MAX_JOINED_VALUES} values, inherited ones counted for each host with values of its own; give a range of hosts the same values, or inherit less"
+                    "more than {MAX_JOINED_VALUES} values, inherited ones counted for each group with hosts and each host with values of its own, long texts as several; give a range of hosts the same values, or inherit less"
                 );
                 self.problems.add(key.at, message);
                 // Joining the hosts so far, to complain of them too, would cost what is refused.
@@ -211,6 +218,11 @@ impl Reader<'_> {
                 });
             }
         }
+    }
+
+    /// What was refused for its size is not read any further.
+    fn is_full(&self) -> bool {
+        self.named > MAX_CLONES || self.joined_values > MAX_JOINED_VALUES
     }
 
     /// Sorts keys into reserved ones and variables.

@@ -11,13 +11,17 @@ use crate::provenance::Origin;
 use crate::reserved;
 use crate::yaml::{Node, Position};
 
+/// Values that all levels with hosts of their own may have together, the inherited ones counted
+/// for each: what joining them costs, in memory too.
+pub(crate) const MAX_JOINED_VALUES: usize = 4_000_000;
+
 /// What one level writes, and the levels around it.
 pub(crate) struct Frame {
     pub outer: Option<Arc<Frame>>,
     pub origin: Arc<Origin>,
     pub own: OwnValues,
-    /// Values to look at when all these levels are joined.
-    values: usize,
+    /// What the values weigh that are looked at when all these levels are joined.
+    weight: usize,
 }
 
 /// What one level writes, by the keys without their `+`.
@@ -46,25 +50,25 @@ impl OwnValue {
 }
 
 impl OwnValues {
-    fn count(&self) -> usize {
+    fn weight(&self) -> usize {
         let all = self.reserved.values().chain(self.variables.values());
-        all.map(|own| own.node.value.count()).sum()
+        all.map(|own| own.node.value.weight()).sum()
     }
 }
 
 impl Frame {
     pub fn new(outer: Option<Arc<Frame>>, origin: Arc<Origin>, own: OwnValues) -> Self {
-        let around = outer.as_ref().map_or(0, |outer| outer.values);
+        let around = outer.as_ref().map_or(0, |outer| outer.weight);
         Self {
-            values: around.saturating_add(own.count()),
+            weight: around.saturating_add(own.weight()),
             outer,
             origin,
             own,
         }
     }
 
-    pub fn values(&self) -> usize {
-        self.values
+    pub fn weight(&self) -> usize {
+        self.weight
     }
 
     /// Itself and the levels around it, outermost first.

@@ -5,13 +5,24 @@ use crate::problem::shown;
 /// No herd file names more clones than this.
 pub(crate) const MAX_CLONES: usize = 16_384;
 
+/// No longer name is a host's; what a range would make is refused before it is made.
+const MAX_NAME_BYTES: usize = 63;
+
 /// The names a key of `hosts:` stands for, in order. Without brackets: the key itself.
 /// The width of a range's first number is kept (`01`, `02`).
 pub(crate) fn expand(pattern: &str) -> Result<Vec<String>, String> {
     if pattern.chars().any(char::is_control) {
         return Err(format!("{} is no name for a host", shown(pattern)));
     }
+    let too_long = |length: usize| match length > MAX_NAME_BYTES {
+        true => Err(format!(
+            "{} makes names of more than {MAX_NAME_BYTES} characters, which no host has",
+            shown(pattern)
+        )),
+        false => Ok(()),
+    };
     let mut names = vec![String::new()];
+    let mut longest = 0;
     let mut rest = pattern;
     while let Some((before, after)) = rest.split_once('[') {
         let (inside, tail) = after
@@ -21,6 +32,8 @@ pub(crate) fn expand(pattern: &str) -> Result<Vec<String>, String> {
         if names.len().saturating_mul(numbers.len()) > MAX_CLONES {
             return Err(too_many());
         }
+        longest += before.len() + numbers.iter().map(String::len).max().unwrap_or(0);
+        too_long(longest)?;
         names = names
             .iter()
             .flat_map(|name| {
@@ -33,6 +46,9 @@ pub(crate) fn expand(pattern: &str) -> Result<Vec<String>, String> {
     }
     if rest.contains(']') {
         return Err("a ']' without its '['; a range is written clone[01-04]".to_owned());
+    }
+    if longest > 0 {
+        too_long(longest + rest.len())?;
     }
     for name in &mut names {
         name.push_str(rest);
@@ -84,6 +100,21 @@ mod tests {
             expand("r[1-2]n[1,3-4]x").unwrap(),
             ["r1n1x", "r1n3x", "r1n4x", "r2n1x", "r2n3x", "r2n4x"]
         );
+    }
+
+    #[test]
+    fn names_that_no_host_has_are_refused_before_they_take_memory() {
+        let long = "a".repeat(900_000);
+        for bad in [
+            format!("{long}[1-16384]"),
+            format!("c[1-16384]{long}"),
+            format!("[0-1]{}", "[0]".repeat(300_000)),
+        ] {
+            let refused = expand(&bad).unwrap_err();
+            assert!(refused.contains("more than 63 characters"), "{refused}");
+        }
+        let fits = format!("{}[08-10]", "a".repeat(61));
+        assert_eq!(expand(&fits).unwrap()[2].len(), 63);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What each clone's layer is made from, as digests: the same inputs, the same layer.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -10,7 +10,7 @@ use crate::error::LayerError;
 use crate::layer::LAYER_FORMAT;
 use crate::request::{CloneFacts, RenderRequest};
 use crate::secrets::hex;
-use crate::template_set::TemplateSet;
+use crate::template_set::{SetLibrary, TemplateSet};
 
 /// Inputs that clones of the same sets and variables have in common: a name and a short digest of
 /// the value each.
@@ -49,8 +49,8 @@ pub struct LayerInputs<'a> {
 
 /// What a list of sets asks for.
 struct ListInputs {
-    /// Words in its templates: a variable that is not among them is not read.
-    words: BTreeSet<String>,
+    /// Words in the templates of each set: a variable that is not among them is not read.
+    words: Vec<Arc<BTreeSet<String>>>,
     has_scripts: bool,
 }
 
@@ -64,12 +64,11 @@ impl<'a> LayerInputs<'a> {
         request: &'a RenderRequest,
         root_of: &'a RootIdentity<'a>,
     ) -> Result<Self, LayerError> {
+        let mut library = SetLibrary::new(&request.sets);
+        let mut words = BTreeMap::new();
         let mut lists = Vec::new();
         for list in &request.set_lists {
-            lists.push(ListInputs::new(&TemplateSet::find_all(
-                list,
-                &request.sets,
-            )?));
+            lists.push(ListInputs::new(&library.find_all(list)?, &mut words));
         }
         let mut sets = BTreeMap::new();
         for (name, tree) in &request.sets {
@@ -180,25 +179,31 @@ impl<'a> LayerInputs<'a> {
 }
 
 impl ListInputs {
-    fn new(sets: &[TemplateSet]) -> Self {
-        let mut words = BTreeSet::new();
-        for set in sets {
-            words.extend(set.variables().map(|(name, _)| name.to_owned()));
-            for template in set.templates() {
-                let part = |c: char| !(c.is_alphanumeric() || c == '_');
-                words.extend(template.source.split(part).map(str::to_owned));
-            }
-        }
+    /// `known` are the words of the sets that other lists have, by their names.
+    fn new(sets: &[TemplateSet], known: &mut BTreeMap<String, Arc<BTreeSet<String>>>) -> Self {
+        let words = sets.iter().map(|set| {
+            let words = known.entry(set.name().to_owned());
+            Arc::clone(words.or_insert_with(|| words_of(set).into()))
+        });
         Self {
-            words,
+            words: words.collect(),
             has_scripts: sets.iter().any(|set| !set.scripts().is_empty()),
         }
     }
 
     /// A name that is not written in any template is not looked up by it; a script is told all.
     fn asks(&self, name: &str) -> bool {
-        self.has_scripts || self.words.contains(name)
+        self.has_scripts || self.words.iter().any(|words| words.contains(name))
     }
+}
+
+fn words_of(set: &TemplateSet) -> BTreeSet<String> {
+    let mut words: BTreeSet<String> = set.variables().map(|(name, _)| name.to_owned()).collect();
+    for template in set.templates() {
+        let part = |c: char| !(c.is_alphanumeric() || c == '_');
+        words.extend(template.source.split(part).map(str::to_owned));
+    }
+    words
 }
 
 /// Digests of the list of all clones.

@@ -66,7 +66,7 @@ pub use secrets::{CloneSecrets, ClusterSecrets, DeploymentSecret};
 pub use set_listing::SetFile;
 pub use set_tree::{SetKind, SetNode, SetTree};
 pub use set_variable::{SetVariable, VariableType};
-pub use template_set::TemplateSet;
+pub use template_set::{SetLibrary, TemplateSet};
 pub use tree::{NodeKind, Owner, Tree, TreeNode};
 pub use variables::check_variables;
 pub use yaml::Position;

@@ -12,7 +12,8 @@ use crate::herd_folder::OwnSets;
 use crate::plan::HerdPlan;
 use crate::secrets::DeploymentSecret;
 use crate::set_tree::SetTree;
-use crate::template_set::TemplateSet;
+use crate::template_set::{SetLibrary, TemplateSet};
+use crate::variables::Joining;
 
 /// Everything that layers are made of. The same request gives the same layers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -81,6 +82,8 @@ impl RenderRequest {
             outputs: Vec::new(),
             wanted: (0..herd.clones.len()).collect(),
         };
+        let mut library = SetLibrary::new(own);
+        let mut joining = Joining::default();
         let mut lists: BTreeMap<&[String], usize> = BTreeMap::new();
         let mut parsed: Vec<Vec<TemplateSet>> = Vec::new();
         let mut variables = BTreeMap::new();
@@ -90,7 +93,7 @@ impl RenderRequest {
                 Some(known) => *known,
                 None => {
                     request.take_sets(&clone.sets, own)?;
-                    parsed.push(TemplateSet::find_all(&clone.sets, &request.sets)?);
+                    parsed.push(library.find_all(&clone.sets)?);
                     request.set_lists.push(clone.sets.clone());
                     lists.insert(&clone.sets, parsed.len() - 1);
                     parsed.len() - 1
@@ -101,6 +104,7 @@ impl RenderRequest {
             let number = match variables.get(&key) {
                 Some(known) => *known,
                 None => {
+                    joining.count(clone, &parsed[list], &herd.file)?;
                     let values = clone.context_variables(&parsed[list])?;
                     request
                         .variables

@@ -87,14 +87,19 @@ pub(crate) fn nearest<'a>(
         return None;
     }
     let folded = given.to_lowercase().replace('-', "_");
+    let length = folded.chars().count();
     names
         .into_iter()
         .filter_map(|name| {
-            let allowed = match folded.chars().count().min(name.len()) {
+            let allowed = match length.min(name.len()) {
                 0..4 => 0,
                 4..6 => 1,
                 _ => 2,
             };
+            // So far apart they are at least, which is known at once.
+            if length.abs_diff(name.chars().count()) > allowed {
+                return None;
+            }
             let distance = distance(&folded, name);
             (distance <= allowed).then_some((distance, name))
         })

@@ -28,6 +28,8 @@ pub(crate) struct SetSettings {
     pub help: String,
     /// What it reads from the herd file, as far as it is declared.
     pub variables: BTreeMap<String, SetVariable>,
+    /// Of all of them with their defaults.
+    pub variables_weight: usize,
     /// What is told when a file of a running clone changes.
     pub services: Vec<Service>,
     /// By path in the clone.
@@ -72,7 +74,14 @@ impl SetSettings {
         for (key, node) in mapping(&root, "a set.yaml")? {
             match key.text.as_str() {
                 "help" => settings.help = help(node)?,
-                "variables" => settings.variables = variables(node)?,
+                "variables" => {
+                    settings.variables = variables(node)?;
+                    let weight = |variable: &SetVariable| {
+                        let default = variable.default.as_ref();
+                        1 + default.map_or(0, |default| default.value.weight())
+                    };
+                    settings.variables_weight = settings.variables.values().map(weight).sum();
+                }
                 "services" => settings.services = services(node)?,
                 "files" => {
                     for (path, node) in mapping(node, "files")? {

@@ -3,7 +3,9 @@
 //! `set.yaml` at the top says what the file system of a checkout cannot: modes, owners, and which
 //! files are left out when they render to nothing. `.scripts/NAME` are programs that make more.
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use estive_archive::SharedBytes;
 
@@ -25,13 +27,46 @@ mod embedded {
     include!(concat!(env!("OUT_DIR"), "/sets.rs"));
 }
 
-/// One set, read and checked, in memory.
+/// One set, read and checked, in memory. A clone of it is cheap.
 #[derive(Debug, Clone)]
 pub struct TemplateSet {
-    name: String,
-    pub(crate) settings: SetSettings,
-    pub(crate) entries: SetEntries,
-    scripts: Vec<(String, SharedBytes)>,
+    name: Arc<str>,
+    pub(crate) settings: Arc<SetSettings>,
+    pub(crate) entries: Arc<SetEntries>,
+    scripts: Arc<[(String, SharedBytes)]>,
+}
+
+/// Sets that several lists name, each read once.
+pub struct SetLibrary<'a> {
+    own: &'a OwnSets,
+    read: BTreeMap<String, TemplateSet>,
+}
+
+impl<'a> SetLibrary<'a> {
+    /// Sets are the herd's own, else those that ship.
+    pub fn new(own: &'a OwnSets) -> Self {
+        Self {
+            own,
+            read: BTreeMap::new(),
+        }
+    }
+
+    /// The sets of these names, lowest first.
+    pub fn find_all(&mut self, names: &[String]) -> Result<Vec<TemplateSet>, LayerError> {
+        names.iter().map(|name| self.find(name)).collect()
+    }
+
+    fn find(&mut self, name: &str) -> Result<TemplateSet, LayerError> {
+        if let Some(known) = self.read.get(name) {
+            return Ok(known.clone());
+        }
+        let set = match self.own.get(name) {
+            Some(tree) => TemplateSet::from_tree(name, tree)?,
+            None => TemplateSet::embedded(name)?,
+        };
+        self.read.insert(name.to_owned(), set.clone());
+        Ok(set)
+    }
 }
 
 impl TemplateSet {
@@ -76,11 +111,7 @@ impl TemplateSet {
 
     /// The sets of these names, lowest first: the herd's own, else those that ship.
     pub fn find_all(names: &[String], own: &OwnSets) -> Result<Vec<Self>, LayerError> {
-        let find = |name: &String| match own.get(name) {
-            Some(tree) => Self::from_tree(name, tree),
-            None => Self::embedded(name),
-        };
-        names.iter().map(find).collect()
+        SetLibrary::new(own).find_all(names)
     }
 
     /// Reads a set from its directory; no link is followed.
@@ -112,10 +143,10 @@ impl TemplateSet {
             None => SetSettings::default(),
         };
         Ok(Self {
-            name: name.to_owned(),
-            settings,
-            entries: SetEntries::of(name, tree, TreeOf::Set)?,
-            scripts: SetEntries::scripts(name, tree)?,
+            name: name.into(),
+            settings: settings.into(),
+            entries: SetEntries::of(name, tree, TreeOf::Set)?.into(),
+            scripts: SetEntries::scripts(name, tree)?.into(),
         })
     }
 
@@ -132,6 +163,11 @@ impl TemplateSet {
     pub fn variables(&self) -> impl Iterator<Item = (&str, &SetVariable)> {
         let declared = self.settings.variables.iter();
         declared.map(|(name, variable)| (name.as_str(), variable))
+    }
+
+    /// What it costs to hold a clone's values against them.
+    pub(crate) fn variables_weight(&self) -> usize {
+        1 + self.settings.variables_weight
     }
 
     /// What is told when a file of a running clone changes.
@@ -154,5 +190,20 @@ impl TemplateSet {
 
     pub(crate) fn templates(&self) -> &[Template] {
         &self.entries.templates
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_that_many_lists_name_is_read_once() {
+        let own = OwnSets::new();
+        let mut library = SetLibrary::new(&own);
+        let mut list = |names: [&str; 2]| library.find_all(&names.map(str::to_owned)).unwrap();
+        let (one, two) = (list(["web", "dummy"]), list(["dummy", "web"]));
+        assert!(Arc::ptr_eq(&one[0].entries, &two[1].entries));
+        assert!(Arc::ptr_eq(&one[0].settings, &two[1].settings));
     }
 }

@@ -1,6 +1,7 @@
 //! A clone's variables held against the sets chosen for it: defaults of sets fill in below the herd
 //! file's levels, types are checked, what is missing is an error, what nobody reads a warning.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -8,13 +9,13 @@ use std::sync::Arc;
 use serde_json::Value as Json;
 
 use crate::error::LayerError;
-use crate::frame::Frame;
+use crate::frame::{Frame, MAX_JOINED_VALUES};
 use crate::joined::{self, Earlier, Joined, JoinedValue, Lists, Written};
 use crate::plan::{ClonePlan, HerdPlan};
-use crate::problem::{HerdWarnings, Problems, shown};
+use crate::problem::{HerdWarnings, MAX_PROBLEMS, Problems, shown};
 use crate::provenance::{Level, Origin, Source, TracedValue};
 use crate::reserved;
-use crate::set_settings::SETTINGS;
+use crate::set_settings::{SETTINGS, SetSettings};
 use crate::template_set::TemplateSet;
 use crate::yaml::{Position, Value};
 
@@ -89,7 +90,9 @@ pub fn check_variables<'a>(
         };
         checked.entry(key).or_insert(first).alike += 1;
     }
+    let mut joining = Joining::default();
     for one in checked.values() {
+        joining.count(one.clone, one.sets, &herd.file)?;
         let mut of_one = Problems::default();
         resolve(one.clone, one.sets, &mut of_one);
         for mut problem in of_one.take() {
@@ -106,6 +109,34 @@ pub fn check_variables<'a>(
         file: herd.file.clone(),
         warnings: warnings.take_sorted(),
     })
+}
+
+/// How much was joined: what a herd file's levels inherit is held against the limit when the file
+/// is read, but the defaults of sets come to it once for each kind of clones.
+#[derive(Default)]
+pub(crate) struct Joining {
+    weight: usize,
+}
+
+impl Joining {
+    /// Before the clone's variables are joined over the defaults of these sets.
+    pub fn count(
+        &mut self,
+        clone: &ClonePlan,
+        sets: &[TemplateSet],
+        file: &str,
+    ) -> Result<(), LayerError> {
+        let of_sets: usize = sets.iter().map(TemplateSet::variables_weight).sum();
+        let of_one = of_sets.saturating_add(clone.values.frame.weight());
+        self.weight = self.weight.saturating_add(of_one);
+        if self.weight <= MAX_JOINED_VALUES {
+            return Ok(());
+        }
+        let message = format!(
+            "more than {MAX_JOINED_VALUES} values, those of sets counted for each group with hosts and each host with values or sets of its own, long texts as several; give more hosts the same values, or sets with fewer variables"
+        );
+        Err(Problems::only(file, clone.values.at, message).into())
+    }
 }
 
 /// Clones of the same values and sets.
@@ -125,7 +156,7 @@ fn sets_key(sets: &[TemplateSet]) -> SetsKey {
 /// A level, once for all clones below it, and the sets that may read what it writes.
 struct ReadLevel<'p> {
     frame: &'p Frame,
-    by: BTreeSet<SetsKey>,
+    by: BTreeSet<SetKey<'p>>,
 }
 
 /// The variables over the sets' defaults, and what is wrong with them for these sets.
@@ -222,65 +253,69 @@ fn unread<'p, 'a: 'p>(
     checked: impl Iterator<Item = &'p Checked<'p, 'a>>,
     warnings: &mut Problems,
 ) -> Result<(), LayerError> {
-    let mut reads: BTreeMap<SetsKey, Reads> = BTreeMap::new();
+    let mut reads: BTreeMap<SetKey<'_>, BTreeSet<String>> = BTreeMap::new();
     let mut levels: BTreeMap<*const Frame, ReadLevel<'_>> = BTreeMap::new();
     for one in checked {
-        let key = sets_key(one.sets);
-        if let std::collections::btree_map::Entry::Vacant(entry) = reads.entry(key) {
-            entry.insert(read_by(one.sets)?);
+        for set in one.sets {
+            if let Entry::Vacant(entry) = reads.entry(set_key(set)) {
+                entry.insert(set.reads()?);
+            }
         }
         for frame in one.clone.values.frame.levels() {
             let by = BTreeSet::new();
             let level = levels.entry(frame).or_insert(ReadLevel { frame, by });
-            level.by.insert(key);
+            level.by.extend(one.sets.iter().map(set_key));
         }
     }
-    let mut shipped = None;
+    let mut all = Vec::new();
     for level in levels.values() {
-        let chosen: Vec<&Reads> = level.by.iter().filter_map(|key| reads.get(key)).collect();
+        let chosen = level.by.iter().filter_map(|set| reads.get(set));
+        let chosen: Vec<&BTreeSet<String>> = chosen.collect();
         for (name, own) in &level.frame.own.variables {
-            if chosen.iter().any(|reads| reads.contains_key(name)) {
-                continue;
+            if !chosen.iter().any(|reads| reads.contains(name)) {
+                all.push((own.key_at, name, level));
             }
-            let slip = chosen.iter().find_map(|reads| {
-                let meant = reserved::nearest(name, reads.keys().map(String::as_str))?;
-                Some((meant, reads.get(meant)?))
-            });
-            let hint = match slip {
-                Some((meant, set)) => format!("; did you mean {meant}, which the set {set} reads?"),
-                None => {
-                    let shipped = match &shipped {
-                        Some(shipped) => shipped,
-                        None => shipped.insert(read_by_shipped()?),
-                    };
-                    match shipped.get(name) {
-                        Some(set) => format!("; the set {set} reads it, and is not among sets:"),
-                        None => String::new(),
-                    }
-                }
-            };
-            let message = format!("no chosen set reads the variable {}{hint}", shown(name));
-            warnings.add(own.key_at, message);
         }
+    }
+    all.sort_by_key(|(at, name, _)| (*at, *name));
+    for (number, (at, name, level)) in all.into_iter().enumerate() {
+        // Looking for what was meant takes long, and only the first ones are told.
+        let hint = match number < MAX_PROBLEMS {
+            true => meant_by(name, level, &reads)?,
+            false => String::new(),
+        };
+        let message = format!("no chosen set reads the variable {}{hint}", shown(name));
+        warnings.add(at, message);
     }
     Ok(())
 }
 
-/// Each variable and a set that reads it.
-type Reads = BTreeMap<String, String>;
-
-fn read_by(sets: &[TemplateSet]) -> Result<Reads, LayerError> {
-    let mut reads = Reads::new();
-    for set in sets {
-        for name in set.reads()? {
-            reads.insert(name, set.name().to_owned());
+/// What the one who wrote a variable that no set reads may have meant.
+fn meant_by(
+    name: &str,
+    level: &ReadLevel<'_>,
+    reads: &BTreeMap<SetKey<'_>, BTreeSet<String>>,
+) -> Result<String, LayerError> {
+    let chosen = || level.by.iter().filter_map(|set| reads.get_key_value(set));
+    let names = chosen().flat_map(|(_, reads)| reads.iter().map(String::as_str));
+    if let Some(meant) = reserved::nearest(name, names)
+        && let Some(((set, _), _)) = chosen().find(|(_, reads)| reads.contains(meant))
+    {
+        return Ok(format!(
+            "; did you mean {meant}, which the set {set} reads?"
+        ));
+    }
+    for set in TemplateSet::shipped() {
+        if TemplateSet::embedded(set)?.reads()?.contains(name) {
+            return Ok(format!("; the set {set} reads it, and is not among sets:"));
         }
     }
-    Ok(reads)
+    Ok(String::new())
 }
 
-fn read_by_shipped() -> Result<Reads, LayerError> {
-    let sets: Result<Vec<TemplateSet>, LayerError> =
-        TemplateSet::shipped().map(TemplateSet::embedded).collect();
-    read_by(&sets?)
+/// One set, by its name and what was read of it: two lists that have it have the same.
+type SetKey<'a> = (&'a str, *const SetSettings);
+
+fn set_key(set: &TemplateSet) -> SetKey<'_> {
+    (set.name(), Arc::as_ptr(&set.settings))
 }

@@ -8,6 +8,9 @@ use serde_saphyr::{Location, Spanned};
 /// A file larger than this is no herd file.
 pub(crate) const MAX_FILE_BYTES: usize = 1 << 20;
 
+/// A text that is longer weighs as much as several values.
+const TEXT_BYTES_OF_ONE: usize = 64;
+
 /// A place in a file; line and column count from 1, in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Position {
@@ -68,11 +71,17 @@ impl Value {
         }
     }
 
-    /// How many values it is, itself and all within it.
-    pub fn count(&self) -> usize {
+    /// What it costs to have it: how many values it is, itself and all within it. A long text counts
+    /// for more than one.
+    pub fn weight(&self) -> usize {
+        let of_text = |text: &str| text.len() / TEXT_BYTES_OF_ONE;
         1 + match self {
-            Self::List(items) => items.iter().map(|item| item.value.count()).sum(),
-            Self::Map(entries) => entries.iter().map(|(_, node)| node.value.count()).sum(),
+            Self::Text(text) => of_text(text),
+            Self::List(items) => items.iter().map(|item| item.value.weight()).sum(),
+            Self::Map(entries) => entries
+                .iter()
+                .map(|(key, node)| of_text(&key.text) + node.value.weight())
+                .sum(),
             _ => 0,
         }
     }

@@ -332,6 +332,43 @@ fn levels_without_end_are_refused_before_they_are_joined() {
     assert_eq!(plan.clones[9_998].variables().len(), 2_001);
 }
 
+#[test]
+fn what_is_inherited_counts_for_every_group_with_hosts_and_by_its_length() {
+    let mut groups = "groups:\n".to_owned();
+    let mut hosts = "hosts:\n".to_owned();
+    for number in 0..4_000 {
+        groups += &format!("  g{number}: {{hosts: {{h{number}: }}}}\n");
+        hosts += &format!("  h{number}: {{x: 1}}\n");
+    }
+    let values = format!("list: [{}]\n", "1,".repeat(2_000));
+    let text = format!("text: {}\n", "x".repeat(100_000));
+    for herd in [values + &groups, text + &hosts] {
+        let complaint = complaint(&format!("network: 10.0.0.0/16\n{herd}"));
+        assert!(
+            complaint.contains("more than 4000000 values"),
+            "{complaint}"
+        );
+    }
+}
+
+#[test]
+fn defaults_of_sets_count_for_every_level_with_hosts() {
+    let settings = format!(
+        "variables: {{list: {{type: list, default: [{}]}}}}",
+        "1,".repeat(4_000)
+    );
+    let sets = [set("own", &settings, "{{ list }}")];
+    let mut text = "network: 10.0.0.0/16\nhosts:\n".to_owned();
+    for number in 0..2_000 {
+        text += &format!("  h{number}: {{x: 1}}\n");
+    }
+    let complaint = held(&text, &sets).unwrap_err();
+    assert!(
+        complaint.contains("more than 4000000 values, those of sets counted"),
+        "{complaint}"
+    );
+}
+
 /// A value that a level may write: the keys of mappings with `+` where they append.
 fn value() -> impl Strategy<Value = Json> {
     let leaf = prop_oneof![

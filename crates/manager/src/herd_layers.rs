@@ -7,7 +7,7 @@ use estive_api::{Problem, ProblemKind};
 use estive_files::{BuildError, BuildOptions, FilesError, LayerStore};
 use estive_layers::{
     CloneFacts, ClonePlan, DeploymentSecret, HerdPlan, HerdWarnings, LayerError, OwnSets, Render,
-    RenderHere, RenderRequest, RenderedHerd, TemplateSet, check_variables,
+    RenderHere, RenderRequest, RenderedHerd, SetLibrary, TemplateSet, check_variables,
 };
 use estive_model::DeploymentName;
 use estive_sandbox::{ScriptCache, ScriptRoot, Worker, Workshop};
@@ -40,10 +40,11 @@ impl LayerMaker {
         sets: &OwnSets,
         secret: &DeploymentSecret,
     ) -> Result<(RenderedHerd, HerdWarnings), Problem> {
+        let mut library = SetLibrary::new(sets);
         let mut found: BTreeMap<&Vec<String>, Vec<TemplateSet>> = BTreeMap::new();
         for clone in &plan.clones {
             if !found.contains_key(&clone.sets) {
-                let chosen = TemplateSet::find_all(&clone.sets, sets).map_err(impossible)?;
+                let chosen = library.find_all(&clone.sets).map_err(impossible)?;
                 found.insert(&clone.sets, chosen);
             }
         }
