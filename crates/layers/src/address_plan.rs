@@ -139,12 +139,14 @@ impl fmt::Display for Pool {
 
 /// Draws an address for each name: the hash of the name says where to look first, then one after
 /// another. The same names get the same addresses; a name keeps its own when others come, unless
-/// they meet on it. `None` when the pool is too small.
+/// they meet on it. Those in `known` keep what they have, if it is of the pool and free. `None` when
+/// the pool is too small.
 pub fn draw(
     deployment: &str,
     names: &BTreeSet<String>,
     pool: Pool,
     taken: &BTreeSet<Ipv4Addr>,
+    known: &BTreeMap<String, Ipv4Addr>,
 ) -> Option<BTreeMap<String, Ipv4Addr>> {
     let taken_here = taken
         .iter()
@@ -159,6 +161,20 @@ pub fn draw(
     }
     let mut drawn = BTreeMap::new();
     for name in names {
+        let Some(address) = known.get(name) else {
+            continue;
+        };
+        let number = u32::from(*address);
+        let in_pool = (pool.first..=pool.last).contains(&number);
+        if in_pool && used.next_free(number) == Some(number) {
+            used.insert(number);
+            drawn.insert(name.clone(), *address);
+        }
+    }
+    for name in names {
+        if drawn.contains_key(name) {
+            continue;
+        }
         let start = (hash("address", deployment, name, 0) % u64::from(pool.len())) as u32;
         // The count above says that one is free: from the start on, or else from the first.
         let after = used.next_free(pool.first + start);
@@ -297,12 +313,25 @@ mod tests {
         let network = Network::parse("10.0.0.0/28").unwrap();
         let pool = Pool::parse("10.0.0.1-10.0.0.5", &network).unwrap();
         let taken = BTreeSet::from(["10.0.0.3".parse().unwrap(), "10.0.0.9".parse().unwrap()]);
-        let drawn = draw("d", &names(["a", "b", "c", "e"]), pool, &taken).unwrap();
+        let drawn = draw(
+            "d",
+            &names(["a", "b", "c", "e"]),
+            pool,
+            &taken,
+            &BTreeMap::new(),
+        )
+        .unwrap();
         let addresses: BTreeSet<String> = drawn.values().map(ToString::to_string).collect();
         let expected = ["10.0.0.1", "10.0.0.2", "10.0.0.4", "10.0.0.5"].map(str::to_owned);
         assert_eq!(addresses, BTreeSet::from(expected));
         assert_eq!(
-            draw("d", &names(["a", "b", "c", "e", "f"]), pool, &taken),
+            draw(
+                "d",
+                &names(["a", "b", "c", "e", "f"]),
+                pool,
+                &taken,
+                &BTreeMap::new()
+            ),
             None
         );
     }

@@ -29,6 +29,17 @@ const MAX_KEY_LINE_BYTES: usize = 16 << 10;
 /// `file` is its name for messages; `default_deployment` the deployment's name when the file has
 /// none (the name of its directory, say), which must be fit as one.
 pub fn parse(file: &str, text: &str, default_deployment: &str) -> Result<HerdPlan, HerdError> {
+    parse_knowing(file, text, default_deployment, &BTreeMap::new())
+}
+
+/// The same for a deployment of which some clones are there: they keep the addresses that they
+/// have, where those are drawn and not written. By names alone one that comes may take another's.
+pub fn parse_knowing(
+    file: &str,
+    text: &str,
+    default_deployment: &str,
+    known: &BTreeMap<String, Ipv4Addr>,
+) -> Result<HerdPlan, HerdError> {
     let root = yaml::parse(text).map_err(|(at, message)| Problems::only(file, at, message))?;
     let mut problems = Problems::default();
     let top = root.at;
@@ -48,10 +59,10 @@ pub fn parse(file: &str, text: &str, default_deployment: &str) -> Result<HerdPla
             "no hosts; name at least one, as hosts: {\"clone[01-04]\": }",
         );
     }
-    let mut known: BTreeMap<*const Frame, Reserved> = BTreeMap::new();
+    let mut frames: BTreeMap<*const Frame, Reserved> = BTreeMap::new();
     let mut drafts: Vec<Draft> = Vec::new();
     for host in herd.hosts {
-        let reserved = known
+        let reserved = frames
             .entry(Arc::as_ptr(&host.frame))
             .or_insert_with(|| read_frame(&host.frame, &network, &mut problems))
             .clone();
@@ -90,8 +101,17 @@ pub fn parse(file: &str, text: &str, default_deployment: &str) -> Result<HerdPla
             },
         });
     }
-    let taken = check_clashes(&drafts, &mut problems);
+    let mut taken = check_clashes(&drafts, &mut problems);
     problems.check(file)?;
+    // Those that the file no longer names are there still.
+    let named: BTreeSet<&str> = drafts
+        .iter()
+        .map(|draft| draft.plan.name.as_str())
+        .collect();
+    let unnamed = known
+        .iter()
+        .filter(|(name, _)| !named.contains(name.as_str()));
+    taken.extend(unnamed.map(|(_, address)| *address));
     // Nothing was wrong, so the deployment has its name.
     let deployment = deployment.ok_or_else(|| Problems::only(file, top, "no name"))?;
 
@@ -99,7 +119,7 @@ pub fn parse(file: &str, text: &str, default_deployment: &str) -> Result<HerdPla
     let mut macs = address_plan::macs(deployment.as_str(), &names.collect());
     let without = drafts.iter().filter(|draft| draft.address.is_none());
     let without: BTreeSet<String> = without.map(|draft| draft.plan.name.to_string()).collect();
-    let mut drawn = address_plan::draw(deployment.as_str(), &without, pool, &taken).ok_or_else(|| {
+    let mut drawn = address_plan::draw(deployment.as_str(), &without, pool, &taken, known).ok_or_else(|| {
         let message = format!(
             "{} hosts need an address and {pool} has not as many free; write larger addresses: or a larger network:",
             without.len()

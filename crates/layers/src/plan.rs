@@ -26,6 +26,14 @@ pub struct HerdPlan {
 }
 
 impl HerdPlan {
+    /// The address of each clone.
+    pub fn addresses(&self) -> BTreeMap<String, Ipv4Addr> {
+        let clones = self.clones.iter();
+        clones
+            .map(|clone| (clone.name.to_string(), clone.address))
+            .collect()
+    }
+
     pub fn clone_named(&self, name: &str) -> Option<&ClonePlan> {
         let by_name = |clone: &ClonePlan| clone.name.as_str().cmp(name);
         let number = self.clones.binary_search_by(by_name).ok()?;

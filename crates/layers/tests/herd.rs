@@ -309,6 +309,54 @@ fn many_complaints_are_cut() {
     assert!(complaint.ends_with("(and 30 more problems)"), "{complaint}");
 }
 
+#[test]
+fn the_same_hosts_without_end_are_refused_before_each_is_complained_of() {
+    let mut text = "groups:\n".to_owned();
+    for number in 0..20_000 {
+        writeln!(text, "  g{number}: {{hosts: {{\"c[1-8192]\": }}}}").unwrap();
+    }
+    let complaint = complaint(&text);
+    assert!(
+        complaint.contains("herd.yaml:3:16: the host c1 is already at 2:16"),
+        "{complaint}"
+    );
+    assert!(
+        complaint.ends_with("(and 8173 more problems)"),
+        "{complaint}"
+    );
+}
+
+#[test]
+fn a_clone_that_is_there_keeps_its_address_when_others_come() {
+    let range = |hosts: &str| format!("addresses: 10.77.0.10-10.77.0.13\nhosts: {{{hosts}}}\n");
+    let before = plan(&range("c: , d: "));
+    let known = before.addresses();
+    let grown = range("a: , b: , c: , d: ");
+    // By their names alone, somebody else would have one of theirs: the order of names decides.
+    let by_names = plan(&grown).addresses();
+    assert!(known.iter().any(|(name, at)| by_names[name] != *at));
+    let kept = herd::parse_knowing("herd.yaml", &grown, "demo", &known).unwrap();
+    let kept = kept.addresses();
+    assert!(
+        known.iter().all(|(name, at)| kept[name] == *at),
+        "{kept:?} {known:?}"
+    );
+    let all: std::collections::BTreeSet<_> = kept.values().collect();
+    assert_eq!(all.len(), 4);
+    // One that the file no longer names is there still.
+    let fewer = herd::parse_knowing("herd.yaml", &range("a: , b: , c: "), "demo", &known);
+    let fewer = fewer.unwrap().addresses();
+    assert!(fewer.values().all(|at| *at != known["d"]), "{fewer:?}");
+    // What the file says comes first, and what it no longer draws from is not kept.
+    for text in [
+        range(&format!("a: {{address: {}}}, c: , d: ", known["c"])),
+        "addresses: 10.77.0.20-10.77.0.23\nhosts: {c: , d: }\n".to_owned(),
+    ] {
+        let read = herd::parse_knowing("herd.yaml", &text, "demo", &known).unwrap();
+        assert_ne!(read.addresses()["c"], known["c"], "{text}");
+    }
+}
+
 /// Names with an optional own address.
 fn some_hosts() -> impl Strategy<Value = BTreeMap<String, Option<u8>>> {
     proptest::collection::btree_map("[a-z][a-z0-9]{0,3}", proptest::option::of(1u8..100), 1..40)

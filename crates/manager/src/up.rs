@@ -21,6 +21,7 @@ use estive_layers::{ClonePlan, DeploymentSecret, HERD_FILE, HerdWarnings, Render
 use estive_model::{DeploymentName, DomainName, DomainState, EventKind, Generation, HostName};
 use estive_moves::{Entry, Holding, HostView, Ownership, Wanted};
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -162,13 +163,19 @@ impl Manager {
         folder: Bytes,
     ) -> Result<RenderedClones, Problem> {
         let default_name = name.clone();
+        // A clone that is there keeps its address, whoever comes to the herd.
+        let domains = self.records.domains_of(name).await?;
+        let addresses: BTreeMap<String, Ipv4Addr> = domains
+            .iter()
+            .filter_map(|record| Some((record.name.to_string(), record.address.parse().ok()?)))
+            .collect();
         let (sets, mut plan) = blocking(move || {
             let folder = herd_folder::read(&folder)?;
-            let plan =
-                estive_layers::herd::parse(HERD_FILE, &folder.herd_file, default_name.as_str())
-                    .map_err(|error| {
-                        Problem::impossible(error.to_string()).advice("correct the herd file")
-                    })?;
+            let (text, default) = (&folder.herd_file, default_name.as_str());
+            let plan = estive_layers::herd::parse_knowing(HERD_FILE, text, default, &addresses)
+                .map_err(|error| {
+                    Problem::impossible(error.to_string()).advice("correct the herd file")
+                })?;
             Ok((folder.sets, plan))
         })
         .await?;

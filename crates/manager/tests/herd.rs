@@ -126,6 +126,31 @@ async fn a_herd_comes_up_once_and_goes_down_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_herd_that_grows_leaves_its_clones_their_addresses() {
+    let world = World::new(2).await;
+    let herd = |hosts: &str| {
+        format!("{{memory_mib: 128, addresses: 10.77.0.10-10.77.0.13, hosts: {{{hosts}}}}}")
+    };
+    let (few, many) = (herd("c: , d: "), herd("a: , b: , c: , d: "));
+    // By names alone one of the two would have to give way.
+    let by_names = |text: &str| {
+        let plan = estive_layers::herd::parse("herd.yaml", text, "grown").unwrap();
+        plan.addresses()
+    };
+    let (before, after) = (by_names(&few), by_names(&many));
+    assert!(before.iter().any(|(name, at)| after[name] != *at));
+    let (done, _) = world.up("grown", &few).await;
+    assert!(matches!(done, UpLine::Done { .. }), "{done:?}");
+    let (done, _) = world.up("grown", &many).await;
+    assert!(matches!(done, UpLine::Done { .. }), "{done:?}");
+    assert_eq!(world.held().await, ["a", "b", "c", "d"]);
+    for (name, address) in before {
+        assert_eq!(world.show(&name).await.address, address.to_string());
+    }
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_variable_that_nothing_reads_is_warned_of_and_stops_nothing() {
     let world = World::new(1).await;
     let herd = "memory_mib: 128\ngreeting: hi\nhosts: {a: }\n";
