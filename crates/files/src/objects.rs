@@ -52,7 +52,8 @@ impl Objects {
             size += part.len() as u64;
         }
         let name = hex(&hash.finalize());
-        if self.size(&name) == Some(size) {
+        // Damaged, it would stay so for ever: the same layers made anew have the same name.
+        if self.size(&name) == Some(size) && self.holds(&name, parts.clone()) {
             return Ok(name);
         }
         let path = self.path(&name);
@@ -72,6 +73,21 @@ impl Objects {
             Ok(_) => Ok(name),
             Err(error) => Err(write()(error.error)),
         }
+    }
+
+    /// Whether the object of this name holds these bytes first; one that cannot be read does not.
+    fn holds<'a>(&self, name: &str, mut parts: impl Iterator<Item = &'a [u8]>) -> bool {
+        let Ok(file) = self.open_object(name) else {
+            return false;
+        };
+        let mut file = std::io::BufReader::with_capacity(1 << 20, file);
+        let mut chunk = vec![0; 64 << 10];
+        parts.all(|part| {
+            part.chunks(chunk.len()).all(|wanted| {
+                let found = &mut chunk[..wanted.len()];
+                file.read_exact(found).is_ok() && *found == *wanted
+            })
+        })
     }
 
     /// Makes the names of new objects durable.
@@ -96,7 +112,7 @@ impl Objects {
             .read_to_end(&mut bytes)
             .map_err(FilesError::io("reading", &self.path(name)))?;
         if hex(&Sha256::digest(&bytes)) != name {
-            let what = "is damaged: its content is not what its name says; remove it, and build the layers again";
+            let what = "is damaged: its content is not what its name says; build all layers anew";
             return Err(FilesError::refused(&self.path(name), what));
         }
         Ok(bytes)
