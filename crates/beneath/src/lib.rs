@@ -125,6 +125,8 @@ pub fn xattrs(
         let mut value = vec![0; XATTR_BYTES_MAX];
         let length = lgetxattr(&path, attribute, &mut value[..])?;
         value.truncate(length);
+        // Of 64 KiB each, those of a large tree would be gigabytes.
+        value.shrink_to_fit();
         found.push((attribute.to_owned(), value));
     }
     found.sort();

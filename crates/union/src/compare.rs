@@ -10,6 +10,7 @@ use estive_beneath::{self as beneath, Errno};
 use rustix::fs::{FileType, Stat, major, minor, readlinkat};
 
 use crate::error::{Result, While};
+use crate::settle::is_hidden;
 
 /// Names hidden in one directory that are told; the rest is counted.
 const HIDDEN_NAMES_MAX: usize = 10_000;
@@ -122,6 +123,10 @@ fn of_member(
     if member.kind == Kind::Directory && is_implied {
         return match beneath::kind(&status) {
             FileType::Directory => Ok(None),
+            // What is not seen stands in nobody's way: see `settle`.
+            _ if is_hidden(manifest, beneath::split(path).0) => {
+                difference(Verdict::Changed, Some(layer), Some(look))
+            }
             _ => difference(Verdict::Clash, Some(layer), Some(look)),
         };
     }
@@ -311,6 +316,7 @@ mod tests {
         fs::set_permissions(at("own"), fs::Permissions::from_mode(0o755)).unwrap();
         symlink("target", at("etc/link")).unwrap();
         symlink("own", at("linked")).unwrap();
+        symlink("deep", at("tmp/link")).unwrap();
         let (uid, gid) = {
             use std::os::unix::fs::MetadataExt;
             let meta = at("file").metadata().unwrap();
@@ -334,6 +340,8 @@ mod tests {
         layer.whiteout("etc/gone").unwrap();
         layer.whiteout("etc/never").unwrap();
         layer.opaque("tmp").unwrap();
+        // Over a link of the root that is not seen.
+        layer.file("tmp/link/below", 0o644, uid, gid, "").unwrap();
         let archive = layer.finish().unwrap();
         let found = compare(&archive, &beneath::open_top(root.path()).unwrap()).unwrap();
         let told: Vec<(&str, Verdict)> = found
@@ -357,6 +365,8 @@ mod tests {
                 ("own", Verdict::Changed),
                 ("tmp/a", Verdict::Hidden),
                 ("tmp/deep", Verdict::Hidden),
+                ("tmp/link", Verdict::Changed),
+                ("tmp/link/below", Verdict::Added),
                 ("tmp/stays", Verdict::Same),
             ]
         );

@@ -49,7 +49,7 @@ fn or_top(directory: &str) -> &str {
 }
 
 /// Whether the layer hides what the root has in this directory.
-fn is_hidden(manifest: &Manifest, directory: &str) -> bool {
+pub(crate) fn is_hidden(manifest: &Manifest, directory: &str) -> bool {
     let ends = directory.match_indices('/').map(|(end, _)| end);
     ends.chain([directory.len()]).any(|end| {
         let xattrs = manifest.xattrs.get(&directory[..end]);
