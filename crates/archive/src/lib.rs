@@ -1,4 +1,4 @@
-//! The newc cpio format, and the layer archive of a clone written in it.
+//! The newc cpio format, and the layer archive of a clone written in it; and members of tar streams.
 //!
 //! Two archives of Estive travel in this form: the initramfs (which the kernel unpacks) and the
 //! layer of a clone (which `estive-init` unpacks from the layer disk). The format is the one of
@@ -10,10 +10,12 @@
 mod form;
 mod layer;
 mod manifest;
+mod marks;
 mod member;
 mod reader;
 mod service;
 mod shared_bytes;
+mod tar_stream;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -21,10 +23,12 @@ mod writer;
 pub use form::LayerForm;
 pub use layer::{LAYER_DISK_BYTES, LayerArchive};
 pub use manifest::{MANIFEST_DIRECTORY, MANIFEST_PATH, Manifest, OPAQUE_XATTR, XattrValue, Xattrs};
+pub use marks::{OPAQUE_MARK, WHITEOUT_PREFIX, carried_xattr};
 pub use member::{Kind, Member, check_path};
 pub use reader::{Limits, Reader};
 pub use service::Service;
 pub use shared_bytes::SharedBytes;
+pub use tar_stream::{TAR_XATTR_PREFIX, TarFault, TarMember, plain_path, read_tar};
 pub use writer::Writer;
 
 /// What can be wrong with an archive, or with what is to be put in one.

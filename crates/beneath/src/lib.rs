@@ -46,8 +46,25 @@ pub fn open_file(tree: impl AsFd, path: &str) -> Result<OwnedFd> {
     )
 }
 
+/// A directory as a process sees it whose root is the tree: links are those of the tree, absolute
+/// ones begin at its top, and `..` there is the top. On the tree's own file system only.
+pub fn open_directory_in_root(tree: impl AsFd, path: &str) -> Result<OwnedFd> {
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
+    open_how(tree, path, OFlags::PATH | OFlags::DIRECTORY, resolve)
+}
+
+/// Likewise, to list it.
+pub fn open_list_in_root(tree: impl AsFd, path: &str) -> Result<OwnedFd> {
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
+    open_how(tree, path, OFlags::RDONLY | OFlags::DIRECTORY, resolve)
+}
+
 fn open(tree: impl AsFd, path: &str, flags: OFlags) -> Result<OwnedFd> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+    open_how(tree, path, flags, resolve)
+}
+
+fn open_how(tree: impl AsFd, path: &str, flags: OFlags, resolve: ResolveFlags) -> Result<OwnedFd> {
     let flags = flags | OFlags::CLOEXEC;
     loop {
         match openat2(&tree, path, flags, Mode::empty(), resolve) {

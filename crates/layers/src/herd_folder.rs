@@ -6,13 +6,14 @@ use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use estive_archive::TarMember;
 use estive_beneath::{self as beneath, Errno};
 use rustix::fs::{FileType, fstat};
 use tar::EntryType;
 
 use crate::error::LayerError;
 use crate::set_folder::{self, directory_in};
-use crate::set_tar::{self, TarMember};
+use crate::set_tar;
 use crate::set_tree::{SetTree, SetTreeBuilder};
 use crate::yaml::MAX_FILE_BYTES;
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use estive_archive::{OPAQUE_XATTR, SharedBytes, Xattrs, check_path};
+use estive_archive::{OPAQUE_MARK, OPAQUE_XATTR, SharedBytes, WHITEOUT_PREFIX, Xattrs, check_path};
 
 use crate::error::LayerError;
 use crate::set_settings::SETTINGS;
@@ -10,8 +10,6 @@ use crate::set_tree::{SetKind, SetNode, SetTree};
 use crate::tree::Owner;
 
 const TEMPLATE_SUFFIX: &str = ".j2";
-const WHITEOUT_PREFIX: &str = ".wh.";
-const OPAQUE_MARK: &str = ".wh.__dir_opaque";
 const SCRIPTS: &str = ".scripts";
 
 /// A tree by what it makes in the clone.

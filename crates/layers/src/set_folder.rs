@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 
-use estive_archive::{OPAQUE_XATTR, XattrValue, Xattrs};
+use estive_archive::{XattrValue, Xattrs, carried_xattr};
 use estive_beneath::{self as beneath, Errno};
 use rustix::fs::{FileType, Stat, fstat, major, minor, readlinkat};
 use rustix::process::{getegid, geteuid};
@@ -194,7 +194,7 @@ impl FolderReader<'_> {
         let mut xattrs = Xattrs::new();
         for (attribute, value) in found {
             if let Some(attribute) =
-                carried(&attribute).map_err(|what| self.builder.wrong(path, what))?
+                carried_xattr(&attribute).map_err(|what| self.builder.wrong(path, what))?
             {
                 xattrs.insert(attribute.to_owned(), XattrValue(value));
             }
@@ -221,28 +221,6 @@ fn wrong_io(set: &str, path: &str, doing: &'static str, error: impl Into<io::Err
         path: format!("sets/{set}/{path}").into(),
         source: error.into(),
     }
-}
-
-/// Under which name an attribute is carried into the clone, if at all. Of overlayfs's own only the
-/// opaque mark says something that a tree can say by itself.
-pub(crate) fn carried(attribute: &str) -> Result<Option<&str>, String> {
-    let overlay = ["trusted.overlay.", "user.overlay."]
-        .iter()
-        .find_map(|prefix| attribute.strip_prefix(prefix));
-    match overlay {
-        Some("opaque") => return Ok(Some(OPAQUE_XATTR)),
-        Some("redirect" | "metacopy" | "whiteout" | "whiteouts") => {
-            return Err(format!(
-                "has {attribute}: what it stands for lies elsewhere; copy the tree through its overlay"
-            ));
-        }
-        Some(_) => return Ok(None),
-        None => {}
-    }
-    let spaces = ["user.", "trusted."];
-    let known = attribute == "security.capability"
-        || spaces.iter().any(|space| attribute.starts_with(space));
-    Ok(known.then_some(attribute))
 }
 
 /// A directory in a directory, by one plain name; `None` when there is none.

@@ -18,6 +18,17 @@ pub enum UnionError {
         source: std::io::Error,
     },
 
+    /// Of a tar stream.
+    #[error("{0}")]
+    Tar(#[from] estive_archive::TarFault),
+
+    #[error("{path:?} in it is too much: {limit} {what} fit into the memory that is free")]
+    TooMuch {
+        path: String,
+        what: &'static str,
+        limit: u64,
+    },
+
     #[error("the layer archive")]
     Archive(#[from] estive_archive::Error),
 

@@ -5,16 +5,12 @@
 //! (`O_EXCL` and the like): nothing is ever written through what was unpacked before.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::Write;
 use std::os::fd::OwnedFd;
 
 use estive_archive::{Kind, Limits, MANIFEST_DIRECTORY, Manifest, Member, OPAQUE_XATTR, Reader};
-use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags, chmodat, chownat,
-    fchmod, fchown, linkat, lsetxattr, makedev, mkdirat, mknodat, openat, symlinkat, utimensat,
-};
+use rustix::fs::{AtFlags, XattrFlags, linkat, lsetxattr};
 
+use crate::entry::{self, Looks, Node, Write};
 use crate::error::{Result, UnionError, While};
 
 /// The opaque mark of overlayfs mounted without privileges (`userxattr`).
@@ -86,31 +82,17 @@ struct Unpacker<'a> {
 impl Unpacker<'_> {
     fn put(&mut self, member: &Member) -> Result<()> {
         let (parent, name) = open_parent(self.tree, member.path)?;
-        let making = || format!("making {} of the layer", member.path);
-        let mode = Mode::from_raw_mode(member.mode);
-        match member.kind {
+        let node = match member.kind {
             Kind::File(content) => return self.put_file(member, &parent, name, content),
-            Kind::Directory => mkdirat(&parent, name, Mode::RWXU).doing(making)?,
-            Kind::Symlink(target) => symlinkat(target, &parent, name).doing(making)?,
-            Kind::CharacterDevice { major, minor } => {
-                let device = makedev(major, minor);
-                mknodat(&parent, name, FileType::CharacterDevice, mode, device).doing(making)?;
-            }
-            Kind::BlockDevice { major, minor } => {
-                let device = makedev(major, minor);
-                mknodat(&parent, name, FileType::BlockDevice, mode, device).doing(making)?;
-            }
-            Kind::Fifo => mknodat(&parent, name, FileType::Fifo, mode, 0).doing(making)?,
-            Kind::Socket => mknodat(&parent, name, FileType::Socket, mode, 0).doing(making)?,
-        }
-        if self.rights == Rights::Root {
-            let (uid, gid) = owner(member);
-            chownat(&parent, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW).doing(making)?;
-        }
-        if !matches!(member.kind, Kind::Symlink(_)) {
-            chmodat(&parent, name, mode, AtFlags::empty()).doing(making)?;
-        }
-        self.set_time(member, &parent, name)
+            Kind::Directory => Node::Directory,
+            Kind::Symlink(target) => Node::Symlink(target),
+            Kind::CharacterDevice { major, minor } => Node::Character { major, minor },
+            Kind::BlockDevice { major, minor } => Node::Block { major, minor },
+            Kind::Fifo => Node::Fifo,
+            Kind::Socket => Node::Socket,
+        };
+        entry::make(&parent, name, node, &self.looks(member))
+            .doing(|| format!("making {} of the layer", member.path))
     }
 
     fn put_file(
@@ -118,66 +100,42 @@ impl Unpacker<'_> {
         member: &Member,
         parent: &OwnedFd,
         name: &str,
-        content: &[u8],
+        mut content: &[u8],
     ) -> Result<()> {
         let making = || format!("making {} of the layer", member.path);
-        let mut flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let first = match member.links {
             0 | 1 => None,
             _ => self.linked.get(&member.inode),
         };
-        match first {
+        let write = match first {
             Some(first) => {
                 let (first_parent, first_name) = open_parent(self.tree, first)?;
                 linkat(first_parent, first_name, parent, name, AtFlags::empty()).doing(making)?;
                 if content.is_empty() {
                     return Ok(());
                 }
-                flags |= OFlags::TRUNC;
+                Write::Over
             }
             None => {
-                flags |= OFlags::CREATE | OFlags::EXCL;
                 if member.links > 1 {
                     self.linked.insert(member.inode, member.path.to_owned());
                 }
+                Write::New
             }
-        }
-        let mut file = openat(parent, name, flags, Mode::RUSR | Mode::WUSR)
-            .map(File::from)
-            .doing(making)?;
-        file.write_all(content).doing(making)?;
-        if self.rights == Rights::Root {
-            let (uid, gid) = owner(member);
-            fchown(&file, uid, gid).doing(making)?;
-        }
-        fchmod(&file, Mode::from_raw_mode(member.mode)).doing(making)?;
-        self.set_time(member, parent, name)
+        };
+        let looks = self.looks(member);
+        entry::write_file(parent, name, write, &mut content, &looks)
+            .map(drop)
+            .doing(making)
     }
 
-    fn set_time(&self, member: &Member, parent: &OwnedFd, name: &str) -> Result<()> {
-        if member.mtime_s == 0 {
-            return Ok(());
+    fn looks(&self, member: &Member) -> Looks {
+        Looks {
+            mode: member.mode,
+            owner: (self.rights == Rights::Root).then_some((member.uid, member.gid)),
+            mtime_s: (member.mtime_s != 0).then_some(member.mtime_s.into()),
         }
-        let time = Timespec {
-            tv_sec: member.mtime_s.into(),
-            tv_nsec: 0,
-        };
-        let times = Timestamps {
-            last_access: time,
-            last_modification: time,
-        };
-        utimensat(parent, name, &times, AtFlags::SYMLINK_NOFOLLOW)
-            .doing(|| format!("setting the time of {} of the layer", member.path))
     }
-}
-
-fn owner(member: &Member) -> (Option<Uid>, Option<Gid>) {
-    // All ones means "leave it" to chown, which here is root's.
-    let known = |id: u32| (id != u32::MAX).then_some(id);
-    (
-        known(member.uid).map(Uid::from_raw),
-        known(member.gid).map(Gid::from_raw),
-    )
 }
 
 fn open_parent<'p>(tree: &OwnedFd, path: &'p str) -> Result<(OwnedFd, &'p str)> {
