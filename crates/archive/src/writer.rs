@@ -93,13 +93,29 @@ impl<W: Write> Writer<W> {
             what: format!("the content of {name:?}"),
             limit: u64::from(u32::MAX),
         })?;
-        let name_bytes = name.len() + 1;
-        let header = format!(
-            "070701{inode:08X}{mode:08X}{uid:08X}{gid:08X}{links:08X}{mtime_s:08X}\
-             {content_bytes:08X}{:08X}{:08X}{major:08X}{minor:08X}{name_bytes:08X}{:08X}",
-            0, 0, 0
-        );
-        self.write(header.as_bytes())?;
+        // No longer than 4095 bytes: see check_path.
+        let name_bytes = u32::try_from(name.len() + 1).unwrap_or(u32::MAX);
+        let mut header = [b'0'; 6 + 13 * 8];
+        header[..6].copy_from_slice(b"070701");
+        let numbers = [
+            inode,
+            mode,
+            uid,
+            gid,
+            links,
+            mtime_s,
+            content_bytes,
+            0,
+            0,
+            major,
+            minor,
+            name_bytes,
+            0,
+        ];
+        for (digits, number) in header[6..].chunks_exact_mut(8).zip(numbers) {
+            write_hex(digits, number);
+        }
+        self.write(&header)?;
         self.write(name.as_bytes())?;
         self.write(&[0])?;
         self.align()?;
@@ -116,5 +132,27 @@ impl<W: Write> Writer<W> {
         self.out.write_all(bytes).map_err(Error::Write)?;
         self.size_bytes += bytes.len() as u64;
         Ok(())
+    }
+}
+
+/// Eight hexadecimal digits; `format!` takes ten times as long, and a herd has many members.
+fn write_hex(digits: &mut [u8], mut number: u32) {
+    for digit in digits.iter_mut().rev() {
+        *digit = b"0123456789ABCDEF"[(number & 15) as usize];
+        number >>= 4;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_number_is_eight_digits() {
+        for number in [0, 9, 0xa, 0xdead_beef, 0x0001_0000, u32::MAX] {
+            let mut digits = [0; 8];
+            write_hex(&mut digits, number);
+            assert_eq!(std::str::from_utf8(&digits), Ok(&*format!("{number:08X}")));
+        }
     }
 }
