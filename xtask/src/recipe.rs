@@ -76,12 +76,24 @@ pub const OPENRC: Recipe = Recipe {
     has_kernel: false,
 };
 
-/// Programs for the disks that the loaders of `root=` start from: such disks are made in a guest with this root, and
-/// opened by the programs taken from it.
+/// Programs for what the loaders of `root=` start from: encrypted disks, volumes and arrays are made in a guest with
+/// this root, and opened by the programs taken from it; a server of NFS and the makers of live CDs run in it on the host,
+/// which then need not have them.
 pub const LOADERS: Recipe = Recipe {
     name: "loaders",
-    what: "a root with programs for encrypted disks, volumes and arrays",
-    packages: &[&["cryptsetup-bin", "lvm2", "mdadm", "e2fsprogs", "kmod"]],
+    what: "a root with programs for disks, live CDs and NFS",
+    packages: &[&[
+        "cryptsetup-bin",
+        "lvm2",
+        "mdadm",
+        "e2fsprogs",
+        "kmod",
+        "nfs-ganesha",
+        "nfs-ganesha-vfs",
+        "rpcbind",
+        "squashfs-tools",
+        "xorriso",
+    ]],
     masked: &[],
     finish: &[FINISH],
     files: &[],
