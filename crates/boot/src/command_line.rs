@@ -1,9 +1,21 @@
-//! The kernel command line of a clone: the same for all, so that warm templates can be shared.
+//! The kernel command line of a clone: the same for all, so that warm templates can be shared. And
+//! what PID 1 of the early userspace reads from any.
 
+use crate::loaders::Root;
+use crate::root_line::Problem;
 use crate::{Error, Result};
 
 /// The word that names the program to run in the union, in place of the usual ones.
 pub const INIT_WORD: &str = "estive.init";
+/// Likewise, as every kernel has it; the other one counts if both are there.
+const PLAIN_INIT_WORD: &str = "init";
+/// The devices that make up the root.
+pub const ROOT_WORD: &str = "root";
+/// How long devices are waited for.
+pub const WAIT_WORD: &str = "estive.wait";
+/// A physical disk may take that long to come up; what is there is taken at once.
+const WAIT_S: u32 = 30;
+const WAIT_S_MAX: u32 = 3600;
 
 /// What every clone has. The kernel's tests of its own software ciphers take a tenth of the time to `init` under
 /// emulation and say nothing about a clone that the reference's boot did not (Kata Containers leaves them out too).
@@ -32,6 +44,81 @@ pub fn command_line<'a>(
         append(&mut line, word)?;
     }
     Ok(line)
+}
+
+/// What PID 1 is told on the command line, read once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandLine {
+    text: String,
+    /// The devices of the root; `None` for a clone's usual ones.
+    pub root: Option<Root>,
+    /// The program to run in the root, absolute.
+    pub init: Option<String>,
+    /// How long a device is waited for, in seconds.
+    pub wait_s: u32,
+}
+
+impl CommandLine {
+    /// From the text of `/proc/cmdline`.
+    pub fn parse(text: &str) -> std::result::Result<CommandLine, CommandLineError> {
+        let init = word_of(text, INIT_WORD).or_else(|| word_of(text, PLAIN_INIT_WORD));
+        let refuse = |word: &str, value: &str, reason| CommandLineError::Word {
+            word: format!("{word}={value}"),
+            reason,
+        };
+        if let Some(init) = init
+            && !init.starts_with('/')
+        {
+            return Err(refuse(
+                INIT_WORD,
+                init,
+                "the program to run as init must be an absolute path",
+            ));
+        }
+        let wait_s = match word_of(text, WAIT_WORD) {
+            Some(wait) => match wait.parse() {
+                Ok(wait_s) if wait_s <= WAIT_S_MAX => wait_s,
+                _ => {
+                    return Err(refuse(
+                        WAIT_WORD,
+                        wait,
+                        "it is a number of seconds, at most 3600",
+                    ));
+                }
+            },
+            None => WAIT_S,
+        };
+        Ok(CommandLine {
+            text: text.to_owned(),
+            root: word_of(text, ROOT_WORD)
+                .map(Root::parse)
+                .transpose()
+                .map_err(CommandLineError::Root)?,
+            init: init.map(str::to_owned),
+            wait_s,
+        })
+    }
+
+    /// The value of `name=value`.
+    pub fn word(&self, name: &str) -> Option<&str> {
+        word_of(&self.text, name)
+    }
+
+    /// Whether the word stands there alone.
+    pub fn has(&self, word: &str) -> bool {
+        self.text
+            .split_ascii_whitespace()
+            .any(|found| found == word)
+    }
+}
+
+/// Why a command line cannot be followed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CommandLineError {
+    #[error("{word} on the command line: {reason}")]
+    Word { word: String, reason: &'static str },
+    #[error("{ROOT_WORD}= on the command line: {0}")]
+    Root(Problem),
 }
 
 /// The value of `name=value` in a command line; the last one counts, as for the kernel itself.
@@ -96,6 +183,28 @@ mod tests {
         assert_eq!(word_of(&line, INIT_WORD), Some("/bin/first"));
         assert_eq!(word_of(&line, "estive"), None);
         assert_eq!(word_of("a=1 a=2", "a"), Some("2"));
+    }
+
+    #[test]
+    fn what_pid_1_is_told_is_read() {
+        let read = |text: &str| CommandLine::parse(text).map_err(|error| error.to_string());
+        let none = read("quiet estive.init=/bin/x init=/bin/y rescue a=1").unwrap();
+        assert_eq!((none.root.is_none(), none.wait_s), (true, 30));
+        assert_eq!(none.init.as_deref(), Some("/bin/x"));
+        assert_eq!((none.word("a"), none.has("rescue")), (Some("1"), true));
+        let line = read("root=/dev/vda;tmpfs estive.wait=2 init=/bin/y").unwrap();
+        assert_eq!(line.root.unwrap().devices.len(), 2);
+        assert_eq!((line.init.as_deref(), line.wait_s), (Some("/bin/y"), 2));
+        for (text, words) in [
+            ("root=", "no device"),
+            ("root=nfs:a:b;nsf:x", "character 9"),
+            ("init=bin/y", "absolute"),
+            ("estive.wait=soon", "number of seconds"),
+            ("estive.wait=9999", "at most 3600"),
+        ] {
+            let error = read(text).unwrap_err();
+            assert!(error.contains(words), "{text}: {error}");
+        }
     }
 
     #[test]

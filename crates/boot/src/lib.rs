@@ -20,6 +20,7 @@ pub mod initramfs;
 mod inside;
 #[cfg(feature = "builder")]
 pub mod kernel;
+pub mod loaders;
 #[cfg(feature = "builder")]
 mod module_info;
 pub mod module_options;
@@ -27,12 +28,16 @@ pub mod modules;
 pub mod programs;
 pub mod push;
 pub mod report;
+pub mod root_line;
 
-pub use command_line::{INIT_WORD, command_line, word_of};
+pub use command_line::{
+    CommandLine, CommandLineError, INIT_WORD, ROOT_WORD, WAIT_WORD, command_line, word_of,
+};
 pub use error::{Error, Result};
 pub use identity::Identity;
 #[cfg(feature = "builder")]
 pub use kernel::{KernelTree, firmware};
+pub use loaders::Root;
 #[cfg(feature = "builder")]
 pub use module_info::firmware_of;
 pub use push::PushReport;

@@ -1,0 +1,43 @@
+//! `estive`: a clone's differentiation layer.
+
+use super::block::{KEYS, Which};
+use super::{Form, Loader, Needs, Parameter, Shape, Taken};
+use crate::disk;
+use crate::root_line::Parsed;
+
+pub const LOADER: Loader = Loader {
+    name: "estive",
+    help: "A clone's differentiation layer, from its layer disk, made to fit everything to its left. \
+           The clone's identity (name, address) is asked of the host.",
+    parameters: &[Parameter {
+        name: "DEVICE",
+        form: Form::Place {
+            keys: &KEYS,
+            optional: true,
+        },
+        default: "serial=estive-layer",
+        help: "the layer disk, as for block",
+    }],
+    is_source: true,
+    takes: &[],
+    gives: Shape::Directory,
+    example: "erofs;estive;tmpfs",
+};
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    pub which: Which,
+}
+
+impl Options {
+    pub(super) fn parse(taken: &mut Taken) -> Parsed<Options> {
+        let serial = || Ok(Which::Serial(disk::LAYER.to_owned()));
+        let which = taken.place().map_or_else(serial, Which::parse)?;
+        Ok(Options { which })
+    }
+
+    pub(super) fn add_needs(&self, needs: &mut Needs) {
+        needs.identity = true;
+        needs.disks();
+    }
+}
