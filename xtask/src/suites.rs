@@ -79,7 +79,6 @@ const fn guests_of_generic(package: &'static str, target: &'static str, bound_s:
     row
 }
 
-#[allow(dead_code, reason = "the suite of loaders comes next")]
 const fn guests_of_loaders(package: &'static str, target: &'static str, bound_s: u64) -> Row {
     let mut row = guests(package, target, bound_s);
     row.generic_kernel = true;
@@ -122,6 +121,7 @@ const TABLE: &[Row] = &[
     plain("estive-testbed", "gauges", 300),
     guests("estive-api", "qemu_tls", 300),
     guests("estive-init", "guest", 300),
+    guests_of_loaders("estive-init", "loaders", 600),
     guests("estive-sandbox", "reference", 120),
     guests("estive-cli", "try", 300),
     guests("estive-hypervisor", "guest", 900),

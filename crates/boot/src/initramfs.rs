@@ -11,23 +11,6 @@ use crate::loaders::Needs;
 use crate::modules::{BEFORE_IDENTITY, FOR_IDENTITY, ModulesDep, OPTIONAL};
 use crate::{KernelTree, Result};
 
-/// Something that is in an initramfs besides PID 1 and its modules.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Extra {
-    /// Without a leading `/`; the directories on its way are made.
-    pub path: String,
-    pub content: Content,
-}
-
-/// What an [`Extra`] is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Content {
-    /// With its mode.
-    File(u32, Vec<u8>),
-    /// To this target.
-    Symlink(String),
-}
-
 /// A newc archive with `/init`, `/dev/console` and, under `/lib/modules`, the modules PID 1 needs
 /// for a clone without `root=`: decompressed, `NAME.ko`, with a `modules.dep` and `modules.builtin`
 /// reduced to them.
@@ -36,15 +19,16 @@ pub enum Content {
 pub fn build(init: &[u8], kernel: &KernelTree) -> Result<Vec<u8>> {
     let wanted: Vec<&str> = BEFORE_IDENTITY.into_iter().chain(FOR_IDENTITY).collect();
     let modules = kernel.modules_dep()?;
-    write(init, kernel, &modules, &wanted, &OPTIONAL, &[])
+    write(init, kernel, &modules, &wanted, &OPTIONAL, [])
 }
 
-/// Likewise for a line with these needs, with programs and their libraries besides.
-pub fn build_for(
+/// Likewise for a line with these needs. `extras` are there besides, such as programs with their
+/// libraries; directories on their way are made.
+pub fn build_for<'a>(
     init: &[u8],
     kernel: &KernelTree,
     needs: &Needs,
-    extras: &[Extra],
+    extras: impl IntoIterator<Item = Member<'a>>,
 ) -> Result<Vec<u8>> {
     let modules = kernel.modules_dep()?;
     let optional: Vec<&str> = needs
@@ -63,13 +47,13 @@ pub fn build_for(
     write(init, kernel, &modules, &wanted, &optional, extras)
 }
 
-fn write(
+fn write<'a>(
     init: &[u8],
     kernel: &KernelTree,
     modules: &ModulesDep,
     wanted: &[&str],
     optional: &[&str],
-    extras: &[Extra],
+    extras: impl IntoIterator<Item = Member<'a>>,
 ) -> Result<Vec<u8>> {
     let closure = modules.closure(wanted, optional)?;
     let (dep, builtin) = modules.reduced(&closure, wanted);
@@ -99,17 +83,15 @@ fn write(
         writer.add(&Member::file(&path, 0o644, &kernel.module(file)?))?;
     }
     let mut made = BTreeSet::from(["dev", "lib", "lib/modules"]);
-    for Extra { path, content } in extras {
-        for (end, _) in path.match_indices('/') {
-            if made.insert(&path[..end]) {
-                writer.add(&Member::directory(&path[..end], 0o755))?;
+    for extra in extras {
+        for (end, _) in extra.path.match_indices('/') {
+            if made.insert(&extra.path[..end]) {
+                writer.add(&Member::directory(&extra.path[..end], 0o755))?;
             }
         }
-        match content {
-            Content::File(mode, bytes) => writer.add(&Member::file(path, *mode, bytes))?,
-            Content::Symlink(target) => {
-                writer.add(&Member::new(path, 0o777, Kind::Symlink(target)))?;
-            }
+        // Several may bring the same directory.
+        if extra.kind != Kind::Directory || made.insert(extra.path) {
+            writer.add(&extra)?;
         }
     }
     Ok(writer.finish()?)

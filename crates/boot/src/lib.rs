@@ -25,10 +25,12 @@ pub mod loaders;
 mod module_info;
 pub mod module_options;
 pub mod modules;
+pub mod partition;
 pub mod programs;
 pub mod push;
 pub mod report;
 pub mod root_line;
+pub mod superblock;
 
 pub use command_line::{
     CommandLine, CommandLineError, INIT_WORD, ROOT_WORD, WAIT_WORD, command_line, word_of,

@@ -4,7 +4,8 @@
 //! root    = device { ";" device } [ ";" ]
 //! device  = chain { ":" option } | place { ":" option }
 //! chain   = name { "+" name }                    lvm2+md: md is the source, lvm2 works on what it gives
-//! place   = a device that begins with "/", "UUID=", "LABEL=", "PARTUUID=" or "PARTLABEL=": short for block:place
+//! place   = a device that begins with "/", "UUID=", "LABEL=", "PARTUUID=", "PARTLABEL=" or "serial=": short for
+//!           block:place
 //! name    = a lower-case letter or digit, then such, "_" and "-"
 //! option  = value | key "=" value                key is a letter, then letters, digits and "_"
 //! value   = printable ASCII without space and '"', up to the next ":" or ";"
@@ -29,7 +30,7 @@ pub(crate) use problem::{Parsed, Wrong};
 /// No line has more devices. The kernel joins up to 500; each of ours is a mount.
 pub const DEVICES_MAX: usize = 32;
 /// Devices that begin so need not say `block:`.
-pub const PLACE_KEYS: [&str; 4] = ["UUID", "LABEL", "PARTUUID", "PARTLABEL"];
+pub const PLACE_KEYS: [&str; 5] = ["UUID", "LABEL", "PARTUUID", "PARTLABEL", "serial"];
 /// The loader of those.
 pub(crate) const BLOCK: &str = "block";
 

@@ -1,11 +1,21 @@
 //! Disks by their serial and ports by their name, as sysfs shows them.
 
-use std::fs;
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use estive_boot::loaders::block::Which;
+use estive_boot::partition::Partition;
+use estive_boot::superblock::{self, Recognised};
+
 use crate::console::uptime_ms;
-use crate::failure::{Result, fail};
+use crate::failure::{Result, While, fail};
+
+/// Disks and partitions.
+const BLOCK_CLASS: &str = "/sys/class/block";
 
 /// Devices come a moment after their driver; after this long they do not come.
 const PATIENCE_MS: u64 = 10_000;
@@ -45,6 +55,146 @@ pub fn port(name: &str) -> Result<PathBuf> {
         },
         Ok,
     )
+}
+
+/// The device node that `root=` names, waited for.
+pub fn find(which: &Which, wait_s: u32) -> Result<PathBuf> {
+    let deadline_ms = uptime_ms() + u64::from(wait_s) * 1000;
+    let mut passed_over = PassedOver::default();
+    loop {
+        if let Some(found) = present(which, &mut passed_over) {
+            return Ok(found);
+        }
+        if uptime_ms() >= deadline_ms {
+            return fail(format!(
+                "no device {which} within {wait_s} s (found: {}): is its driver in the initramfs, and the name right? {}= waits longer",
+                shown_disks(),
+                estive_boot::WAIT_WORD
+            ));
+        }
+        std::thread::sleep(POLL);
+    }
+}
+
+/// Devices that were read and are not the one; they are not read again.
+type PassedOver = BTreeSet<PathBuf>;
+
+fn present(which: &Which, passed_over: &mut PassedOver) -> Option<PathBuf> {
+    if let Which::Path(path) = which {
+        let is_device = fs::metadata(path).is_ok_and(|found| found.file_type().is_block_device());
+        return is_device.then(|| path.into());
+    }
+    for disk in entries(BLOCK_CLASS) {
+        let Some(node) = disk.file_name().map(|name| Path::new("/dev").join(name)) else {
+            continue;
+        };
+        // One that is not there yet, or has no medium, is looked at again.
+        let has_size = attribute(&disk, "size").is_some_and(|size| size != "0");
+        if !has_size || passed_over.contains(&node) || !node.exists() {
+            continue;
+        }
+        if is(&disk, &node, which) {
+            return Some(node);
+        }
+        passed_over.insert(node);
+    }
+    None
+}
+
+fn is(disk: &Path, node: &Path, which: &Which) -> bool {
+    match which {
+        Which::Path(path) => node == Path::new(path),
+        Which::Serial(serial) => serials(disk).contains(serial),
+        Which::Uuid(uuid) => recognised(node)
+            .and_then(|found| found.uuid)
+            .is_some_and(|found| found.eq_ignore_ascii_case(uuid)),
+        Which::Label(label) => {
+            recognised(node).and_then(|found| found.label).as_ref() == Some(label)
+        }
+        Which::PartUuid(uuid) => {
+            partition(disk).is_some_and(|found| found.uuid.eq_ignore_ascii_case(uuid))
+        }
+        Which::PartLabel(label) => {
+            partition(disk).and_then(|found| found.label).as_ref() == Some(label)
+        }
+    }
+}
+
+/// What the first blocks of a device say that it holds.
+pub fn recognise(node: &Path) -> Result<Option<Recognised>> {
+    let reading = || format!("reading {}", node.display());
+    let mut head = Vec::new();
+    File::open(node)
+        .doing(reading)?
+        .take(superblock::HEAD_BYTES)
+        .read_to_end(&mut head)
+        .doing(reading)?;
+    Ok(superblock::recognise(&head))
+}
+
+fn recognised(node: &Path) -> Option<Recognised> {
+    recognise(node).ok()?
+}
+
+/// What the table on its disk says of a partition.
+fn partition(partition: &Path) -> Option<Partition> {
+    let number: u32 = attribute(partition, "partition")?.parse().ok()?;
+    // /sys/class/block/sda1 is a link to …/block/sda/sda1.
+    let disk = fs::canonicalize(partition).ok()?.parent()?.to_owned();
+    let block_bytes = attribute(&disk, "queue/logical_block_size")?.parse().ok()?;
+    let node = File::open(Path::new("/dev").join(disk.file_name()?)).ok()?;
+    Partition::find(number, block_bytes, |at, bytes| {
+        node.read_exact_at(bytes, at)
+    })
+    .ok()?
+}
+
+fn serials(disk: &Path) -> Vec<String> {
+    let written = ["serial", "device/serial"];
+    let mut found: Vec<String> = written
+        .iter()
+        .filter_map(|name| attribute(disk, name))
+        .collect();
+    // Of a SCSI disk: page 0x80 of its vital product data, behind four bytes of its own.
+    if let Ok(page) = fs::read(disk.join("device/vpd_pg80")) {
+        let serial = page.get(4..).map(String::from_utf8_lossy);
+        found.extend(serial.map(|serial| serial.trim().to_owned()));
+    }
+    found
+}
+
+/// Whether the kernel refuses to write to a device.
+pub fn is_read_only(node: &Path) -> bool {
+    let name = node
+        .file_name()
+        .map(|name| Path::new(BLOCK_CLASS).join(name));
+    name.and_then(|device| attribute(&device, "ro"))
+        .is_some_and(|ro| ro == "1")
+}
+
+/// Every disk with something in it, and what that is.
+fn shown_disks() -> String {
+    let mut shown = Vec::new();
+    for disk in entries(BLOCK_CLASS) {
+        let Some(name) = disk
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+        else {
+            continue;
+        };
+        if attribute(&disk, "size").is_none_or(|size| size == "0") {
+            continue;
+        }
+        let node = Path::new("/dev").join(&name);
+        shown.push(match recognised(&node) {
+            Some(found) => format!("{name} {found}"),
+            None => name,
+        });
+    }
+    match shown.is_empty() {
+        true => "none".to_owned(),
+        false => shown.join(", "),
+    }
 }
 
 /// The one network interface of the clone.

@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
 
 use estive_archive::{Error, LAYER_DISK_BYTES, Limits, Reader};
 use estive_boot::disk;
@@ -19,25 +20,34 @@ const ALIGNMENT: usize = 4096;
 /// Most layers are smaller than the first read.
 const FIRST_READ_BYTES: usize = 256 << 10;
 
-/// Reads the layer disk and unpacks it at [`LAYER`].
+/// Reads the layer disk of a clone and unpacks it at [`LAYER`].
 pub fn unpack_disk() -> Result<Unpacked> {
-    let path = devices::disk(disk::LAYER)?;
+    unpack(&devices::disk(disk::LAYER)?, LAYER)
+}
+
+/// Reads a layer disk and unpacks it into a tmpfs at `place`.
+pub fn unpack(path: &Path, place: &str) -> Result<Unpacked> {
     let mut disk = OpenOptions::new()
         .read(true)
         // The kernel looked for partitions when it found the disk and has its start in the cache:
         // in a clone woken from a template that is the template's layer.
         .custom_flags(OFlags::DIRECT.bits() as i32)
-        .open(&path)
+        .open(path)
         .doing(|| format!("opening the layer disk {}", path.display()))?;
     let archive = read_archive(&mut disk)?;
-    mount("tmpfs", LAYER, "tmpfs", MountFlags::empty(), "mode=0755")?;
-    let tree = open_directory(LAYER)?;
+    mount("tmpfs", place, "tmpfs", MountFlags::empty(), "mode=0755")?;
+    let tree = open_directory(place)?;
     Ok(estive_union::unpack(archive.bytes(), &tree, Rights::Root)?)
 }
 
-/// Makes the layer fit the root that it is to lie over.
+/// Makes the layer of a clone fit the root that it is to lie over.
 pub fn settle_over_root(unpacked: &Unpacked) -> Result<()> {
-    let (layer, root) = (open_directory(LAYER)?, open_directory(ROOT)?);
+    settle(unpacked, LAYER, ROOT)
+}
+
+/// Makes the layer unpacked at `layer` fit the tree at `root`.
+pub fn settle(unpacked: &Unpacked, layer: &str, root: &str) -> Result<()> {
+    let (layer, root) = (open_directory(layer)?, open_directory(root)?);
     Ok(estive_union::settle(unpacked, &layer, &root)?)
 }
 

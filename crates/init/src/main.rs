@@ -1,8 +1,9 @@
 //! PID 1 of a clone's early userspace: joins root, layer and memory, and runs the clone's own init.
 //!
 //! It is the only program in the initramfs. It loads modules, learns who this clone is, unpacks its
-//! layer, joins sealed root, layer and memory by overlayfs, sets the network, and switches root;
-//! each phase is reported on the report port and on the console. If something is missing it says
+//! layer, joins sealed root, layer and memory by overlayfs, sets the network, and switches root; or
+//! it follows `root=`, for clones and other machines that say of what their root is made. Each
+//! phase is reported on the report port and on the console. If something is missing it says
 //! what and what to try, on both, and stops there: the machine stays as it is to be looked at.
 //!
 //! It is linked statically, since nothing but it is there when it runs:
@@ -18,11 +19,16 @@
 //! layer over the running clone, when somebody asks for that.
 
 mod apply;
+mod clone;
+mod command_line;
 mod console;
 mod devices;
+mod early;
 mod failure;
 mod identity;
 mod layer;
+mod loaders;
+mod loop_device;
 mod modules;
 mod network;
 mod root;
@@ -35,7 +41,7 @@ use std::time::Duration;
 use estive_boot::Phase;
 use estive_boot::push::APPLY_WORD;
 
-use console::{Report, uptime_ms};
+use console::Report;
 use failure::Result;
 
 fn main() -> ExitCode {
@@ -67,40 +73,22 @@ fn boot(report: &mut Report) -> Result<std::convert::Infallible> {
     report.done(Phase::Init);
 
     report.begin(Phase::Modules);
+    let line = command_line::read();
     let modules = modules::Modules::read()?;
-    modules.load(&estive_boot::modules::BEFORE_IDENTITY)?;
-    report.open_port();
-    report.done(Phase::Modules);
-
-    report.begin(Phase::Identity);
-    modules.load(&estive_boot::modules::FOR_IDENTITY)?;
-    let identity = identity::read()?;
-    identity::reseed(&identity)?;
-    report.done(Phase::Identity);
-
-    report.begin(Phase::Layer);
-    let unpacked = layer::unpack_disk()?;
-    report.done(Phase::Layer);
-
-    report.begin(Phase::Root);
-    let began_ms = uptime_ms();
-    root::mount_root()?;
-    let mounted_ms = uptime_ms();
-    report.step("the sealed root is mounted", began_ms, mounted_ms);
-    layer::settle_over_root(&unpacked)?;
-    report.step("the layer settles over it", mounted_ms, uptime_ms());
-    report.done(Phase::Root);
-
-    report.begin(Phase::Union);
-    union::join()?;
-    report.done(Phase::Union);
-
-    report.begin(Phase::Network);
-    network::configure(&identity)?;
-    report.done(Phase::Network);
+    let line = match line {
+        Ok(line) => line,
+        Err(failure) => {
+            modules.load_if_there(&estive_boot::modules::BEFORE_IDENTITY)?;
+            return Err(failure);
+        }
+    };
+    match &line.root {
+        None => clone::prepare(&modules, report)?,
+        Some(root) => early::prepare(root, &line, &modules, report)?,
+    }
 
     report.begin(Phase::Switch);
-    switch::switch(report)
+    switch::switch(&line, report)
 }
 
 fn stop() -> ! {

@@ -6,6 +6,7 @@ use estive_boot::modules::{ModulesDep, OPTIONAL};
 use rustix::io::Errno;
 use rustix::system::finit_module;
 
+use crate::console::say;
 use crate::failure::{Result, While, fail};
 
 const DIRECTORY: &str = "/lib/modules";
@@ -31,6 +32,23 @@ impl Modules {
             .closure(wanted, &OPTIONAL)
             .doing(|| "the modules of the initramfs".into())?;
         closure.iter().try_for_each(|name| load(name))
+    }
+
+    /// Likewise for those that the initramfs has. One whose device this machine lacks is no failure.
+    pub fn load_if_there<T: AsRef<str>>(&self, wanted: &[T]) -> Result<()> {
+        for name in wanted.iter().map(AsRef::as_ref) {
+            if !self.0.has(name) {
+                continue;
+            }
+            let closure = self
+                .0
+                .closure(&[name], &[])
+                .doing(|| "the modules of the initramfs".into())?;
+            if let Err(failure) = closure.iter().try_for_each(|name| load(name)) {
+                say(&format!("without {name}: {}", failure.0));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -6,14 +6,14 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 
-use estive_boot::Identity;
 use estive_boot::identity::MacAddress;
+use estive_boot::{CommandLine, Identity};
 use rustix::ioctl;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use rustix::system::sethostname;
 
 use crate::devices;
-use crate::failure::{Failure, Result, While};
+use crate::failure::{Failure, Result, While, fail};
 
 const SIOCADDRT: ioctl::Opcode = 0x890b;
 const SIOCGIFFLAGS: ioctl::Opcode = 0x8913;
@@ -105,6 +105,14 @@ pub fn configure(identity: &Identity) -> Result<()> {
     identity
         .gateway
         .map_or(Ok(()), |gateway| add_default_route(&socket, gateway))
+}
+
+/// Brings the network up for devices that are reached over it.
+pub fn before_root(_: &CommandLine, identity: Option<&Identity>) -> Result<()> {
+    match identity {
+        Some(identity) => configure(identity),
+        None => fail("ip= is not built into this estive-init"),
+    }
 }
 
 struct Interface<'a> {

@@ -10,7 +10,11 @@ use rustix::mount::MountFlags;
 use crate::devices;
 use crate::failure::{Result, While};
 
-/// The layers before they are joined; afterwards under `/.unions` of the union.
+/// Where everything is before it is joined.
+pub const BEFORE: &str = "/u";
+/// What the loaders of `root=` mount that is not a layer itself, in a tmpfs; afterwards `/.unions/under`.
+pub const UNDER: &str = "/u/under";
+/// The layers of a clone before they are joined; afterwards under `/.unions` of the union.
 pub const LAYER: &str = "/u/layer";
 pub const ROOT: &str = "/u/root";
 pub const MEMORY: &str = "/u/memory";

@@ -1,12 +1,11 @@
 //! Leaving the early userspace: the union becomes the root and its init runs as PID 1.
 
 use std::convert::Infallible;
-use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use estive_boot::{INIT_WORD, Phase, word_of};
+use estive_boot::{CommandLine, INIT_WORD, Phase};
 use rustix::fs::{
     AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2, statat,
     unlinkat,
@@ -29,9 +28,9 @@ const USUAL: [&str; 5] = [
 ];
 
 /// Switches root and runs init. Returns only when that fails.
-pub fn switch(report: &mut Report) -> Result<Infallible> {
+pub fn switch(line: &CommandLine, report: &mut Report) -> Result<Infallible> {
     let union = open_directory(UNION)?;
-    let init = find_init(&union)?;
+    let init = find_init(line, &union)?;
     // The kernel gives PID 1 the words it does not know itself, such as `single`.
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
 
@@ -54,12 +53,11 @@ pub fn switch(report: &mut Report) -> Result<Infallible> {
     ))
 }
 
-/// The program of `estive.init=`, or the first of the usual ones that is there.
-fn find_init(union: &OwnedFd) -> Result<String> {
-    let line = fs::read_to_string("/proc/cmdline").doing(|| "reading /proc/cmdline".into())?;
-    if let Some(init) = word_of(&line, INIT_WORD) {
+/// The program of `init=`, or the first of the usual ones that is there.
+fn find_init(line: &CommandLine, union: &OwnedFd) -> Result<String> {
+    if let Some(init) = &line.init {
         return match is_program(union, init) {
-            true => Ok(init.to_owned()),
+            true => Ok(init.clone()),
             false => fail(format!(
                 "{INIT_WORD}={init}: there is no such program in the root"
             )),

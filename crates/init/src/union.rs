@@ -1,5 +1,7 @@
 //! Joining root, layer and memory into one tree, with the layers reachable under `/.unions`.
 
+pub mod stack;
+
 use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, chown};
@@ -70,9 +72,14 @@ pub fn join() -> Result<()> {
 fn keep_own_program(union: &OwnedFd) -> Result<()> {
     let place = estive_boot::push::PROGRAM;
     let what = || format!("keeping this program as {place}");
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC;
     let path = place.trim_start_matches('/');
-    let file = openat2(union, path, flags, Mode::RWXU, ResolveFlags::IN_ROOT).doing(what)?;
+    let open = |flags, mode| openat2(union, path, flags, mode, ResolveFlags::IN_ROOT);
+    let file = open(OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        .or_else(|_| {
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC;
+            open(flags, Mode::RWXU)
+        })
+        .doing(what)?;
     mount_bind(format!("/{OWN_PROGRAM}"), of_descriptor(&file)).doing(what)
 }
 

@@ -5,9 +5,6 @@ use std::fmt;
 use super::{Form, Loader, Needs, Parameter, Place, Shape, Taken};
 use crate::root_line::{PLACE_KEYS, Parsed};
 
-/// What a device may be named by, besides its path.
-pub(super) const KEYS: [&str; 5] = ["UUID", "LABEL", "PARTUUID", "PARTLABEL", "serial"];
-
 pub const LOADER: Loader = Loader {
     name: "block",
     help: "A disk or a partition, waited for until it is there. Its file system is told by its first blocks \
@@ -15,7 +12,7 @@ pub const LOADER: Loader = Loader {
     parameters: &[Parameter {
         name: "DEVICE",
         form: Form::Place {
-            keys: &KEYS,
+            keys: &PLACE_KEYS,
             optional: false,
         },
         default: "",
@@ -72,14 +69,14 @@ impl Which {
 /// As it is written.
 impl fmt::Display for Which {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let [uuid, label, part_uuid, part_label] = PLACE_KEYS;
+        let [uuid, label, part_uuid, part_label, serial] = PLACE_KEYS;
         match self {
             Which::Path(path) => f.write_str(path),
             Which::Uuid(value) => write!(f, "{uuid}={value}"),
             Which::Label(value) => write!(f, "{label}={value}"),
             Which::PartUuid(value) => write!(f, "{part_uuid}={value}"),
             Which::PartLabel(value) => write!(f, "{part_label}={value}"),
-            Which::Serial(value) => write!(f, "serial={value}"),
+            Which::Serial(value) => write!(f, "{serial}={value}"),
         }
     }
 }

@@ -1,9 +1,9 @@
 //! `erofs`: a sealed root, as `estive` makes it.
 
-use super::block::{KEYS, Which};
+use super::block::Which;
 use super::{Form, Loader, Needs, Parameter, Shape, Taken};
 use crate::disk;
-use crate::root_line::Parsed;
+use crate::root_line::{PLACE_KEYS, Parsed};
 
 pub const LOADER: Loader = Loader {
     name: "erofs",
@@ -11,7 +11,7 @@ pub const LOADER: Loader = Loader {
     parameters: &[Parameter {
         name: "DEVICE",
         form: Form::Place {
-            keys: &KEYS,
+            keys: &PLACE_KEYS,
             optional: true,
         },
         default: "serial=estive-root",

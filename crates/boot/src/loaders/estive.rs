@@ -1,9 +1,9 @@
 //! `estive`: a clone's differentiation layer.
 
-use super::block::{KEYS, Which};
+use super::block::Which;
 use super::{Form, Loader, Needs, Parameter, Shape, Taken};
 use crate::disk;
-use crate::root_line::Parsed;
+use crate::root_line::{PLACE_KEYS, Parsed};
 
 pub const LOADER: Loader = Loader {
     name: "estive",
@@ -12,7 +12,7 @@ pub const LOADER: Loader = Loader {
     parameters: &[Parameter {
         name: "DEVICE",
         form: Form::Place {
-            keys: &KEYS,
+            keys: &PLACE_KEYS,
             optional: true,
         },
         default: "serial=estive-layer",

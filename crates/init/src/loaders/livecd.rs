@@ -1,0 +1,10 @@
+//! `livecd`.
+
+use estive_boot::loaders::livecd::Options;
+
+use super::{Context, Given};
+use crate::failure::{Result, fail};
+
+pub fn open(_: &Options, _: Option<Given>, _: &mut Context) -> Result<Given> {
+    fail("livecd is not built into this estive-init")
+}

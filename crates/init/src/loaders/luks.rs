@@ -1,0 +1,10 @@
+//! `luks`.
+
+use estive_boot::loaders::luks::Options;
+
+use super::{Context, Given};
+use crate::failure::{Result, fail};
+
+pub fn open(_: &Options, _: Option<Given>, _: &mut Context) -> Result<Given> {
+    fail("luks is not built into this estive-init")
+}

@@ -1,0 +1,374 @@
+//! A machine for one line of `root=`: what a test gives it, and what came of it.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use estive_boot::initramfs;
+use estive_boot::programs::Programs;
+use estive_boot::{BootReport, KernelTree, Root, command_line};
+
+/// A tiny guest takes two seconds alone; with others on a busy machine ten times that.
+const PATIENCE: Duration = Duration::from_secs(120);
+const POLL: Duration = Duration::from_millis(50);
+
+pub fn from_environment(name: &str) -> PathBuf {
+    match std::env::var_os(name) {
+        Some(value) => value.into(),
+        None => {
+            panic!("{name} is not set: these tests boot a real guest; run them with `./x test`")
+        }
+    }
+}
+
+/// Runs a program to its end; its standard output.
+pub fn run(command: &mut Command) -> String {
+    let output = command
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(
+        output.status.success(),
+        "{command:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// The kernel that clones have.
+pub fn kernel() -> &'static KernelTree {
+    static KERNEL: OnceLock<KernelTree> = OnceLock::new();
+    KERNEL.get_or_init(|| KernelTree::find(&from_environment("ESTIVE_KERNEL_TREE")).unwrap())
+}
+
+/// The static program that is the init of roots made by hand.
+pub fn probe() -> &'static Path {
+    static PROBE: OnceLock<PathBuf> = OnceLock::new();
+    PROBE.get_or_init(|| {
+        let out = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("probe");
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/loaders/probe.rs");
+        let is_static = ["-C", "target-feature=+crt-static"];
+        let is_plain = ["-C", "relocation-model=static", "-C", "panic=abort"];
+        run(
+            Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
+                .args(["--edition", "2024", "-O", source, "-o"])
+                .arg(&out)
+                .args(is_static)
+                .args(is_plain),
+        );
+        out
+    })
+}
+
+/// A directory to make an image of: with `/etc/layer-NAME`, which says NAME.
+pub struct Tree(tempfile::TempDir);
+
+impl Tree {
+    pub fn new(name: &str) -> Tree {
+        let tree = Tree(tempfile::tempdir().unwrap());
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(tree.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        tree.file(&format!("etc/layer-{name}"), name)
+    }
+
+    /// With the probe as `/bin/probe`: one layer of each root has it.
+    pub fn with_probe(name: &str) -> Tree {
+        let tree = Tree::new(name);
+        fs::create_dir_all(tree.path().join("bin")).unwrap();
+        fs::copy(probe(), tree.path().join("bin/probe")).unwrap();
+        tree
+    }
+
+    pub fn file(self, path: &str, content: impl AsRef<[u8]>) -> Tree {
+        let path = self.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+        self
+    }
+
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// An image of it, made by `mkfs.ext4` with these arguments besides.
+    pub fn ext4(&self, image: &Path, size_mib: u64, arguments: &[&str]) {
+        let file = File::create(image).unwrap();
+        file.set_len(size_mib << 20).unwrap();
+        run(Command::new("mkfs.ext4")
+            .args(["-q", "-F", "-E", "root_owner=0:0,lazy_itable_init=1", "-d"])
+            .arg(self.path())
+            .args(arguments)
+            .arg(image));
+    }
+
+    pub fn erofs(&self, image: &Path, arguments: &[&str]) {
+        run(Command::new("mkfs.erofs")
+            .arg("-T0")
+            .args(arguments)
+            .arg(image)
+            .arg(self.path()));
+    }
+}
+
+/// A disk of the machine.
+pub struct Disk {
+    pub image: PathBuf,
+    /// Arguments of its `-device` before `drive=`, such as `virtio-blk-pci,serial=one`.
+    pub device: String,
+    pub read_only: bool,
+}
+
+/// What one machine is made of.
+pub struct Machine {
+    pub directory: tempfile::TempDir,
+    pub kernel: KernelTree,
+    pub disks: Vec<Disk>,
+    /// Words of its command line; `root=` decides its initramfs.
+    pub words: Vec<String>,
+    /// Files of fw_cfg: name and content.
+    pub fw_cfg: Vec<(String, String)>,
+    /// Arguments of QEMU besides.
+    pub arguments: Vec<String>,
+    /// Whether it has a network: QEMU's own, where the outside is 10.0.2.2.
+    pub network: bool,
+    pub memory_mib: u32,
+    /// In the initramfs besides.
+    pub programs: Programs,
+}
+
+impl Machine {
+    /// With this line, and `init=/bin/probe`.
+    pub fn new(root: &str) -> Machine {
+        Machine {
+            directory: tempfile::tempdir().unwrap(),
+            kernel: kernel().clone(),
+            disks: Vec::new(),
+            words: vec![format!("root={root}"), "init=/bin/probe".into()],
+            fw_cfg: Vec::new(),
+            arguments: Vec::new(),
+            network: false,
+            memory_mib: 256,
+            programs: Programs::default(),
+        }
+    }
+
+    pub fn word(mut self, word: &str) -> Machine {
+        self.words.push(word.to_owned());
+        self
+    }
+
+    /// A path for something that goes with the machine.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// A writable disk of this image.
+    pub fn disk(mut self, image: &Path, device: &str) -> Machine {
+        self.disks.push(Disk {
+            image: image.to_owned(),
+            device: device.to_owned(),
+            read_only: false,
+        });
+        self
+    }
+
+    pub fn boot(self) -> Guest {
+        let line = command_line(None, self.words.iter().map(String::as_str)).unwrap();
+        let root = estive_boot::word_of(&line, "root").map(|root| Root::parse(root).unwrap());
+        let init = fs::read(from_environment("ESTIVE_INIT")).unwrap();
+        let initramfs = match &root {
+            Some(root) => {
+                let programs = self.programs.members();
+                initramfs::build_for(&init, &self.kernel, &root.needs(), programs).unwrap()
+            }
+            None => initramfs::build(&init, &self.kernel).unwrap(),
+        };
+        fs::write(self.path("initramfs"), initramfs).unwrap();
+
+        let mut qemu = Command::new("qemu-system-x86_64");
+        let memory = self.memory_mib;
+        qemu.args("-machine pc-q35-7.2,memory-backend=ram -accel tcg -cpu max".split(' '))
+            .arg("-object")
+            .arg(format!(
+                "memory-backend-memfd,id=ram,size={memory}M,share=on"
+            ))
+            .arg("-m")
+            .arg(format!("{memory}M"))
+            .args("-display none -nodefaults -no-user-config -no-reboot".split(' '))
+            .arg("-kernel")
+            .arg(&self.kernel.vmlinuz)
+            .arg("-initrd")
+            .arg(self.path("initramfs"))
+            .args(["-append", &line]);
+        for name in ["console", "report"] {
+            let path = self.path(name);
+            qemu.arg("-chardev")
+                .arg(format!("file,id={name},path={}", path.display()));
+        }
+        qemu.args("-serial chardev:console -device virtio-rng-pci".split(' '))
+            .args("-device virtio-serial-pci".split(' '))
+            .args("-device virtserialport,chardev=report,name=org.estive.report".split(' '));
+        if self.network {
+            qemu.args("-netdev user,id=n0 -device virtio-net-pci,romfile=,netdev=n0".split(' '));
+        }
+        for (index, (name, content)) in self.fw_cfg.iter().enumerate() {
+            let file = self.path(&format!("fw_cfg-{index}"));
+            fs::write(&file, content).unwrap();
+            qemu.arg("-fw_cfg")
+                .arg(format!("name={name},file={}", file.display()));
+        }
+        qemu.args(&self.arguments);
+        for (index, disk) in self.disks.iter().enumerate() {
+            let Disk {
+                image,
+                device,
+                read_only,
+            } = disk;
+            let read_only = if *read_only { "on" } else { "off" };
+            qemu.arg("-blockdev").arg(format!(
+                "driver=raw,node-name=d{index},read-only={read_only},file.driver=file,file.filename={}",
+                image.display()
+            ));
+            qemu.arg("-device").arg(format!("{device},drive=d{index}"));
+        }
+        let log = File::create(self.path("qemu")).unwrap();
+        let child = qemu
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn();
+        Guest {
+            child: child.expect("qemu-system-x86_64 is needed"),
+            directory: self.directory,
+        }
+    }
+}
+
+/// A machine that runs; killed when dropped.
+pub struct Guest {
+    child: Child,
+    directory: tempfile::TempDir,
+}
+
+impl Guest {
+    /// A file of its directory: `console`, `report`, `qemu`, or what a test put there.
+    pub fn text(&self, name: &str) -> String {
+        let bytes = fs::read(self.directory.path().join(name)).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).replace('\r', "")
+    }
+
+    pub fn report(&self) -> BootReport {
+        BootReport::parse(self.text("report").as_bytes())
+    }
+
+    /// What the probe found; waits for its last fact, and for the machine to be off.
+    pub fn facts(mut self) -> Facts {
+        self.wait_until("the facts", |guest| {
+            guest.text("console").contains("fact end")
+        });
+        self.wait_for_end();
+        let found = self
+            .text("console")
+            .lines()
+            .filter_map(|line| line.strip_prefix("fact ")?.split_once('='))
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        Facts {
+            found,
+            story: self.story(),
+        }
+    }
+
+    /// What PID 1 stopped at.
+    pub fn failure(mut self) -> String {
+        let polls = PATIENCE.as_millis() / POLL.as_millis();
+        for _ in 0..polls {
+            if let Some(failure) = self.report().failure {
+                return failure.error;
+            }
+            assert!(
+                self.child.try_wait().unwrap().is_none(),
+                "the machine ended before a failure\n{}",
+                self.story()
+            );
+            std::thread::sleep(POLL);
+        }
+        panic!("no failure in {PATIENCE:?}\n{}", self.story());
+    }
+
+    /// Waits until the console or the report says so; shows both when they do not.
+    pub fn wait_until(&mut self, what: &str, done: impl Fn(&Guest) -> bool) {
+        let polls = PATIENCE.as_millis() / POLL.as_millis();
+        for _ in 0..polls {
+            if done(self) {
+                return;
+            }
+            if let Some(status) = self.child.try_wait().unwrap() {
+                assert!(
+                    done(self),
+                    "the machine ended ({status}) before {what}\n{}",
+                    self.story()
+                );
+                return;
+            }
+            if self.report().failure.is_some() {
+                panic!("PID 1 stopped before {what}\n{}", self.story());
+            }
+            std::thread::sleep(POLL);
+        }
+        panic!("no {what} in {PATIENCE:?}\n{}", self.story());
+    }
+
+    fn wait_for_end(&mut self) {
+        let polls = PATIENCE.as_millis() / POLL.as_millis();
+        for _ in 0..polls {
+            if self.child.try_wait().unwrap().is_some() {
+                return;
+            }
+            std::thread::sleep(POLL);
+        }
+        panic!(
+            "the machine is not off after {PATIENCE:?}\n{}",
+            self.story()
+        );
+    }
+
+    pub fn story(&self) -> String {
+        ["qemu", "console", "report"]
+            .map(|name| format!("--- {name}\n{}", self.text(name)))
+            .join("\n")
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What a probe found.
+pub struct Facts {
+    found: BTreeMap<String, String>,
+    story: String,
+}
+
+impl Facts {
+    /// That each of these is so; shows what the machine said when one is not.
+    pub fn are(&self, expected: &[(&str, &str)]) {
+        for (name, value) in expected {
+            let found = self.found.get(*name).map(String::as_str);
+            assert_eq!(found, Some(*value), "{name}\n{}", self.story);
+        }
+    }
+
+    /// The files `/etc/layer-*` that are seen, in order.
+    pub fn layers(&self) -> Vec<&str> {
+        let names = self.found.keys();
+        names
+            .filter_map(|name| name.strip_prefix("/etc/layer-"))
+            .collect()
+    }
+}
