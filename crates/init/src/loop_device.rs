@@ -132,6 +132,7 @@ unsafe impl ioctl::Ioctl for GetFree {
         std::ptr::null_mut()
     }
 
+    // SAFETY: the pointer is not looked at.
     unsafe fn output_from_ptr(
         output: ioctl::IoctlOutput,
         _: *mut std::ffi::c_void,
