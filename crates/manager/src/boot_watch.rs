@@ -4,9 +4,9 @@ use crate::agents::{self, Agent};
 use crate::manager::Manager;
 use crate::probe;
 use crate::records::DomainRecord;
-use crate::up::{Prepared, Telling, ms_since};
+use crate::up::{Prepared, Telling, Unfinished, ms_since};
+use estive_api::Problem;
 use estive_api::wire::{BootTimes, DomainReport, UpRow};
-use estive_api::{Problem, ProblemKind};
 use estive_layers::UpCheck;
 use estive_model::{DomainName, DomainState, Generation};
 use futures_util::future::join_all;
@@ -26,7 +26,7 @@ impl Manager {
         asked: Option<Instant>,
         generation: Generation,
         telling: &Telling,
-    ) -> Result<UpRow, Problem> {
+    ) -> Result<UpRow, Unfinished> {
         let name = &clone.plan.name;
         let begun = asked.unwrap_or_else(Instant::now);
         let mut left = clone.checks.clone();
@@ -43,9 +43,9 @@ impl Manager {
                     None => Err(Problem::failed(format!("{name} is just being moved"))),
                 },
                 Ok(Some(report)) => {
-                    told = tell_phases(telling, name, &report.boot, told).await;
+                    told = tell_phases(telling, name, &report.boot, told);
                     match self.check_alive(name, agent, &report).await {
-                        Err(problem) if self.is_as(&record).await => return Err(problem),
+                        Err(problem) if self.is_as(&record).await => return Err(problem.into()),
                         // Moved between the two questions.
                         Err(problem) => Err(problem),
                         Ok(()) => {
@@ -65,7 +65,7 @@ impl Manager {
                         agent.name
                     ));
                     if self.is_as(&record).await {
-                        return Err(lost);
+                        return Err(lost.into());
                     }
                     Err(lost)
                 }
@@ -80,7 +80,7 @@ impl Manager {
             {
                 let to_answering_ms = asked.map(ms_since);
                 if let Some(after_ms) = to_answering_ms {
-                    telling.step(name, "answering", after_ms).await;
+                    telling.step(name, "answering", after_ms);
                 }
                 return Ok(UpRow {
                     domain: name.clone(),
@@ -93,11 +93,11 @@ impl Manager {
                 });
             }
             if begun.elapsed() > self.boot_timeout {
-                return Err(self.too_late(name, agent, &left, last).await);
+                return Err(self.too_late(name, agent, &left, last).await.into());
             }
             tokio::select! {
                 () = telling.given_up.cancelled() => {
-                    return Err(Problem::failed("given up, since another clone failed"));
+                    return Err(telling.ended().into());
                 }
                 () = tokio::time::sleep(LOOK) => {}
             }
@@ -105,17 +105,14 @@ impl Manager {
     }
 
     /// Its record, as long as it is to run.
-    async fn awaited(&self, name: &DomainName) -> Result<DomainRecord, Problem> {
-        match self.records.domain(name).await {
-            Ok(record) if record.wants_to_run() => Ok(record),
-            Ok(_) => Err(Problem::failed(format!(
-                "{name} was stopped by somebody else before it answered"
-            ))),
-            Err(problem) if problem.kind == ProblemKind::NotFound => Err(Problem::failed(format!(
-                "{name} was taken down by somebody else before it answered"
-            ))),
-            Err(problem) => Err(problem),
+    async fn awaited(&self, name: &DomainName) -> Result<DomainRecord, Unfinished> {
+        let record = self.records.domain(name).await?;
+        if record.wants_to_run() {
+            return Ok(record);
         }
+        Err(Unfinished::Stopped(Problem::failed(format!(
+            "{name} was stopped by somebody else before it answered"
+        ))))
     }
 
     /// Whether nobody has moved it since `record` was read.
@@ -206,18 +203,13 @@ impl Manager {
 }
 
 /// Tells `init` and `switched` once each; `told` counts those told so far.
-async fn tell_phases(
-    telling: &Telling,
-    name: &DomainName,
-    boot: &BootTimes,
-    mut told: usize,
-) -> usize {
+fn tell_phases(telling: &Telling, name: &DomainName, boot: &BootTimes, mut told: usize) -> usize {
     const TOLD: [(&str, &str); 2] = [("init", "init"), ("switch", "switched")];
     while let Some((phase, step)) = TOLD.get(told) {
         let Some(after_ms) = phase_ms(boot, phase) else {
             break;
         };
-        telling.step(name, step, after_ms).await;
+        telling.step(name, step, after_ms);
         told += 1;
     }
     told

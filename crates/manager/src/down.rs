@@ -1,4 +1,5 @@
-//! `down`: a deployment's domains are stopped and removed. What cannot be reached stays on record, and is named.
+//! `down`: a deployment's domains are stopped and removed. What cannot be reached stays on record, and is named. An
+//! `up` of the deployment that is under way is ended first.
 
 use crate::agents;
 use crate::event_log::About;
@@ -13,8 +14,8 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-/// How long an open move may take to end before its domain cannot be taken down.
-const MOVE_ENDS: Duration = Duration::from_secs(60);
+/// How long an open move may take to end before what waits for it is not done.
+pub(crate) const MOVE_ENDS: Duration = Duration::from_secs(60);
 
 impl Manager {
     /// Takes a deployment down, telling each domain that is gone.
@@ -32,9 +33,10 @@ impl Manager {
         name: &DeploymentName,
         lines: &mpsc::Sender<DownLine>,
     ) -> Result<(), Problem> {
-        let _busy = self.occupy(name)?;
+        let (_busy, ended_an_up) = self.occupy_for_down(name).await?;
         let domains = self.records.domains_of(name).await?;
-        if domains.is_empty() {
+        // An up that had made nothing yet is as good as taken down.
+        if domains.is_empty() && !ended_an_up {
             return Err(Problem::not_found(format!("there is no deployment {name}"))
                 .advice("estive ls, to see those there are"));
         }
@@ -90,6 +92,11 @@ impl Manager {
     /// Stops a domain, removes it from its host, and only then from the record.
     pub async fn remove(&self, name: &DomainName) -> Result<(), Problem> {
         let _one = self.domain_lock(name).await;
+        self.remove_locked(name).await
+    }
+
+    /// The same. Whoever calls holds the domain's lock.
+    pub async fn remove_locked(&self, name: &DomainName) -> Result<(), Problem> {
         self.end_move(name).await?;
         let record = match self.records.domain(name).await {
             Err(problem) if problem.kind == ProblemKind::NotFound => return Ok(()),

@@ -25,6 +25,7 @@ mod records;
 mod reference;
 mod routes;
 mod status;
+mod take_back;
 mod up;
 mod view;
 

@@ -14,7 +14,7 @@ use estive_api::{Client, Credentials, Problem};
 use estive_model::{Clock, DeploymentName, DomainName, HostName};
 use estive_sandbox::Worker;
 use estive_store::Store;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -50,19 +50,45 @@ pub(crate) struct Manager {
     pub moves: Mutex<HashMap<DomainName, ActiveMove>>,
     pub shutdown: CancellationToken,
     domains: Mutex<HashMap<DomainName, Arc<tokio::sync::Mutex<()>>>>,
-    busy: Mutex<HashSet<DeploymentName>>,
+    busy: Mutex<HashMap<DeploymentName, Place>>,
     tasks: Mutex<JoinSet<()>>,
+}
+
+/// What a deployment is busy with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Doing {
+    Up,
+    Down,
+    Push,
+}
+
+/// Of a deployment that is busy.
+struct Place {
+    doing: Doing,
+    /// A `down` waits for it to end.
+    given_up: CancellationToken,
+    over: CancellationToken,
+}
+
+impl Place {
+    fn is_given_up(&self) -> bool {
+        self.given_up.is_cancelled()
+    }
 }
 
 /// Keeps a deployment to one order at a time; dropped, it is free again.
 pub(crate) struct BusyDeployment {
     manager: Arc<Manager>,
     name: DeploymentName,
+    /// Somebody takes the deployment down: what is being done is to end, and leaves what it has made to that.
+    pub given_up: CancellationToken,
+    over: CancellationToken,
 }
 
 impl Drop for BusyDeployment {
     fn drop(&mut self) {
         lock(&self.manager.busy).remove(&self.name);
+        self.over.cancel();
     }
 }
 
@@ -180,18 +206,60 @@ impl Manager {
         mutex.lock_owned().await
     }
 
-    /// Refuses a second `up` or `down` of a deployment while one is under way.
-    pub fn occupy(self: &Arc<Self>, name: &DeploymentName) -> Result<BusyDeployment, Problem> {
-        if lock(&self.busy).insert(name.clone()) {
-            Ok(BusyDeployment {
-                manager: self.clone(),
-                name: name.clone(),
-            })
-        } else {
-            Err(Problem::impossible(format!(
-                "the deployment {name} is just being brought up, taken down or pushed to"
-            ))
-            .advice("wait until that is over; estive ls shows how far it is"))
+    /// Refuses a second order to a deployment while one is under way.
+    pub fn occupy(
+        self: &Arc<Self>,
+        name: &DeploymentName,
+        doing: Doing,
+    ) -> Result<BusyDeployment, Problem> {
+        let mut busy = lock(&self.busy);
+        match busy.get(name) {
+            Some(place) => Err(is_busy(name, place)),
+            None => Ok(self.take_place(&mut busy, name, doing)),
+        }
+    }
+
+    /// The same for `down`, which ends an `up` that is under way; says whether there was one.
+    pub async fn occupy_for_down(
+        self: &Arc<Self>,
+        name: &DeploymentName,
+    ) -> Result<(BusyDeployment, bool), Problem> {
+        let mut ended = false;
+        loop {
+            let over = {
+                let mut busy = lock(&self.busy);
+                match busy.get(name) {
+                    None => return Ok((self.take_place(&mut busy, name, Doing::Down), ended)),
+                    Some(place) if place.doing == Doing::Up && !place.is_given_up() => {
+                        place.given_up.cancel();
+                        place.over.clone()
+                    }
+                    Some(place) => return Err(is_busy(name, place)),
+                }
+            };
+            over.cancelled().await;
+            ended = true;
+        }
+    }
+
+    fn take_place(
+        self: &Arc<Self>,
+        busy: &mut HashMap<DeploymentName, Place>,
+        name: &DeploymentName,
+        doing: Doing,
+    ) -> BusyDeployment {
+        let (given_up, over) = (CancellationToken::new(), CancellationToken::new());
+        let place = Place {
+            doing,
+            given_up: given_up.clone(),
+            over: over.clone(),
+        };
+        busy.insert(name.clone(), place);
+        BusyDeployment {
+            manager: self.clone(),
+            name: name.clone(),
+            given_up,
+            over,
         }
     }
 
@@ -203,4 +271,18 @@ impl Manager {
             pid: std::process::id(),
         })
     }
+}
+
+fn is_busy(name: &DeploymentName, place: &Place) -> Problem {
+    let (what, advice) = match place.doing {
+        Doing::Up if !place.is_given_up() => (
+            "brought up",
+            format!(
+                "wait until that is over, or estive down {name} to end it; estive ls shows how far it is"
+            ),
+        ),
+        Doing::Up | Doing::Down => ("taken down", "wait until that is over".to_owned()),
+        Doing::Push => ("pushed to", "wait until that is over".to_owned()),
+    };
+    Problem::impossible(format!("the deployment {name} is just being {what}")).advice(advice)
 }

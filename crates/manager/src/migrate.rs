@@ -1,6 +1,7 @@
 //! An order to move a domain: what must be so before it, and write (1). The loop in `move_loop` does the rest.
 
 use crate::agents::{self, Agent, host_view};
+use crate::down::MOVE_ENDS;
 use crate::event_log::About;
 use crate::inventory::Host;
 use crate::manager::Manager;
@@ -14,7 +15,7 @@ use estive_model::{Digest, DomainName, DomainState, EventKind, Generation, HostN
 use estive_moves::{Entry, Holding, HostView, PendingMove, Seen};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{OwnedMutexGuard, watch};
 use tokio::time::Instant;
 
 /// Between two looks while memory is copied.
@@ -173,6 +174,24 @@ impl Manager {
             },
         );
         Ok(Ordered { line, stage })
+    }
+
+    /// A domain's lock, and its record once it does not move; also after a while in which its move did not end.
+    pub async fn lock_at_rest(
+        &self,
+        name: &DomainName,
+    ) -> Result<(OwnedMutexGuard<()>, Option<DomainRecord>), Problem> {
+        let until = Instant::now() + MOVE_ENDS;
+        loop {
+            let one = self.domain_lock(name).await;
+            let record = self.records.find_domain(name).await?;
+            let moves = |record: &DomainRecord| record.ownership.moving.is_some();
+            if !record.as_ref().is_some_and(moves) || Instant::now() > until {
+                return Ok((one, record));
+            }
+            drop(one);
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// The host with most free memory.

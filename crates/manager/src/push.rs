@@ -5,7 +5,7 @@
 use crate::agents;
 use crate::event_log::About;
 use crate::herd_checks::check_same;
-use crate::manager::Manager;
+use crate::manager::{Doing, Manager};
 use crate::migrate::refuse_moving;
 use crate::up::RenderedClones;
 use bytes::Bytes;
@@ -54,7 +54,7 @@ impl Manager {
         folder: Bytes,
         lines: &mpsc::Sender<PushLine>,
     ) -> Result<Vec<PushRow>, Problem> {
-        let _busy = self.occupy(name)?;
+        let _busy = self.occupy(name, Doing::Push)?;
         let rendered = self.render_clones(name, folder).await?;
         let wanted = wanted(&rendered, query)?;
         for text in rendered.warnings.lines() {
@@ -131,10 +131,9 @@ impl Manager {
     ) -> PushRow {
         let domain = plan.name.clone();
         // A move, a start or a stop waits until it is over.
-        let _one = self.domain_lock(&domain).await;
-        let record = match self.records.find_domain(&domain).await {
-            Ok(Some(record)) => record,
-            Ok(None) => {
+        let (_one, record) = match self.lock_at_rest(&domain).await {
+            Ok((one, Some(record))) => (one, record),
+            Ok((_, None)) => {
                 let reason = "it is not up: estive up makes it with this layer".to_owned();
                 return PushRow {
                     domain,

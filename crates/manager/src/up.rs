@@ -1,18 +1,19 @@
 //! `up`: from a herd's folder to clones that answer. Every clone's record is written before anything of it is made;
-//! when one fails, everything this `up` has made is taken down again.
+//! when one fails, everything this `up` has made is taken down again, but for what others have moved, started or stopped
+//! meanwhile. A `down` ends it, and takes down what it has made.
 
 use crate::agents::{self, Agent};
 use crate::clone_archive;
-use crate::down::what_remains;
 use crate::event_log::About;
 use crate::herd_checks::{check_address, check_same, checks_of};
 use crate::herd_folder;
 use crate::herd_layers::LayerMaker;
-use crate::manager::Manager;
+use crate::manager::{Doing, Manager};
 use crate::migrate::missing_files;
 use crate::placement::{self, Wish};
 use crate::records::{Change, DeploymentRecord, DomainRecord, DomainRow};
 use crate::reference::Reference;
+use crate::take_back::Ours;
 use bytes::Bytes;
 use estive_api::Problem;
 use estive_api::fault;
@@ -22,7 +23,7 @@ use estive_model::{DeploymentName, DomainName, DomainState, EventKind, Generatio
 use estive_moves::{Entry, Holding, HostView, Ownership, Wanted};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -45,24 +46,46 @@ pub(crate) struct RenderedClones {
 /// What one `up` shares between its clones.
 pub(crate) struct Telling {
     pub lines: mpsc::Sender<UpLine>,
-    /// Another clone has failed: stop waiting.
+    /// Another clone has failed, or the deployment is taken down: stop waiting.
     pub given_up: CancellationToken,
     pub ours: Ours,
 }
 
-/// The generation that this `up` left each clone with: a clone with another one has been moved or started by somebody
-/// else since, and is no more this `up`'s to take back.
-pub(crate) type Ours = Arc<Mutex<BTreeMap<DomainName, Generation>>>;
+/// Why an `up` did not come to its end.
+pub(crate) enum Unfinished {
+    /// Something went wrong.
+    Failed(Problem),
+    /// Somebody else has stopped clones meanwhile; nothing is wrong with the others.
+    Stopped(Problem),
+}
+
+impl From<Problem> for Unfinished {
+    fn from(problem: Problem) -> Self {
+        Self::Failed(problem)
+    }
+}
 
 impl Telling {
-    /// Whoever asked may be gone; the work goes on.
-    pub async fn step(&self, domain: &DomainName, step: &str, after_ms: u64) {
+    /// Whoever asked may be gone, or read no more; the work goes on.
+    pub fn step(&self, domain: &DomainName, step: &str, after_ms: u64) {
         let line = UpLine::Step {
             domain: domain.clone(),
             step: step.to_owned(),
             after_ms,
         };
-        let _ = self.lines.send(line).await;
+        let _ = self.lines.try_send(line);
+    }
+
+    /// An error once nobody waits for the clones any more.
+    fn go_on(&self) -> Result<(), Problem> {
+        match self.given_up.is_cancelled() {
+            true => Err(self.ended()),
+            false => Ok(()),
+        }
+    }
+
+    pub fn ended(&self) -> Problem {
+        Problem::failed("given up, since another clone failed")
     }
 }
 
@@ -97,8 +120,16 @@ impl Manager {
         folder: Bytes,
         lines: &mpsc::Sender<UpLine>,
     ) -> Result<Vec<UpRow>, Problem> {
-        let _busy = self.occupy(name)?;
-        let (prepared, warnings) = self.prepare_clones(name, folder).await?;
+        let busy = self.occupy(name, Doing::Up)?;
+        let ended = || {
+            Problem::failed(format!(
+                "{name} is being taken down, so it is not brought up"
+            ))
+        };
+        let (prepared, warnings) = tokio::select! {
+            prepared = self.prepare_clones(name, folder) => prepared?,
+            () = busy.given_up.cancelled() => return Err(ended()),
+        };
         for text in warnings.lines() {
             let _ = lines.send(UpLine::Warning { text }).await;
         }
@@ -113,13 +144,23 @@ impl Manager {
                     placements: placements.clone(),
                 };
                 let _ = lines.send(line).await;
-                self.bring_clones(prepared, placements, lines, &ours).await
+                let telling = Arc::new(Telling {
+                    lines: lines.clone(),
+                    given_up: busy.given_up.child_token(),
+                    ours: ours.clone(),
+                });
+                self.bring_clones(prepared, placements, &telling).await
             }
-            Err(problem) => Err(problem),
+            Err(problem) => Err(Unfinished::Failed(problem)),
         };
         match result {
             Ok(rows) => Ok(rows),
-            Err(problem) => Err(self.take_back(name, made, &ours, problem).await),
+            // Whoever takes it down takes what is there.
+            Err(_) if busy.given_up.is_cancelled() => Err(ended()),
+            Err(Unfinished::Stopped(problem)) => Err(problem),
+            Err(Unfinished::Failed(problem)) => {
+                Err(self.take_back(name, made, &ours, problem).await)
+            }
         }
     }
 
@@ -370,19 +411,13 @@ impl Manager {
         Ok(())
     }
 
-    /// All clones at once; the first that fails stops the waiting for the others.
+    /// All clones at once; the first that fails stops the waiting for the others, one that somebody has stopped does not.
     async fn bring_clones(
         self: &Arc<Self>,
         prepared: Vec<Prepared>,
         placements: Vec<Placement>,
-        lines: &mpsc::Sender<UpLine>,
-        ours: &Ours,
-    ) -> Result<Vec<UpRow>, Problem> {
-        let telling = Arc::new(Telling {
-            lines: lines.clone(),
-            given_up: CancellationToken::new(),
-            ours: ours.clone(),
-        });
+        telling: &Arc<Telling>,
+    ) -> Result<Vec<UpRow>, Unfinished> {
         let mut work = JoinSet::new();
         for clone in prepared {
             let Some(placement) = placements
@@ -395,27 +430,41 @@ impl Manager {
             work.spawn(async move { manager.bring_clone(&clone, &host, &telling).await });
         }
         let mut rows = Vec::new();
-        let mut first: Option<Problem> = None;
+        let mut failed: Option<Problem> = None;
+        let mut stopped: Vec<String> = Vec::new();
         while let Some(done) = work.join_next().await {
             match done.unwrap_or_else(|error| {
-                Err(Problem::failed(format!(
+                Err(Unfinished::Failed(Problem::failed(format!(
                     "a part of the manager failed: {error}"
-                )))
+                ))))
             }) {
                 Ok(row) => rows.push(row),
-                Err(problem) => {
+                Err(Unfinished::Stopped(problem)) => stopped.push(problem.error),
+                Err(Unfinished::Failed(problem)) => {
                     telling.given_up.cancel();
-                    first.get_or_insert(problem);
+                    failed.get_or_insert(problem);
                 }
             }
         }
-        match first {
-            Some(problem) => Err(problem),
-            None => {
-                rows.sort_by(|a, b| a.domain.cmp(&b.domain));
-                Ok(rows)
-            }
+        if let Some(problem) = failed {
+            return Err(Unfinished::Failed(problem));
         }
+        if !stopped.is_empty() {
+            stopped.sort();
+            let others = match rows.is_empty() {
+                true => "",
+                false => ", and the other clones answer",
+            };
+            let problem = Problem::failed(format!(
+                "{}; nothing was taken back{others}",
+                stopped.join("; ")
+            ));
+            return Err(Unfinished::Stopped(
+                problem.advice("estive ls; estive up again starts what is stopped"),
+            ));
+        }
+        rows.sort_by(|a, b| a.domain.cmp(&b.domain));
+        Ok(rows)
     }
 
     async fn bring_clone(
@@ -423,33 +472,50 @@ impl Manager {
         clone: &Prepared,
         host: &HostName,
         telling: &Telling,
-    ) -> Result<UpRow, Problem> {
+    ) -> Result<UpRow, Unfinished> {
+        let name = &clone.plan.name;
+        let one = self.domain_lock(name).await;
+        let begun = self.begin_clone(clone, host, telling).await;
+        // However that went: what becomes of it from here on is what others do.
+        let record = self.records.domain(name).await;
+        if let Ok(record) = &record {
+            telling.ours.leave(name, record.ownership.generation);
+        }
+        drop(one);
+        let (asked, generation) = (begun?, record?.ownership.generation);
+        self.await_answers(clone, asked, generation, telling).await
+    }
+
+    /// Has its host make and run it; says when that was asked, unless it ran already. Whoever calls holds the domain's
+    /// lock.
+    async fn begin_clone(
+        &self,
+        clone: &Prepared,
+        host: &HostName,
+        telling: &Telling,
+    ) -> Result<Option<Instant>, Problem> {
         let name = &clone.plan.name;
         let agent = &self.host(host)?.agent;
         let begun = Instant::now();
-        let one = self.domain_lock(name).await;
         let record = self.records.domain(name).await?;
         crate::migrate::refuse_moving(&record)?;
+        telling.go_on()?;
         let record = self.define(clone, agent, record).await?;
-        telling.step(name, "defined", ms_since(begun)).await;
-        if telling.given_up.is_cancelled() {
-            return Err(Problem::failed("given up, since another clone failed"));
-        }
+        telling.step(name, "defined", ms_since(begun));
+        telling.go_on()?;
         let ran = agent
             .status(name)
             .await
             .map_err(|error| agents::problem(host, format!("starting {name}"), &error))?
             .is_some_and(|report| report.state == DomainState::Running);
         let asked = Instant::now();
-        if !ran {
-            self.start(&record).await?;
-            telling.step(name, "started", ms_since(asked)).await;
+        // Of one that runs it records no more than that it is to.
+        self.start(&record).await?;
+        if ran {
+            return Ok(None);
         }
-        let generation = self.records.domain(name).await?.ownership.generation;
-        lock(&telling.ours).insert(name.clone(), generation);
-        drop(one);
-        self.await_answers(clone, (!ran).then_some(asked), generation, telling)
-            .await
+        telling.step(name, "started", ms_since(asked));
+        Ok(Some(asked))
     }
 
     /// Sends the clone's archive, unless its host holds it already.
@@ -510,58 +576,6 @@ impl Manager {
         fault::after("up.defined");
         Ok(record)
     }
-
-    /// Whether somebody else has moved or started it since this `up` left it with the generation `left`.
-    async fn is_anothers(&self, domain: &DomainName, left: Option<Generation>) -> bool {
-        let (Some(left), Ok(record)) = (left, self.records.domain(domain).await) else {
-            return false;
-        };
-        record.ownership.generation != left || record.ownership.moving.is_some()
-    }
-
-    /// Removes what this `up` has made and nobody else has moved since; the problem then says whether anything stays.
-    async fn take_back(
-        self: &Arc<Self>,
-        name: &DeploymentName,
-        made: Vec<DomainName>,
-        ours: &Ours,
-        problem: Problem,
-    ) -> Problem {
-        let mut work = JoinSet::new();
-        for domain in made {
-            let manager = self.clone();
-            let left = lock(ours).get(&domain).copied();
-            work.spawn(async move {
-                let removed = match manager.is_anothers(&domain, left).await {
-                    true => Err(Problem::failed(format!(
-                        "{domain} was moved or started by somebody else meanwhile"
-                    ))),
-                    false => manager.remove(&domain).await,
-                };
-                (domain, removed)
-            });
-        }
-        let mut remain = Vec::new();
-        while let Some(done) = work.join_next().await {
-            if let Ok((domain, Err(problem))) = done {
-                remain.push((domain, problem));
-            }
-        }
-        if remain.is_empty() {
-            return problem;
-        }
-        let rest = what_remains(name, remain);
-        Problem {
-            error: format!("{}. And {}", problem.error, rest.error),
-            advice: rest.advice,
-            ..problem
-        }
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    // Nothing panics while it is held.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 pub(crate) fn ms_since(start: Instant) -> u64 {

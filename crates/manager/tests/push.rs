@@ -5,7 +5,7 @@ mod common;
 use common::*;
 use estive_api::wire::*;
 use estive_hypervisor::guest_exec::GuestExit;
-use estive_hypervisor::simulated::SimulatedGuestAgent;
+use estive_hypervisor::simulated::{Fault, SimulatedGuestAgent, Step};
 use estive_model::{DomainState, Event, EventKind};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -205,5 +205,52 @@ async fn what_cannot_be_pushed_is_said() {
     world.start_agent(1).await;
     let back = rows(push(&world, "", body(both)).await);
     assert_eq!(written(&back["a"]), 1);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_waits_for_a_move() {
+    let world = World::new(2).await;
+    world
+        .up_folder("pair", herd("a: {host: host1}", "one"))
+        .await;
+    world
+        .fabric
+        .inject(address(1), &name("a"), Step::Copying, Fault::Hold);
+    let moved = world.migrate("a", Some(2));
+    let pushed = async {
+        until("the source sends", async || {
+            let moving = world.show("a").await.moving;
+            moving.is_some_and(|moving| moving.waiting_for.contains("memory"))
+        })
+        .await;
+        let mut lines = world
+            .client()
+            .stream_lines_of::<PushLine>(
+                http::Method::PUT,
+                "/deployment/pair/layers",
+                "application/x-tar",
+                herd("a: {host: host1}", "two"),
+                BOUND,
+            )
+            .await
+            .unwrap();
+        let planned = lines.next().await.unwrap().unwrap();
+        assert!(matches!(planned, PushLine::Planned { .. }), "{planned:?}");
+        world.fabric.heal(address(1), &name("a"));
+        until("it runs there", async || {
+            world.show("a").await.host == host(2)
+        })
+        .await;
+        rows(last(lines).await.0)
+    };
+    let (moved, pushed) = tokio::join!(moved, pushed);
+    assert!(matches!(moved.unwrap().0, MigrateLine::Done { .. }));
+    assert!(
+        !matches!(pushed["a"], PushOutcome::Failed { .. }),
+        "{pushed:?}"
+    );
+    let there = kept(&world, 2, "a").await;
+    assert!(String::from_utf8_lossy(&there).contains("two"));
     world.stop().await;
 }

@@ -8,6 +8,7 @@ use clap::Args;
 use estive_api::wire::DownLine;
 use estive_model::DeploymentName;
 
+/// An up of it that is under way is ended first.
 #[derive(Debug, Args)]
 pub struct Down {
     /// The deployment.

@@ -11,7 +11,7 @@ use estive_hypervisor::*;
 use estive_layers::UpCheck;
 use estive_manager::{ManagerConfig, Parts, Prober, ReferenceConfig, RootConfig};
 use estive_model::{DomainName, DomainSpec, HostName};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -120,13 +120,24 @@ impl Hypervisor for Reporting {
     }
 }
 
-/// A clone answers while it runs, as the fabric sees it.
-struct FabricProber(SimulatedFabric);
+/// A clone answers while it runs, as the fabric sees it, unless it is deaf.
+struct FabricProber {
+    fabric: SimulatedFabric,
+    deaf: Arc<Mutex<BTreeSet<String>>>,
+    asked: Arc<Mutex<BTreeMap<String, u64>>>,
+}
 
 #[async_trait]
 impl Prober for FabricProber {
     async fn answers(&self, _: UpCheck, domain: &DomainName, _: Ipv4Addr, _: &Client) -> bool {
-        !self.0.runs_at(domain).is_empty()
+        *self
+            .asked
+            .lock()
+            .unwrap()
+            .entry(domain.to_string())
+            .or_default() += 1;
+        let is_deaf = self.deaf.lock().unwrap().contains(domain.as_str());
+        !is_deaf && !self.fabric.runs_at(domain).is_empty()
     }
 }
 
@@ -137,6 +148,9 @@ pub struct World {
     pub home: tempfile::TempDir,
     /// Domains whose guests never report.
     pub silent: Arc<Mutex<BTreeSet<String>>>,
+    /// Domains that boot and do not answer.
+    pub deaf: Arc<Mutex<BTreeSet<String>>>,
+    asked: Arc<Mutex<BTreeMap<String, u64>>>,
     pub boot_timeout_s: u64,
     pub hosts: u8,
     agents: Vec<Service>,
@@ -169,6 +183,8 @@ impl World {
             fabric: SimulatedFabric::new(),
             home,
             silent: Arc::default(),
+            deaf: Arc::default(),
+            asked: Arc::default(),
             boot_timeout_s: 60,
             hosts,
             agents: (0..hosts).map(|_| None).collect(),
@@ -273,7 +289,11 @@ impl World {
     pub fn manager_parts(&self) -> Parts {
         Parts {
             clock: Arc::new(SystemClock),
-            prober: Arc::new(FabricProber(self.fabric.clone())),
+            prober: Arc::new(FabricProber {
+                fabric: self.fabric.clone(),
+                deaf: self.deaf.clone(),
+                asked: self.asked.clone(),
+            }),
             worker: None,
         }
     }
@@ -402,6 +422,12 @@ impl World {
 
     pub async fn ls(&self) -> Vec<HerdDomain> {
         self.client().get_json("/domains", BOUND).await.unwrap()
+    }
+
+    /// How often a domain was asked whether it answers.
+    pub fn asked(&self, domain: &str) -> u64 {
+        let asked = self.asked.lock().unwrap();
+        asked.get(domain).copied().unwrap_or_default()
     }
 
     /// Domains that agents hold, of those that answer.

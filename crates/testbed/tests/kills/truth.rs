@@ -118,25 +118,9 @@ impl Field {
             return Err(format!("{heard} boots of it were heard, not {expected}"));
         }
         if case.order == Order::Up {
-            self.comes_down("second").await?;
+            self.succeeds(&["down", "second"]).await?;
         }
         Ok(())
-    }
-
-    /// An `up` whose command was killed goes on in the manager until its clone answers; a `down` is refused until then.
-    async fn comes_down(&mut self, deployment: &str) -> Fact<()> {
-        let down = async {
-            loop {
-                match self.succeeds(&["down", deployment]).await {
-                    Err(refused) if refused.contains("just being brought up") => {
-                        tokio::time::sleep(Duration::from_millis(200)).await;
-                    }
-                    done => return done,
-                }
-            }
-        };
-        let done = tokio::time::timeout(BOUND, down).await;
-        done.map_err(|_| format!("an up of {deployment} was not over within {BOUND:?}"))?
     }
 
     pub fn nothing_ran_twice(&mut self) -> Fact<()> {
