@@ -118,20 +118,20 @@ impl PushReport {
     }
 
     pub fn written_count(&self) -> u64 {
-        self.written.len() as u64 + self.unnamed.written
+        (self.written.len() as u64).saturating_add(self.unnamed.written)
     }
 
     pub fn removed_count(&self) -> u64 {
-        self.removed.len() as u64 + self.unnamed.removed
+        (self.removed.len() as u64).saturating_add(self.unnamed.removed)
     }
 
     pub fn left_count(&self) -> u64 {
-        self.left.len() as u64 + self.unnamed.left
+        (self.left.len() as u64).saturating_add(self.unnamed.left)
     }
 
     /// Whether the clone was as the layer wants it already.
     pub fn did_nothing(&self) -> bool {
-        self.written_count() + self.removed_count() == 0 && self.services.is_empty()
+        self.written_count() == 0 && self.removed_count() == 0 && self.services.is_empty()
     }
 
     pub fn to_json(&self) -> String {
@@ -183,5 +183,10 @@ mod tests {
         assert_eq!(PushReport::parse(b"{}"), None);
         assert_eq!(PushReport::parse(br#"{"version":2}"#), None);
         assert!(PushReport::parse(br#"{"version":1,"new":1}"#).is_some());
+        // A guest may claim what it likes.
+        let most = br#"{"version":1,"written":["a"],"unnamed":{"written":18446744073709551615}}"#;
+        let report = PushReport::parse(most).unwrap();
+        assert_eq!(report.written_count(), u64::MAX);
+        assert!(!report.did_nothing());
     }
 }

@@ -16,7 +16,6 @@ mod services;
 mod tree;
 mod write;
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::path::PathBuf;
@@ -29,7 +28,6 @@ use rustix::io::Errno;
 
 use crate::failure::{Failure, Result, While, fail};
 use layer::Layer;
-use node::Print;
 use plan::{Act, How, Plan, Planner, UNIONS};
 use record::Record;
 use services::Due;
@@ -116,11 +114,7 @@ fn apply(order: &Order) -> Result<PushReport> {
         return Ok(plan.report);
     }
     let writer = Writer::new(&merged, &root)?;
-    let under_way = Record {
-        intended: intended(&record, &plan.acts),
-        due,
-        ..record
-    };
+    let under_way = under_way(record, &plan.acts, due);
     under_way.keep(&unions)?;
     let Plan {
         acts,
@@ -155,13 +149,16 @@ fn read_archive() -> Result<Vec<u8>> {
     }
 }
 
-/// What this push may put, besides what one that was killed before it may have put.
-fn intended(record: &Record, acts: &[Act]) -> BTreeMap<String, Print> {
-    let mut intended = record.intended.clone();
+/// The record of a push that has not come to its end: each path as it stands, and as this push may put it instead. A
+/// push that was killed before may have put a third thing there, which is the one that stands.
+fn under_way(record: Record, acts: &[Act], due: Due) -> Record {
+    let mut under_way = Record { due, ..record };
     for act in acts {
-        intended.insert(act.path.clone(), act.becomes.print());
+        let (path, becomes) = (act.path.clone(), act.becomes.print());
+        under_way.put.insert(path.clone(), act.stays.clone());
+        under_way.intended.insert(path, becomes);
     }
-    intended
+    under_way
 }
 
 fn carry_out(act: &Act, writer: &Writer, next: &mut Record, report: &mut PushReport) {

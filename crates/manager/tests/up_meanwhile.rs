@@ -150,10 +150,7 @@ async fn one_that_somebody_stops_costs_the_others_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_down_ends_an_up_and_takes_all_of_it() {
-    let mut world = World::new(2).await;
-    world.stop_manager().await;
-    world.boot_timeout_s = 3600;
-    world.start_manager().await;
+    let world = World::new(2).await;
     let (done, _) = world
         .up("pair", "{memory_mib: 128, hosts: {z: {host: host2}}}")
         .await;

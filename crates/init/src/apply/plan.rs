@@ -35,7 +35,7 @@ pub struct Act<'a> {
     pub how: How<'a>,
     /// Recorded once it is done; `None` where the root speaks for itself.
     pub put: Option<Put>,
-    /// Recorded when it fails: as it was.
+    /// Recorded until it is done, and when it fails: as it was.
     pub stays: Put,
 }
 
@@ -152,7 +152,7 @@ impl<'a, 't> Planner<'a, 't> {
             let reason = "it holds what is the clone's own";
             self.plan.report.add_left(path, WhyLeft::Own, reason);
         } else {
-            return self.settle(path, wanted, &current, file, recorded);
+            return self.settle(path, wanted, &current, file);
         }
         let stays = Put {
             print: recorded,
@@ -166,14 +166,7 @@ impl<'a, 't> Planner<'a, 't> {
     }
 
     /// Plans the change of one path that is ours, or records that it is right, and goes on below.
-    fn settle(
-        &mut self,
-        path: &str,
-        wanted: Node,
-        current: &Node,
-        file: (u64, u64),
-        recorded: Print,
-    ) -> bool {
+    fn settle(&mut self, path: &str, wanted: Node, current: &Node, file: (u64, u64)) -> bool {
         let (is_absent, is_directory) = (wanted.is_absent(), wanted.is_directory());
         let is_right = *current == wanted;
         let named = self.layer.wanted.get(path);
@@ -193,8 +186,9 @@ impl<'a, 't> Planner<'a, 't> {
             becomes: wanted,
             how,
             put: put.clone(),
+            // What stands there is ours, also when a push that was killed has put it there.
             stays: Put {
-                print: recorded,
+                print: current.print(),
                 hides: self.record.hides(path),
             },
         };

@@ -1,13 +1,14 @@
 //! Telling the services of a clone that files of theirs were changed, in the words of its init.
 
 use std::collections::BTreeSet;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::Duration;
 
 use estive_archive::Service;
 use estive_boot::push::ServiceAct;
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::console::uptime_ms;
@@ -15,7 +16,9 @@ use crate::console::uptime_ms;
 /// How long one service may take.
 const PATIENCE_MS: u64 = 60_000;
 const POLL: Duration = Duration::from_millis(20);
-const WORDS_BYTES_MAX: u64 = 4096;
+const WORDS_BYTES_MAX: usize = 4096;
+/// Of one service in the report, which has a bound of its own.
+const WORDS_CHARS_MAX: usize = 400;
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Where systemd reads units that a layer may change.
 const UNITS: [&str; 4] = [
@@ -148,8 +151,10 @@ fn run(words: &[&str]) -> std::result::Result<(), String> {
         .stderr(Stdio::piped())
         .spawn()
         .map_err(|error| format!("{program}: {error}"))?;
+    let mut words = Words::of(&mut child)?;
     let started_ms = uptime_ms();
     let status = loop {
+        words.hear();
         match child.try_wait() {
             Ok(Some(status)) => break status,
             Ok(None) if uptime_ms() > started_ms + PATIENCE_MS => {
@@ -163,18 +168,55 @@ fn run(words: &[&str]) -> std::result::Result<(), String> {
     };
     match status.success() {
         true => Ok(()),
-        false => Err(format!("{} ({status})", last_words(&mut child))),
+        false => Err(format!("{} ({status})", words.last())),
     }
 }
 
-fn last_words(child: &mut Child) -> String {
-    let mut bytes = Vec::new();
-    if let Some(words) = &mut child.stderr {
-        let _ = words.take(WORDS_BYTES_MAX).read_to_end(&mut bytes);
+/// What a program says on standard error. Never waited for: a daemon that it has started may keep it open as long as it
+/// lives.
+struct Words {
+    from: Option<ChildStderr>,
+    last: Vec<u8>,
+}
+
+impl Words {
+    fn of(child: &mut Child) -> std::result::Result<Words, String> {
+        let from = child.stderr.take();
+        if let Some(from) = &from {
+            rustix::fs::fcntl_setfl(from, OFlags::NONBLOCK)
+                .map_err(|errno| format!("reading what it says: {errno}"))?;
+        }
+        Ok(Words {
+            from,
+            last: Vec::new(),
+        })
     }
-    let words = String::from_utf8_lossy(&bytes);
-    let words: Vec<&str> = words.split_whitespace().collect();
-    words.join(" ")
+
+    /// Takes what there is, and keeps the end of it.
+    fn hear(&mut self) {
+        let Some(from) = &mut self.from else { return };
+        let mut buffer = [0; WORDS_BYTES_MAX];
+        // A program that says more and more is ended all the same.
+        for _ in 0..1024 {
+            match from.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => self.last.extend_from_slice(&buffer[..count]),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => break,
+            }
+            let spare = self.last.len().saturating_sub(WORDS_BYTES_MAX);
+            self.last.drain(..spare);
+        }
+    }
+
+    fn last(mut self) -> String {
+        self.hear();
+        let words = String::from_utf8_lossy(&self.last);
+        let words: Vec<&str> = words.split_whitespace().collect();
+        let words = words.join(" ");
+        let spare = words.chars().count().saturating_sub(WORDS_CHARS_MAX);
+        words.chars().skip(spare).collect()
+    }
 }
 
 #[cfg(test)]
@@ -222,5 +264,27 @@ mod tests {
                 .unwrap_err()
                 .contains("/no/such/program")
         );
+    }
+
+    #[test]
+    fn much_is_heard_and_its_end_is_told() {
+        let much = "head -c 300000 /dev/zero | tr '\\0' x >&2; echo >&2; echo the end >&2; exit 3";
+        let said = run(&["sh", "-c", much]).unwrap_err();
+        assert!(said.ends_with("xxx the end (exit status: 3)"), "{said}");
+        assert!(said.len() < 500, "{said}");
+    }
+
+    #[test]
+    fn a_daemon_that_keeps_standard_error_is_not_waited_for() {
+        let home = tempfile::tempdir().unwrap();
+        let fifo = home.path().join("end");
+        let daemon = format!(
+            "mkfifo {fifo}; cat {fifo} >&2 & echo no luck >&2; exit 3",
+            fifo = fifo.display()
+        );
+        let said = run(&["sh", "-c", &daemon]).unwrap_err();
+        // It lives, and ends only now.
+        std::fs::write(&fifo, "").unwrap();
+        assert!(said.starts_with("no luck (exit status: 3"), "{said}");
     }
 }

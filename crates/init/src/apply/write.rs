@@ -57,12 +57,6 @@ impl<'t> Writer<'t> {
     }
 
     pub fn act(&self, act: &Act) -> Result<()> {
-        // The clone runs: between the plan and now it may have made the path its own.
-        match self.merged.look(&act.path) {
-            Look::Found { node, .. } if node.print() == act.was => {}
-            Look::Found { .. } => return fail("changed in the clone just now"),
-            Look::Blocked(reason) => return fail(reason),
-        }
         let done = match act.how {
             How::Remove => self.remove(act),
             How::Attributes => self.give_attributes(act),
@@ -74,6 +68,16 @@ impl<'t> Writer<'t> {
         done
     }
 
+    /// The clone runs: between the plan and now it may have made the path its own. Asked right before the path itself
+    /// is changed, when all else is done.
+    fn check_unchanged(&self, act: &Act) -> Result<()> {
+        match self.merged.look(&act.path) {
+            Look::Found { node, .. } if node.print() == act.was => Ok(()),
+            Look::Found { .. } => fail("changed in the clone just now"),
+            Look::Blocked(reason) => fail(reason),
+        }
+    }
+
     fn remove(&self, act: &Act) -> Result<()> {
         let what = || "taking it away".to_owned();
         let (parent, name) = self.merged.parent(&act.path).doing(what)?;
@@ -82,6 +86,7 @@ impl<'t> Writer<'t> {
             false => AtFlags::empty(),
         };
         fault::step();
+        self.check_unchanged(act)?;
         unlinkat(&parent, name, flags).doing(what)?;
         sync(&parent)
     }
@@ -91,6 +96,7 @@ impl<'t> Writer<'t> {
         let directory = self.merged.directory(&act.path).doing(what)?;
         let node = &act.becomes;
         fault::step();
+        self.check_unchanged(act)?;
         let (uid, gid) = owner(node);
         fchown(&directory, uid, gid).doing(what)?;
         fault::step();
@@ -115,6 +121,7 @@ impl<'t> Writer<'t> {
         let (parent, name) = self.merged.parent(&act.path).doing(what)?;
         self.make(act)?;
         fault::step();
+        self.check_unchanged(act)?;
         let is_directory = act.becomes.is_directory();
         if act.was.is_directory() {
             // It is empty by now.

@@ -9,12 +9,14 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread::JoinHandle;
 
 use estive_boot::PushReport;
 use estive_union::Rights;
 use rustix::fs::{lgetxattr, llistxattr};
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, unmount};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
 pub const UNIONS: &str = ".unions";
 
@@ -148,14 +150,40 @@ impl Clone {
         self.run(layer, &[], Some(step))
     }
 
+    /// A push that is halted before its step of this number, if it comes so far, and goes on when `meanwhile` is done.
+    pub fn push_halted_at(&self, step: u64, layer: &[u8], meanwhile: impl FnOnce()) -> End {
+        let (child, feeding) = self.begin(layer, &[], Some(("stop", step)));
+        let pid = Pid::from_child(&child);
+        let halted = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        let status = waitid(WaitId::Pid(pid), halted).unwrap().unwrap();
+        if status.stopped() {
+            meanwhile();
+            kill_process(pid, Signal::CONT).unwrap();
+        }
+        feeding.join().unwrap();
+        end(child.wait_with_output().unwrap())
+    }
+
     fn run(&self, layer: &[u8], words: &[&str], step: Option<u64>) -> End {
+        let (child, feeding) = self.begin(layer, words, step.map(|step| ("before", step)));
+        feeding.join().unwrap();
+        end(child.wait_with_output().unwrap())
+    }
+
+    /// Starts a push, and feeds it.
+    fn begin(
+        &self,
+        layer: &[u8],
+        words: &[&str],
+        fault: Option<(&str, u64)>,
+    ) -> (Child, JoinHandle<()>) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_estive-init"));
         command.arg("apply").args(words);
         for tree in ["merged", "layer", "root"] {
             command.arg(format!("--{tree}")).arg(self.part(tree));
         }
-        match step {
-            Some(step) => command.env("ESTIVE_FAULT", format!("push.step:before:{step}")),
+        match fault {
+            Some((word, step)) => command.env("ESTIVE_FAULT", format!("push.step:{word}:{step}")),
             None => command.env_remove("ESTIVE_FAULT"),
         };
         let mut child = command
@@ -164,26 +192,10 @@ impl Clone {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
+        let (mut input, layer) = (child.stdin.take().unwrap(), layer.to_vec());
         // One that refuses the layer need not read it to its end.
-        let _ = child.stdin.take().unwrap().write_all(layer);
-        let output = child.wait_with_output().unwrap();
-        let error = String::from_utf8(output.stderr).unwrap();
-        if output.status.success() {
-            assert_eq!(error, "");
-            return End::Done(PushReport::parse(&output.stdout).unwrap());
-        }
-        match output.status.signal() {
-            Some(9) => End::Killed,
-            Some(signal) => panic!("signal {signal}: {error}"),
-            None => {
-                // One line for a person.
-                assert!(
-                    error.trim().lines().count() == 1 && !error.contains("panicked"),
-                    "{error}"
-                );
-                End::Refused(error)
-            }
-        }
+        let feeding = std::thread::spawn(move || drop(input.write_all(&layer)));
+        (child, feeding)
     }
 
     /// Every path that the clone sees, but those of the layers themselves.
@@ -191,6 +203,26 @@ impl Clone {
         let mut found = BTreeMap::new();
         dump(&self.part("merged"), "", &mut found);
         found
+    }
+}
+
+fn end(output: Output) -> End {
+    let error = String::from_utf8(output.stderr).unwrap();
+    if output.status.success() {
+        assert_eq!(error, "");
+        return End::Done(PushReport::parse(&output.stdout).unwrap());
+    }
+    match output.status.signal() {
+        Some(9) => End::Killed,
+        Some(signal) => panic!("signal {signal}: {error}"),
+        None => {
+            // One line for a person.
+            assert!(
+                error.trim().lines().count() == 1 && !error.contains("panicked"),
+                "{error}"
+            );
+            End::Refused(error)
+        }
     }
 }
 

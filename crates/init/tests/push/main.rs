@@ -221,6 +221,73 @@ fn a_push_that_is_killed_at_any_step_is_made_good() {
 }
 
 #[test]
+fn pushes_that_are_killed_one_after_the_other_are_made_good() {
+    in_own_namespace(|| {
+        let hosts = |text: &str| layer(|layer| file(layer, "etc/hosts", text));
+        let mut tried = 0;
+        for one in 1.. {
+            let mut is_over = false;
+            for two in 1.. {
+                let clone = Clone::start(|_| (), &hosts("first")).unwrap();
+                let text = || fs::read_to_string(clone.at("etc/hosts")).unwrap();
+                is_over |= !matches!(clone.push_until(one, &hosts("second")), End::Killed);
+                let second = clone.push_until(two, &hosts("third"));
+                let is_third = text() == "third";
+                // Neither is the clone's own, whichever of them put it there.
+                let report = clone.push(&hosts("fourth")).report();
+                assert_eq!(report.left, [], "killed at {one} and {two}");
+                assert_eq!(text(), "fourth", "killed at {one} and {two}");
+                tried += 1;
+                // From there on it is as after one.
+                if is_third || !matches!(second, End::Killed) {
+                    break;
+                }
+            }
+            if is_over {
+                break;
+            }
+        }
+        assert!(tried > 60, "{tried}");
+    });
+}
+
+#[test]
+fn what_the_clone_writes_while_it_is_pushed_to_is_its_own() {
+    in_own_namespace(|| {
+        let (mut step, mut written) = (0, 0);
+        loop {
+            step += 1;
+            let clone = Clone::start(root, &first()).unwrap();
+            let page = clone.at("var/www/index.html");
+            let gone = clone.at("var/www/gone.html");
+            let is = |path: &std::path::Path, text: &str| {
+                fs::read_to_string(path).is_ok_and(|found| found == text)
+            };
+            let (mut is_halted, mut own) = (false, Vec::new());
+            let end = clone.push_halted_at(step, &second(), || {
+                is_halted = true;
+                for (path, text) in [(&page, "first page"), (&gone, "only in the first")] {
+                    if is(path, text) {
+                        fs::write(path, "of the clone").unwrap();
+                        own.push(path.clone());
+                    }
+                }
+            });
+            let report = end.report();
+            for path in &own {
+                assert!(is(path, "of the clone"), "step {step}: {report:?}");
+                written += 1;
+            }
+            assert_eq!(report.left.len(), own.len(), "step {step}: {report:?}");
+            if !is_halted {
+                break;
+            }
+        }
+        assert!(written > 60, "written {written} times in {step} steps");
+    });
+}
+
+#[test]
 fn nothing_is_written_outside() {
     in_own_namespace(|| {
         let outside = tempfile::tempdir().unwrap();

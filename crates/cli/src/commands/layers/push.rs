@@ -109,7 +109,7 @@ fn laid(domain: &DomainName, report: &PushReport, dry_run: bool) -> String {
     let (written, removed) = (report.written_count(), report.removed_count());
     let verb = if dry_run { "would push" } else { "pushed" };
     let mut parts = Vec::new();
-    if written + removed == 0 {
+    if written == 0 && removed == 0 {
         parts.push("nothing to push".to_owned());
     } else {
         let files = |count: u64| if count == 1 { "file" } else { "files" };
