@@ -82,7 +82,7 @@ fn the_shipped_sets_make_the_example_word_for_word() {
             "etc/ssh/ssh_host_ed25519_key.pub",
             "etc/ssh/ssh_host_rsa_key",
             "etc/ssh/ssh_host_rsa_key.pub",
-            "etc/systemd/network/10-estive.network",
+            "etc/systemd/network/00-estive.network",
             "etc/systemd/system-generators/estive-services",
             "etc/udev/rules.d/70-persistent-net.rules",
             "tmp",
@@ -99,8 +99,9 @@ fn the_shipped_sets_make_the_example_word_for_word() {
         "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n10.77.0.148\tclone01\n10.77.0.151\tclone02\n10.77.0.117\tclone03\n10.77.0.116\tclone04\n"
     );
     assert_eq!(
-        text(&tree, "etc/systemd/network/10-estive.network").1,
+        text(&tree, "etc/systemd/network/00-estive.network").1,
         "# The interface is set before systemd starts, and its traffic may already flow: take it as it is.\n\
+         # The first file that matches counts: this one, whatever the reference has.\n\
          [Match]\nName=eth0\n\n[Network]\nAddress=10.77.0.148/24\nKeepConfiguration=yes\nDHCP=no\n\
          IPv6AcceptRA=no\nLinkLocalAddressing=no\n"
     );
@@ -148,7 +149,7 @@ hosts: {a: }
     assert_eq!(directory.kind, NodeKind::Directory { joined: false });
     assert_eq!(directory.owner.mode, 0o700);
     assert!(
-        text(&tree, "etc/systemd/network/10-estive.network")
+        text(&tree, "etc/systemd/network/00-estive.network")
             .1
             .contains("\nGateway=10.77.0.1\n")
     );

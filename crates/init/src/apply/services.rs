@@ -127,7 +127,8 @@ impl Manager {
         match self {
             Manager::Systemd if act == "restart" => run(&["systemctl", "try-restart", name]),
             Manager::Systemd => run(&["systemctl", "try-reload-or-restart", name]),
-            Manager::OpenRc => run(&["rc-service", "--ifstarted", name, act]),
+            // Nor is one that is not there: distributions call the same service `ssh` and `sshd`.
+            Manager::OpenRc => run(&["rc-service", "--ifexists", "--ifstarted", name, act]),
             Manager::SysV if !Path::new("/etc/init.d").join(name).exists() => {
                 Err(format!("there is no /etc/init.d/{name}"))
             }

@@ -268,11 +268,12 @@ async fn postgresql(bed: &ShownBed, key: &Path) {
             .of("refused")
             .contains("password authentication failed")
     );
-    // Another password, as a pushed layer would bring it: the data stay.
-    let script = "
-        echo another >/etc/estive/postgresql-password
+    // Another password, as a pushed layer would bring it: the data stay. It holds what a shell's
+    // echo would take for a line's end.
+    let script = r"
+        printf '%s\n' 'an\nother' >/etc/estive/postgresql-password
         systemctl restart postgresql
-        export PGPASSWORD=another
+        export PGPASSWORD='an\nother'
         echo kept=$(psql -X -A -t -h localhost -U worker -d results -c 'SELECT sum(value) FROM answers' 2>&1)";
     let facts = facts_of(bed, "clone04", key, script).await;
     assert_eq!(facts.of("kept"), "42");
@@ -301,6 +302,7 @@ async fn base_openrc(bed: &ShownBed, key: &Path) {
         echo bootlogs=$(rc-status -a 2>/dev/null | grep -c bootlogs)
         echo scratch=$(findmnt -no FSTYPE /scratch)
         echo crashed=$(rc-status --crashed)
+        echo told=$(for one in ssh sshd; do rc-service --ifexists --ifstarted $one restart >/dev/null 2>&1 || echo $one; done)
         rc-status -a";
     let facts = facts_of(bed, "clone05", key, script).await;
     for (fact, value) in [
@@ -310,6 +312,7 @@ async fn base_openrc(bed: &ShownBed, key: &Path) {
         ("bootlogs", "0"),
         ("scratch", "tmpfs"),
         ("crashed", ""),
+        ("told", ""),
     ] {
         assert_eq!(facts.of(fact), value, "{fact}");
     }
