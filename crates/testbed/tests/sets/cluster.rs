@@ -235,9 +235,13 @@ async fn address(bed: &ShownBed, clone: &str) -> String {
 async fn mpi(bed: &ShownBed, key: &Path) {
     let script =
         "mpirun --hostfile /etc/openmpi/openmpi-default-hostfile -np 4 mpi-pi 2>&1; echo ended=$?
+        keys() { grep -c estive_cluster_key; }
+        echo keys=$(ssh -G clone02 | keys) $(runuser -u nobody -- ssh -G clone02 2>/dev/null | keys)
         ls /root/.ssh";
     let facts = facts_of(bed, "clone01", key, script).await;
     assert_eq!(facts.of("ended"), "0");
+    // Root's alone: it would keep others from their own.
+    assert_eq!(facts.of("keys"), "1 0");
     let mut hosts: Vec<&str> = facts
         .0
         .lines()
