@@ -82,11 +82,8 @@ pub fn compare(archive: &[u8], root: &OwnedFd) -> Result<Vec<Difference>> {
         }
         let is_implied = implied.contains(path);
         differences.extend(of_member(&member, is_implied, &manifest, root)?);
-        let is_opaque = manifest
-            .xattrs
-            .get(*path)
-            .is_some_and(|xattrs| xattrs.contains_key(OPAQUE_XATTR));
-        if is_opaque {
+        // Also a directory in one that hides: nothing of the root's is joined to it.
+        if member.kind == Kind::Directory && is_hidden(&manifest, path) {
             differences.extend(hidden_in(path, &members, root)?);
         }
     }
@@ -140,7 +137,7 @@ fn of_member(
     difference(verdict, Some(layer), Some(look))
 }
 
-/// What an opaque directory hides: names of the root's that the layer does not have.
+/// What a directory hides that is opaque, or lies in such a one: names of the root's that the layer does not have.
 fn hidden_in(
     directory: &str,
     members: &BTreeMap<&str, Member<'_>>,
@@ -297,7 +294,7 @@ mod tests {
     fn each_path_is_added_changed_the_same_or_hidden() {
         let root = tempfile::tempdir().unwrap();
         let at = |path: &str| root.path().join(path);
-        for directory in ["etc", "tmp/deep", "own", "kept"] {
+        for directory in ["etc", "tmp/deep", "tmp/both", "own", "kept"] {
             fs::create_dir_all(at(directory)).unwrap();
         }
         for (path, text) in [
@@ -306,6 +303,7 @@ mod tests {
             ("etc/mode", "x"),
             ("etc/gone", "x"),
             ("tmp/a", "x"),
+            ("tmp/both/a", "x"),
             ("tmp/stays", "x"),
             ("file", "x"),
             ("kept/x", "x"),
@@ -329,6 +327,7 @@ mod tests {
             ("etc/mode", 0o600, "x"),
             ("etc/new", 0o644, ""),
             ("tmp/stays", 0o644, "x"),
+            ("tmp/both/b", 0o644, "x"),
             ("file/below", 0o644, ""),
             ("linked/below", 0o644, ""),
         ] {
@@ -364,6 +363,8 @@ mod tests {
                 ("linked/below", Verdict::Added),
                 ("own", Verdict::Changed),
                 ("tmp/a", Verdict::Hidden),
+                ("tmp/both/a", Verdict::Hidden),
+                ("tmp/both/b", Verdict::Added),
                 ("tmp/deep", Verdict::Hidden),
                 ("tmp/link", Verdict::Changed),
                 ("tmp/link/below", Verdict::Added),
