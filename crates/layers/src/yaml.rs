@@ -201,8 +201,12 @@ impl<'de> Visitor<'de> for ValueVisitor {
             .map_err(|_| E::custom(format!("the number {value} is too large; quote it")))
     }
 
-    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
-        Ok(Value::Float(value))
+    /// JSON, in which values travel, knows neither the infinite nor what is no number.
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Value, E> {
+        match value.is_finite() {
+            true => Ok(Value::Float(value)),
+            false => Err(E::custom(format!("{value} is no finite number; quote it"))),
+        }
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Value, E> {
@@ -276,6 +280,9 @@ mod tests {
             "a: [1\n",
             "a: !!python/object x\n",
             "a: b: c\n",
+            "a: .nan\n",
+            "a: [-.inf]\n",
+            "a: 18446744073709551615\n",
         ] {
             let (at, message) = parse(bad).unwrap_err();
             assert!(at.line >= 1, "{message}");
