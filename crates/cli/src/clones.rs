@@ -19,7 +19,7 @@ const AT_ONCE: usize = 16;
 #[derive(Debug, Args)]
 pub struct Whose {
     /// The herd's folder, which holds herd.yaml. Without it the clones that the manager knows of; when none answers,
-    /// those of the herd in this folder.
+    /// those of the herd in this folder, but no host keys: a manager's clones have others.
     #[arg(long, env = "ESTIVE_HERD", value_name = "DIR")]
     herd: Option<PathBuf>,
     /// Directory of the deployments' secrets, when --herd is given and host keys are asked for; for root
@@ -69,7 +69,11 @@ impl Whose {
         let domains = match answer.await.map_err(Failure::from) {
             Ok(domains) => domains,
             Err(failure) if failure.code == ExitCode::Unreachable => {
-                if Path::new(HERD_FILE).is_file() {
+                // Its clones' host keys cannot be told: they follow from a secret of the manager's own.
+                if Path::new(HERD_FILE).is_file() && !keys {
+                    eprintln!(
+                        "estive: note: no manager answers: these are the clones of the herd in this folder"
+                    );
                     return self.of_folder(Path::new("."), keys);
                 }
                 return Err(failure.advice("name a herd's folder with --herd DIR"));

@@ -54,6 +54,13 @@ impl Update {
                     let block = blocks.entry(clone.deployment.clone());
                     block.or_default().push(clone);
                 }
+                if let (Some(name), true) = (self.whose.name(), blocks.is_empty()) {
+                    return Err(Failure::impossible(format!(
+                        "there are no clones of {name}; {} was not changed",
+                        file.display()
+                    ))
+                    .advice(format!("estive list shows those there are; --remove --name {name} takes its block away")));
+                }
             }
         }
         let changed = change_file(file, |text| {

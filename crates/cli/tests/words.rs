@@ -176,13 +176,16 @@ fn a_list_has_the_form_that_was_asked_for() {
     }
     assert_eq!(place.said(&["list"]), "b1\nb2\nc\n");
     assert_eq!(place.said(&["list", "--name", "other"]), "");
-    let keys = place.said(&["list", "--format", "known-hosts"]);
+    let keys = place.said(&["list", "--herd", ".", "--format", "known-hosts"]);
     assert!(
         keys.starts_with("b1,10.9.0.11,estive-b1 ssh-ed25519 AAAA") && keys.lines().count() == 3,
         "{keys}"
     );
     // The deployment's secret was made once and kept.
-    assert_eq!(place.said(&["list", "--format", "known-hosts"]), keys);
+    assert_eq!(
+        place.said(&["list", "--herd", ".", "--format", "known-hosts"]),
+        keys
+    );
     let json: serde_json::Value =
         serde_json::from_str(&place.said(&["list", "--format", "json"])).unwrap();
     assert_eq!(json[1]["groups"], serde_json::json!(["blue sheep"]));
@@ -223,6 +226,18 @@ fn update_hosts_changes_its_own_block_and_nothing_else() {
         fs::read_to_string(&file).unwrap(),
         "127.0.0.1 localhost\n\n# last line\n"
     );
+    // One that is not there may be a slip: what is in the file of it is not said to be as wanted.
+    let none = place.failed(
+        &[
+            "update-hosts",
+            "--file",
+            file.to_str().unwrap(),
+            "--name",
+            "dmeo",
+        ],
+        2,
+    );
+    assert!(none.contains("there are no clones of dmeo"), "{none}");
     // A deployment that is gone from everywhere else.
     fs::write(&file, whole.replace("demo", "old")).unwrap();
     assert_eq!(
@@ -230,7 +245,16 @@ fn update_hosts_changes_its_own_block_and_nothing_else() {
         format!("{shown} no longer names the clones of old\n")
     );
     fs::write(&file, "# estive begin demo\n").unwrap();
-    let broken = place.failed(&["update-hosts", "--file", file.to_str().unwrap()], 2);
+    let broken = place.failed(
+        &[
+            "update-hosts",
+            "--herd",
+            ".",
+            "--file",
+            file.to_str().unwrap(),
+        ],
+        2,
+    );
     assert_eq!(
         broken,
         format!(
@@ -245,9 +269,17 @@ fn update_hosts_changes_its_own_block_and_nothing_else() {
 fn known_hosts_are_ssh_s_own() {
     let place = Place::new();
     let file = place.path("known");
-    place.said(&["update-known-hosts", "--file", file.to_str().unwrap()]);
+    let update = ["update-known-hosts", "--file", file.to_str().unwrap()];
+    // The keys of a manager's clones are not those that its folder would give: nothing is written for them.
+    fs::write(&file, "of the manager").unwrap();
+    let silent = place.failed(&update, 4);
+    assert!(silent.contains("--herd DIR"), "{silent}");
+    place.failed(&["list", "--format", "known-hosts"], 4);
+    assert_eq!(fs::read_to_string(&file).unwrap(), "of the manager");
+    fs::remove_file(&file).unwrap();
+    place.said(&[&update[..], &["--herd", "."]].concat());
     let text = fs::read_to_string(&file).unwrap();
-    let keys = place.said(&["list", "--format", "known-hosts"]);
+    let keys = place.said(&["list", "--herd", ".", "--format", "known-hosts"]);
     assert_eq!(
         text,
         format!("# estive begin demo\n{keys}# estive end demo\n")

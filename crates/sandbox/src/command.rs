@@ -24,11 +24,11 @@ pub fn hidden_command() -> Option<ExitCode> {
     }
     let words: Option<Vec<&str>> = words[1..].iter().map(|word| word.to_str()).collect();
     let answered = match words.as_deref() {
-        Some([SCRIPT, parent]) => end_with(parent).and_then(|()| send(&script())),
+        Some([SCRIPT, parent]) => begin_under(parent).and_then(|()| send(&script())),
         Some([RENDER, parent, memory_bytes, cpu_s]) => {
             match (memory_bytes.parse(), cpu_s.parse()) {
                 (Ok(memory_bytes), Ok(cpu_s)) => {
-                    end_with(parent).and_then(|()| cell::run(memory_bytes, cpu_s))
+                    begin_under(parent).and_then(|()| cell::run(memory_bytes, cpu_s))
                 }
                 _ => return Some(misused()),
             }
@@ -49,9 +49,21 @@ fn misused() -> ExitCode {
     ExitCode::from(2)
 }
 
-/// Whoever asked is gone: so are we.
-fn end_with(parent: &str) -> std::io::Result<()> {
+/// Nothing but the three descriptors that it was given is open in what follows: what whoever started us had open, and
+/// left to its children, would lead a script out.
+fn close_others() -> std::io::Result<()> {
+    // SAFETY: the process has just begun, and nothing of it has opened or keeps a descriptor yet.
+    let done = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
+    match done {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
+}
+
+/// When whoever asked is gone, so are we.
+fn begin_under(parent: &str) -> std::io::Result<()> {
     use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+    close_others()?;
     set_parent_process_death_signal(Some(Signal::KILL))?;
     let now = getppid().map(|pid| pid.as_raw_nonzero().to_string());
     // It may have ended before we asked to be told.

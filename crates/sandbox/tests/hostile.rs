@@ -64,6 +64,31 @@ fn files_of_the_host_are_not_there() {
 }
 
 #[test]
+fn files_that_whoever_asks_has_open_are_not_there() {
+    let mut bench = Bench::new("inherited");
+    let secret = bench.home().join("secret");
+    fs::write(&secret, "of the host").unwrap();
+    // As a supervisor, a lock or a shell leaves them to what it starts.
+    let program = bench.home().join("program");
+    let text = format!(
+        "#!/bin/sh\nexec 8</ 9<{} {} \"$@\"\n",
+        secret.display(),
+        bench.worker.program.display()
+    );
+    let written = bench.home().join("text");
+    fs::write(&written, text).unwrap();
+    common::install(&written, &program);
+    bench.worker = estive_sandbox::Worker::of(program);
+    let said = bench.prints("#!/bin/bash\ncat <&9 > said 2>/tmp/x || echo nothing > said\n");
+    assert_eq!(said, "nothing\n");
+    let said = bench.prints(
+        "#!/usr/bin/perl\nopen F, '>said'; print F opendir(D, '/proc/self/fd') ? 'listed' : 'no'; \
+         for (3..64) { next if $_ == fileno F; print F \" $_\" if open G, \"<&=$_\" and -e G }",
+    );
+    assert_eq!(said, "no");
+}
+
+#[test]
 fn what_root_alone_may_read_in_the_reference_is_closed() {
     if !common::is_root() {
         return;

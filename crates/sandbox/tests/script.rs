@@ -3,10 +3,9 @@
 mod common;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
-use common::{Bench, is_root};
+use common::{Bench, install, is_root};
 use estive_sandbox::{OutputNode, SandboxError, Worker};
 
 fn file(mode: u32, text: &str) -> OutputNode {
@@ -154,14 +153,15 @@ fn an_ordinary_user_may_run_scripts_too() {
     let mut bench = Bench::new("user");
     // Where the program was built others may not look; and neither may they into our home for other files.
     let program = bench.home().join("program");
-    fs::copy(&bench.worker.program, &program).unwrap();
+    install(&bench.worker.program, &program);
     let user = bench.home().join("as-user");
     let text = format!(
         "#!/bin/sh\nexec setpriv --reuid 54321 --regid 54321 --clear-groups {} \"$@\"\n",
         program.display()
     );
-    fs::write(&user, text).unwrap();
-    fs::set_permissions(&user, fs::Permissions::from_mode(0o755)).unwrap();
+    let written = bench.home().join("text");
+    fs::write(&written, text).unwrap();
+    install(&written, &user);
     bench.worker = Worker::of(user);
     let said = bench.prints(
         "#!/bin/sh\n{ id -u; cat /etc/marker; touch /etc/x && echo written; ls /dev; } > said 2>&1",

@@ -180,6 +180,17 @@ impl Bench {
     }
 }
 
+/// Puts a program in its place, by another process: what has it open to write it here would go to whatever other tests
+/// start meanwhile, and what is open to be written cannot be executed.
+pub fn install(from: &Path, to: &Path) {
+    let done = Command::new("install")
+        .args(["-m", "755"])
+        .args([from, to])
+        .status()
+        .unwrap();
+    assert!(done.success());
+}
+
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
