@@ -218,6 +218,17 @@ fn who_renders_has_nothing() {
             assert_ne!(of(&pid.to_string()), of("self"), "{kind}");
         }
     }
+    // Once it has worked for half a second it is at the template of the clone: all before is short.
+    let ticks = || {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        // utime of proc(5), the twelfth field after the name.
+        let after_name = stat.rsplit(')').next().unwrap();
+        let utime = after_name.split_whitespace().nth(11).unwrap();
+        utime.parse::<u64>().unwrap()
+    };
+    while ticks() < 50 {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
     rustix::process::kill_process(
         rustix::process::Pid::from_raw(pid).unwrap(),
         rustix::process::Signal::KILL,
