@@ -9,6 +9,7 @@ pub mod aliases;
 #[cfg(feature = "builder")]
 pub mod boot_loader;
 mod command_line;
+pub mod drawing;
 mod error;
 pub mod glob;
 #[cfg(feature = "builder")]
@@ -28,9 +29,11 @@ pub mod modules;
 pub mod partition;
 pub mod programs;
 pub mod push;
+pub mod record;
 pub mod report;
 pub mod root_line;
 pub mod superblock;
+pub mod timeline;
 
 pub use command_line::{
     CommandLine, CommandLineError, INIT_WORD, ROOT_WORD, WAIT_WORD, command_line, word_of,
