@@ -381,8 +381,14 @@ impl Agent {
             };
         }
         let json = |value| serde_json::to_value(value).unwrap_or_default();
-        let mut boot = lock(&handle.boot).times.clone();
-        boot.asked_ms = record.asked_ms;
+        let mut boot = {
+            let log = lock(&handle.boot);
+            let mut times = log.times();
+            if log.boots.last().is_none() {
+                times.asked_ms = record.asked_ms;
+            }
+            times
+        };
         if matches!(
             seen,
             Seen::Gone | Seen::Prelaunch | Seen::Awaiting | Seen::Loaded

@@ -1,14 +1,20 @@
-//! Watches a clone's boot: what `estive-init` reports, and when it arrived. Gives it its identity where that does not
-//! come by fw_cfg. Later it listens to what the clone's own system says on the same port: its registration.
+//! The boots of a domain: what `estive-init` reports, and when it arrived, beside what this agent did for them; the
+//! last few are kept. Gives the guest its identity where that does not come by fw_cfg. Later it listens to what the
+//! clone's own system says on the same port, its registration, and asks it once how it came up.
 
-use estive_api::wire::{BootTimes, Registration};
-use estive_boot::report::{Line, Phase};
+use crate::system_boot;
+use estive_api::wire::{Answered, BootTimes, Boots, Registration};
+use estive_boot::record::{
+    ArrivedLine, BOOTS_BYTES_MAX, BootRecord, HostSpan, HostWork, SystemBoot,
+};
+use estive_boot::report::{LINE_BYTES_MAX, Line, Phase, REPORT_BYTES_MAX};
+use estive_hypervisor::guest_agent::GuestAgent;
 use estive_hypervisor::{Channels, Hypervisor};
 use estive_model::{Clock, DomainName};
 use serde::{Deserialize, Serialize};
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 
@@ -23,39 +29,55 @@ const SLOW_POLLS_BETWEEN_LOOKS: u32 = 10;
 /// A guest that has said nothing final for so long is not watched any more.
 const PATIENCE: Duration = Duration::from_secs(900);
 const IDENTITY_RETRY: Duration = Duration::from_secs(1);
-const MAX_REPORT_BYTES: u64 = estive_boot::report::REPORT_BYTES_MAX as u64;
+const MAX_REPORT_BYTES: u64 = REPORT_BYTES_MAX as u64;
 
-/// A line of the boot report with its time of arrival.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ArrivedLine {
-    /// Milliseconds since the epoch.
-    pub arrived_ms: u64,
-    /// As init wrote it.
-    pub line: Line,
-}
-
-/// The last boot of a domain.
+/// The boots of a domain that are kept, and what its running system says.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct BootLog {
-    /// By phase.
-    pub times: BootTimes,
-    /// As written.
-    pub lines: Vec<ArrivedLine>,
+    /// The oldest first; the last may be under way.
+    pub boots: Boots,
+    /// What the running system has registered.
+    registered: Option<Registration>,
+    /// The archive that was taken for the next boot.
+    archive: Option<HostSpan>,
     /// Bytes of the report already read.
-    #[serde(default)]
     offset: u64,
+    /// When the report was looked at last; nothing is known of before.
+    #[serde(skip)]
+    looked_ms: Option<u64>,
+    /// What was kept of the last boot before boots were kept.
+    #[serde(skip_serializing)]
+    lines: Vec<ArrivedLine>,
 }
 
 impl BootLog {
     /// The kept log; empty when there is none.
     pub fn load(place: &Path) -> Self {
-        std::fs::read(place.join(FILE))
+        let read = || -> std::io::Result<Vec<u8>> {
+            let mut bytes = Vec::new();
+            let limit = 2 * BOOTS_BYTES_MAX as u64;
+            std::fs::File::open(place.join(FILE))?
+                .take(limit)
+                .read_to_end(&mut bytes)?;
+            Ok(bytes)
+        };
+        let mut log: Self = read()
             .ok()
             .and_then(|text| serde_json::from_slice(&text).ok())
-            .unwrap_or_default()
+            .unwrap_or_default();
+        let lines = std::mem::take(&mut log.lines);
+        if log.boots.last().is_none() && !lines.is_empty() {
+            log.boots.begin(BootRecord {
+                lines,
+                ..BootRecord::default()
+            });
+        }
+        log
     }
 
-    fn keep(&self, place: &Path) {
+    /// Writes it to the domain's directory.
+    pub fn keep(&self, place: &Path) {
         let path = place.join(FILE);
         let written = serde_json::to_vec(self)
             .map_err(std::io::Error::from)
@@ -65,57 +87,159 @@ impl BootLog {
         }
     }
 
-    /// Nothing more is awaited.
+    /// The last boot in short.
+    pub fn times(&self) -> BootTimes {
+        let mut times = BootTimes {
+            registered: self.registered.clone(),
+            ..BootTimes::default()
+        };
+        let Some(boot) = self.boots.last() else {
+            return times;
+        };
+        times.asked_ms = boot.asked_ms;
+        for arrived in &boot.lines {
+            if let Line::Done { phase, uptime_ms } = &arrived.line {
+                let name = phase.name().to_owned();
+                times
+                    .phases_ms
+                    .entry(name.clone())
+                    .or_insert(arrived.arrived_ms);
+                times.uptimes_ms.entry(name).or_insert(*uptime_ms);
+            }
+        }
+        times.error = boot
+            .failure()
+            .map(|(phase, error)| format!("in phase {phase}: {error}"));
+        times
+    }
+
+    /// Nothing more is awaited of the early userspace.
     pub fn is_over(&self) -> bool {
-        self.times.error.is_some() || self.times.phases_ms.contains_key(Phase::Switch.name())
+        self.boots.last().is_some_and(BootRecord::is_over)
     }
 
     fn has_identity(&self) -> bool {
-        self.times.phases_ms.contains_key(Phase::Identity.name())
+        let last = self.boots.last();
+        last.is_some_and(|boot| boot.phase(Phase::Identity).is_some())
+    }
+
+    /// An archive was taken: the next boot is of it.
+    pub fn take_archive(&mut self, began_ms: u64, ended_ms: u64) {
+        self.archive = Some(HostSpan {
+            what: HostWork::Archive,
+            began_ms,
+            ended_ms,
+        });
+    }
+
+    /// Another boot begins, in a QEMU of its own, whose report begins anew.
+    pub fn begin(&mut self, host: &str, asked_ms: Option<u64>, now_ms: u64) {
+        self.boots.begin(BootRecord {
+            host: host.to_owned(),
+            asked_ms,
+            host_spans: self.archive.take().into_iter().collect(),
+            ..BootRecord::default()
+        });
+        (self.offset, self.looked_ms, self.registered) = (0, Some(now_ms), None);
+    }
+
+    /// It did not come about: there was no instance that could have booted.
+    pub fn give_up(&mut self) {
+        self.boots.0.pop();
+    }
+
+    /// This agent did something for the boot that is under way.
+    pub fn did(&mut self, what: HostWork, began_ms: u64, ended_ms: u64) {
+        // A paused clone that goes on does not boot.
+        if let Some(boot) = self.boots.last_mut()
+            && !boot.is_over()
+            && boot.host_span(what).is_none()
+        {
+            boot.host_spans.push(HostSpan {
+                what,
+                began_ms,
+                ended_ms,
+            });
+        }
+    }
+
+    /// The manager has seen the clone answer, after the start that was asked for at `asked_ms`. Says whether that is
+    /// the last boot.
+    pub fn answered(&mut self, asked_ms: u64, answered: Answered) -> bool {
+        match self.boots.last_mut() {
+            Some(boot) if boot.asked_ms == Some(asked_ms) => {
+                boot.answered.get_or_insert(answered);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Boots that came along with a domain from another host; those that it had here are kept instead.
+    pub fn came_along(&mut self, boots: Boots) -> bool {
+        let is_new = self.boots.last().is_none();
+        if is_new {
+            self.boots = boots.cleaned();
+        }
+        is_new
     }
 
     fn take(&mut self, line: Line, arrived_ms: u64) {
-        match &line {
-            Line::Done { phase, uptime_ms } => {
-                if *phase == Phase::Init {
-                    // The guest began again.
-                    *self = Self {
-                        offset: self.offset,
-                        ..Self::default()
-                    };
-                }
-                let name = phase.name().to_owned();
-                self.times
-                    .phases_ms
-                    .entry(name.clone())
-                    .or_insert(arrived_ms);
-                self.times.uptimes_ms.entry(name).or_insert(*uptime_ms);
-            }
-            Line::Failed { error, phase } => {
-                let error: String = error.chars().take(1000).collect();
-                self.times.error = Some(format!("in phase {phase}: {error}"));
-            }
+        match line {
             Line::Registered { registered } => {
-                self.times.registered = Some(Registration {
+                self.registered = Some(Registration {
                     address: registered.address,
                     cpus: registered.cpus,
                     since_ms: arrived_ms,
                 });
-                return;
             }
-            Line::Unregistered { .. } => {
-                self.times.registered = None;
-                return;
-            }
-            Line::Step(_) => {}
+            Line::Unregistered { .. } => self.registered = None,
+            line => self.take_boot_line(line, arrived_ms),
         }
-        if self.lines.len() < 64 {
-            self.lines.push(ArrivedLine { arrived_ms, line });
+    }
+
+    fn take_boot_line(&mut self, line: Line, arrived_ms: u64) {
+        let is_first = matches!(
+            line,
+            Line::Done {
+                phase: Phase::Init,
+                ..
+            }
+        );
+        let last = self.boots.last();
+        if is_first && last.is_some_and(|boot| !boot.lines.is_empty()) {
+            // The guest began again.
+            let host = last.map(|boot| boot.host.clone()).unwrap_or_default();
+            self.boots.begin(BootRecord {
+                host,
+                rebooted: true,
+                ..BootRecord::default()
+            });
+            self.registered = None;
+        }
+        if self.boots.last().is_none() {
+            self.boots.begin(BootRecord::default());
+        }
+        let within_ms = self
+            .looked_ms
+            .map(|looked_ms| arrived_ms.saturating_sub(looked_ms));
+        if let Some(boot) = self.boots.last_mut() {
+            boot.take(ArrivedLine {
+                arrived_ms,
+                within_ms,
+                line,
+            });
         }
     }
 
     /// Reads complete lines that were added to the report; true when there were any.
     fn read_on(&mut self, report: &Path, now_ms: u64) -> std::io::Result<bool> {
+        let read = self.read_lines(report, now_ms);
+        self.looked_ms = Some(now_ms);
+        read
+    }
+
+    fn read_lines(&mut self, report: &Path, now_ms: u64) -> std::io::Result<bool> {
         let mut file = std::fs::File::options()
             .read(true)
             .write(true)
@@ -144,7 +268,7 @@ impl BootLog {
             return Ok(false);
         };
         for line in bytes[..end].split(|byte| *byte == b'\n') {
-            if line.len() <= 4096
+            if line.len() <= LINE_BYTES_MAX
                 && let Ok(line) = serde_json::from_slice(line.trim_ascii())
             {
                 self.take(line, now_ms);
@@ -166,6 +290,8 @@ pub struct BootWatch {
     pub identity: Option<String>,
     /// It boots here; else it has booted elsewhere, or long ago.
     pub boots: bool,
+    /// Held while a layer is pushed: the guest's agent speaks to one at a time.
+    pub pushing: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl BootWatch {
@@ -175,6 +301,8 @@ impl BootWatch {
         if self.boots {
             self.boot(&*hypervisor, &channels, &*clock).await;
         }
+        let guest = GuestAgent::new(&channels.guest_agent);
+        let mut asking = system_boot::Asking::default();
         let mut polls = 0_u32;
         loop {
             self.read_on(&channels.report, &*clock);
@@ -182,8 +310,59 @@ impl BootWatch {
             if polls.is_multiple_of(SLOW_POLLS_BETWEEN_LOOKS) && self.is_gone(&*hypervisor).await {
                 return;
             }
+            self.ask_system(&guest, &mut asking, &*clock).await;
             tokio::time::sleep(SLOW_POLL).await;
         }
+    }
+
+    /// Asks the clone's own init how it came up, once it has done so, as long as that is not known.
+    async fn ask_system(
+        &self,
+        guest: &GuestAgent,
+        asking: &mut system_boot::Asking,
+        clock: &dyn Clock,
+    ) {
+        let Some(number) = self.unasked(asking) else {
+            return;
+        };
+        // Somebody who pushes a layer comes first.
+        if self.pushing.try_lock().is_err() {
+            return;
+        }
+        let said = match asking.ask(guest, number).await {
+            system_boot::Said::Later => return,
+            system_boot::Said::System(system) => Ok(SystemBoot {
+                told_ms: clock.now_ms(),
+                ..system
+            }),
+            system_boot::Said::Nothing(reason) => Err(reason),
+        };
+        let mut log = self.log();
+        // It may have begun again while it was asked.
+        let Some(boot) = log.boots.last_mut().filter(|boot| boot.number == number) else {
+            return;
+        };
+        match said {
+            Ok(system) => boot.system = Some(system),
+            Err(reason) => boot.system_unknown = Some(reason),
+        }
+        let cleaned = std::mem::take(boot).cleaned();
+        *boot = cleaned;
+        log.keep(&self.place);
+    }
+
+    /// The boot of which nothing is known beyond its early userspace, if its time has come.
+    fn unasked(&self, asking: &mut system_boot::Asking) -> Option<u64> {
+        let log = self.log();
+        let boot = log.boots.last()?;
+        let is_known = boot.system.is_some() || boot.system_unknown.is_some();
+        let has_switched = boot.phase(Phase::Switch).is_some();
+        let is_due = asking.is_due(boot.number, boot.answered.is_some());
+        (has_switched && !is_known && is_due).then_some(boot.number)
+    }
+
+    fn log(&self) -> MutexGuard<'_, BootLog> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Until the clone's own init runs, init has given up, or the instance is gone.
@@ -215,7 +394,7 @@ impl BootWatch {
 
     /// Takes what was added to the report; says whether the boot is over.
     fn read_on(&self, report: &Path, clock: &dyn Clock) -> bool {
-        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut log = self.log();
         if log.read_on(report, clock.now_ms()).unwrap_or(false) {
             log.keep(&self.place);
         }
@@ -232,12 +411,7 @@ impl BootWatch {
     /// Writes the identity again and again until the guest says that it has it.
     async fn give_identity(&self, socket: &Path, identity: &str) {
         let line = format!("{identity}\n");
-        while !self
-            .log
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .has_identity()
-        {
+        while !self.log().has_identity() {
             let stream = tokio::net::UnixStream::connect(socket).await;
             match stream {
                 Ok(mut stream) => {
@@ -269,19 +443,19 @@ mod tests {
         let registered = b"{\"registered\":{\"address\":\"10.77.0.101\",\"cpus\":2}}\n";
         file.write_all(registered).unwrap();
         assert!(log.read_on(&report, 70).unwrap());
-        let known = log.times.registered.clone().unwrap();
+        let known = log.times().registered.unwrap();
         assert_eq!((known.cpus, known.since_ms), (2, 70));
-        assert!(log.lines.is_empty(), "no part of a boot");
+        assert!(log.boots.last().is_none(), "no part of a boot");
         // A guest that writes without end neither fills the disk nor hides what it says last.
         file.write_all(&vec![b'x'; MAX_REPORT_BYTES as usize])
             .unwrap();
         file.write_all(b"\n{\"unregistered\":true}\n").unwrap();
         assert!(log.read_on(&report, 80).unwrap());
-        assert_eq!(log.times.registered, None);
+        assert_eq!(log.times().registered, None);
         assert_eq!(file.metadata().unwrap().len(), 0);
         file.write_all(registered).unwrap();
         assert!(log.read_on(&report, 90).unwrap());
-        assert_eq!(log.times.registered.unwrap().since_ms, 90);
+        assert_eq!(log.times().registered.unwrap().since_ms, 90);
     }
 
     #[test]
@@ -293,22 +467,91 @@ mod tests {
         file.write_all(b"{\"phase\":\"init\",\"uptime_ms\":900}\nnoise\n{\"phase\":\"mod")
             .unwrap();
         assert!(log.read_on(&report, 10).unwrap());
-        assert_eq!(log.times.phases_ms.len(), 1);
+        assert_eq!(log.times().phases_ms.len(), 1);
         assert!(!log.read_on(&report, 11).unwrap());
         file.write_all(b"ules\",\"uptime_ms\":950}\n{\"phase\":\"root\",\"error\":\"no disk\"}\n")
             .unwrap();
-        assert!(log.read_on(&report, 12).unwrap());
-        assert_eq!(log.times.phases_ms["init"], 10);
-        assert_eq!(log.times.phases_ms["modules"], 12);
-        assert_eq!(log.times.uptimes_ms["modules"], 950);
-        assert!(log.is_over() && log.times.error.as_ref().unwrap().contains("no disk"));
+        assert!(log.read_on(&report, 14).unwrap());
+        let times = log.times();
+        assert_eq!(times.phases_ms["init"], 10);
+        assert_eq!(times.phases_ms["modules"], 14);
+        assert_eq!(times.uptimes_ms["modules"], 950);
+        assert!(log.is_over() && times.error.unwrap().contains("no disk"));
+        // When each was not there yet.
+        let within: Vec<_> = log
+            .boots
+            .last()
+            .unwrap()
+            .lines
+            .iter()
+            .map(|line| line.within_ms)
+            .collect();
+        assert_eq!(within, [None, Some(3), Some(3)]);
         log.keep(home.path());
-        assert_eq!(BootLog::load(home.path()), log);
-        // A guest that reboots begins again.
+        let kept = BootLog::load(home.path());
+        assert_eq!((&kept.boots, kept.offset), (&log.boots, log.offset));
+        // A guest that reboots begins again, and what was before is kept.
         file.write_all(b"{\"phase\":\"init\",\"uptime_ms\":800}\n")
             .unwrap();
         assert!(log.read_on(&report, 20).unwrap());
-        assert_eq!(log.times.phases_ms["init"], 20);
+        assert_eq!(log.times().phases_ms["init"], 20);
         assert!(!log.is_over());
+        let boots: Vec<_> = log
+            .boots
+            .0
+            .iter()
+            .map(|boot| (boot.number, boot.rebooted))
+            .collect();
+        assert_eq!(boots, [(1, false), (2, true)]);
+    }
+
+    #[test]
+    fn what_this_agent_did_is_of_the_boot_it_did_it_for() {
+        let mut log = BootLog::default();
+        log.take_archive(1, 2);
+        log.begin("host1", Some(5), 6);
+        log.did(HostWork::Emulator, 6, 7);
+        let answered = |by: &str| Answered {
+            ordered_ms: 0,
+            answered_ms: 9,
+            by: by.to_owned(),
+        };
+        assert!(log.answered(5, answered("ping")) && log.answered(5, answered("late")));
+        assert!(!log.answered(4, answered("of another start")));
+        for phase in [Phase::Init, Phase::Switch] {
+            log.take(
+                Line::Done {
+                    phase,
+                    uptime_ms: 1,
+                },
+                8,
+            );
+        }
+        // Paused and gone on, moved: no part of the boot.
+        log.did(HostWork::Processors, 50, 60);
+        log.begin("host1", Some(70), 71);
+        let works: Vec<Vec<HostWork>> = log
+            .boots
+            .0
+            .iter()
+            .map(|boot| boot.host_spans.iter().map(|span| span.what).collect())
+            .collect();
+        assert_eq!(works, [vec![HostWork::Archive, HostWork::Emulator], vec![]]);
+        assert_eq!(log.boots.0[0].answered.as_ref().unwrap().by, "ping");
+        assert_eq!(log.times().asked_ms, Some(70));
+        // What comes along from another host is for a domain that has none yet.
+        let mut other = BootLog::default();
+        assert!(other.came_along(log.boots.clone()) && !other.came_along(Boots::default()));
+        assert_eq!(other.boots, log.boots);
+    }
+
+    #[test]
+    fn a_log_of_before_boots_were_kept_is_read() {
+        let home = tempfile::tempdir().unwrap();
+        let text = br#"{"times":{"phases_ms":{"switch":9},"uptimes_ms":{"switch":7}},"lines":[{"arrived_ms":9,"line":{"phase":"switch","uptime_ms":7}}],"offset":33}"#;
+        std::fs::write(home.path().join(FILE), text).unwrap();
+        let log = BootLog::load(home.path());
+        assert!(log.is_over());
+        assert_eq!((log.times().phases_ms["switch"], log.offset), (9, 33));
     }
 }

@@ -59,7 +59,10 @@ impl Domain {
                     Input::Commit(_) => Some("move.resumed"),
                     _ => None,
                 };
-                around(point, self.resume()).await?;
+                match input {
+                    Input::Commit(_) => around(point, self.resume()).await?,
+                    _ => around(point, self.resume_boot()).await?,
+                }
                 if matches!(input, Input::Commit(_)) {
                     self.set_guest_clock();
                 }

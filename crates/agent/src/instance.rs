@@ -6,10 +6,11 @@ use crate::domain::Domain;
 use crate::journal::Moving;
 use crate::layer;
 use estive_api::Problem;
+use estive_boot::record::HostWork;
 use estive_hypervisor::{HypervisorError, InstanceState, MigrationParameters};
 use estive_model::{DomainSpec, Event, EventKind};
 use estive_moves::{Grant, Holding};
-use std::sync::PoisonError;
+use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// How long a resume is tried while a stream that was given up winds down.
@@ -42,17 +43,36 @@ impl Domain {
         if let Some(former) = self.boot_watch.take() {
             former.abort();
         }
+        let now_ms = || self.agent.clock.now_ms();
+        let asked_ms = now_ms();
         let spec = self.spec().await?;
         let report = self.agent.hypervisor.channels(&self.name).report;
         // What a former boot wrote is not this one's.
         let _ = std::fs::remove_file(report);
-        *self
-            .handle
-            .boot
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = BootLog::default();
+        let began_ms = now_ms();
+        {
+            let mut log = self.boot_log();
+            log.begin(
+                self.agent.config.name.as_str(),
+                self.record.asked_ms,
+                began_ms,
+            );
+            log.did(HostWork::Interface, asked_ms, began_ms);
+        }
         let created = self.agent.hypervisor.create(&spec).await;
+        let mut log = self.boot_log();
+        match &created {
+            Ok(()) => log.did(HostWork::Emulator, began_ms, now_ms()),
+            Err(_) => log.give_up(),
+        }
+        log.keep(&self.agent.place(&self.name));
+        drop(log);
         created.map_err(|error| self.failed("start QEMU of", &error))
+    }
+
+    pub(crate) fn boot_log(&self) -> MutexGuard<'_, BootLog> {
+        let log = self.handle.boot.lock();
+        log.unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) async fn create_incoming(&mut self, grant: Grant) -> Result<(), Problem> {
@@ -72,6 +92,16 @@ impl Domain {
             .create_incoming(&spec, stream.address, stream.port, tls, &parameters)
             .await;
         created.map_err(|error| self.failed("make ready to receive", &error))
+    }
+
+    /// Starts the processors, as part of a boot if one is under way.
+    pub(crate) async fn resume_boot(&self) -> Result<(), Problem> {
+        let began_ms = self.agent.clock.now_ms();
+        self.resume().await?;
+        let mut log = self.boot_log();
+        log.did(HostWork::Processors, began_ms, self.agent.clock.now_ms());
+        log.keep(&self.agent.place(&self.name));
+        Ok(())
     }
 
     /// Starts the processors, unless they run. A stream that was just given up may take a moment to let go.
@@ -115,10 +145,7 @@ impl Domain {
             return;
         }
         let place = self.agent.place(&self.name);
-        let is_over = {
-            let log = self.handle.boot.lock();
-            log.unwrap_or_else(PoisonError::into_inner).is_over()
-        };
+        let is_over = self.boot_log().is_over();
         // A domain that moved here has booted elsewhere.
         let boots = !is_over && self.record.asked_ms.is_some();
         let identity = match definition::read_xml(&place) {
@@ -134,6 +161,7 @@ impl Domain {
             log: self.handle.boot.clone(),
             identity,
             boots,
+            pushing: self.handle.pushing.clone(),
         };
         let hypervisor = self.agent.hypervisor.clone();
         let clock = self.agent.clock.clone();
@@ -159,19 +187,12 @@ impl Domain {
             watch.abort();
         }
         self.agent.release(&self.name);
-        *self
-            .handle
-            .boot
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = BootLog::default();
+        *self.boot_log() = BootLog::default();
         let place = self.agent.place(&self.name);
         if place.exists()
             && let Err(error) = tokio::fs::remove_dir_all(&place).await
         {
             tracing::warn!(domain = %self.name, %error, "its files were not removed");
-        }
-        if let Err(error) = self.agent.hypervisor.erase(&self.name).await {
-            tracing::warn!(domain = %self.name, %error, "what its QEMU has left was not removed");
         }
         if let Err(error) = self.agent.hypervisor.erase(&self.name).await {
             tracing::warn!(domain = %self.name, %error, "what its QEMU left was not removed");

@@ -34,6 +34,7 @@ mod registration;
 mod rest;
 mod sending;
 mod stream;
+mod system_boot;
 mod taps;
 mod views;
 

@@ -1,6 +1,7 @@
 //! The agent's routes; the table is in [`estive_api::wire`]. Who may do what stands here, with each group of routes.
 
 mod bodies;
+mod boots;
 mod streams;
 
 use crate::agent::Agent;
@@ -27,7 +28,7 @@ use estive_api::{Peer, Problem, Role};
 use estive_model::{Digest, DomainName, DomainState, Event, Generation, OperationId};
 use estive_moves::{Answer, Holding};
 use serde::Deserialize;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -35,6 +36,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Who may order: an agent can be driven alone.
 const ORDERERS: &[Role] = &[Role::Manager, Role::User];
+/// Who may say what only a manager sees.
+const MANAGERS: &[Role] = &[Role::Manager, Role::User];
 /// Who may say that a move goes on: the other side of it.
 const AGENTS: &[Role] = &[Role::Agent];
 /// Lines that may wait for a slow reader.
@@ -65,7 +68,12 @@ pub fn router(agent: Arc<Agent>, shutdown: CancellationToken) -> Router {
         .route("/domain/{name}/discard", post(discard))
         .route("/domain/{name}/ready", post(ready))
         .route("/domain/{name}/commit", post(commit))
-        .route("/domain/{name}/boot", get(boot))
+        .route("/domain/{name}/boot", get(boots::lines))
+        .route(
+            "/domain/{name}/boots",
+            get(boots::kept).put(boots::bring_along),
+        )
+        .route("/domain/{name}/boots/answered", put(boots::answered))
         .route("/domain/{name}/console.log", get(console_log))
         .route("/domain/{name}/console", get(streams::console))
         .route("/domain/{name}/tcp/{port}", get(streams::tcp))
@@ -164,9 +172,11 @@ async fn define(
     peer.require(ORDERERS)?;
     let name = named(&name)?;
     let Query(query) = query?;
+    let began_ms = agent.clock.now_ms();
     let staged = unpack(&agent, &name, request.into_body()).await?;
     let handle = agent.domain_or_new(&name);
     done(&handle, Order::Define(staged, query.generation)).await?;
+    boots::archive_taken(&agent, &handle, began_ms);
     Ok(Json(agent.report(&handle).await))
 }
 
@@ -359,15 +369,6 @@ async fn commit(
 ) -> Result<Json<GrantAnswer>, Problem> {
     peer.require(AGENTS)?;
     grant(&agent, &name, Order::Commit, body).await
-}
-
-async fn boot(State(agent): Shared, Path(name): Path<String>) -> Result<Response, Problem> {
-    let handle = held(&agent, &name)?;
-    let lines = {
-        let log = handle.boot.lock().unwrap_or_else(PoisonError::into_inner);
-        log.lines.clone()
-    };
-    Ok(Json(lines).into_response())
 }
 
 async fn console_log(State(agent): Shared, Path(name): Path<String>) -> Result<Response, Problem> {

@@ -56,6 +56,8 @@ pub enum Command {
     Ls,
     /// Show one domain: where it is, what it does, what is under way
     Show(commands::show::Show),
+    /// Draw a clone's boot: where its time went, from the request to the answer
+    Boot(commands::boot::Boot),
     /// Move a running domain to another host without stopping it
     Migrate(commands::migrate::Migrate),
     /// Start a stopped or crashed domain on the host that owns it

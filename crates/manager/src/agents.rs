@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use estive_api::client::Lines;
 use estive_api::wire::{
-    AgentAbout, DomainReport, GrantAnswer, GrantOrder, LayerLine, MoveOrder, OperationReport,
-    PrepareQuery, Prepared, StatusOrder,
+    AgentAbout, AnsweredOrder, Boots, DomainReport, GrantAnswer, GrantOrder, LayerLine, MoveOrder,
+    OperationReport, PrepareQuery, Prepared, StatusOrder,
 };
 use estive_api::{Client, ClientError, Endpoint, Problem, ProblemKind};
 use estive_model::{Digest, DomainName, Event, Generation, HostName, OperationId};
@@ -194,6 +194,35 @@ impl Agent {
     pub async fn operation(&self, operation: &OperationId) -> Result<OperationReport, ClientError> {
         self.client
             .get_json(&format!("/operation/{operation}"), QUESTION)
+            .await
+    }
+
+    /// What is known of the boots of a domain.
+    pub async fn boots(&self, domain: &DomainName) -> Result<Boots, ClientError> {
+        self.client
+            .get_json(&format!("/domain/{domain}/boots"), QUESTION)
+            .await
+    }
+
+    /// Tells it the boots of a domain that moves there.
+    pub async fn bring_along(
+        &self,
+        domain: &DomainName,
+        boots: &Boots,
+    ) -> Result<bool, ClientError> {
+        self.client
+            .put_json(&format!("/domain/{domain}/boots"), boots, QUESTION)
+            .await
+    }
+
+    /// Tells it that a domain answers, which it was asked to start.
+    pub async fn tell_answered(
+        &self,
+        domain: &DomainName,
+        order: &AnsweredOrder,
+    ) -> Result<bool, ClientError> {
+        self.client
+            .put_json(&format!("/domain/{domain}/boots/answered"), order, QUESTION)
             .await
     }
 

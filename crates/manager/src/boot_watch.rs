@@ -4,38 +4,88 @@ use crate::agents::{self, Agent};
 use crate::manager::Manager;
 use crate::probe;
 use crate::records::DomainRecord;
-use crate::up::{Prepared, Telling, Unfinished, ms_since};
+use crate::take_back::Ours;
+use crate::up::{Telling, Unfinished, ms_since};
 use estive_api::Problem;
-use estive_api::wire::{BootTimes, DomainReport, UpRow};
+use estive_api::wire::{Answered, AnsweredOrder, BootTimes, DomainReport, UpRow};
 use estive_layers::UpCheck;
 use estive_model::{DomainName, DomainState, Generation};
 use futures_util::future::join_all;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 const LOOK: Duration = Duration::from_millis(100);
 const CONSOLE_LINES: usize = 8;
 
+/// A clone that is to answer.
+pub(crate) struct Awaited {
+    pub name: DomainName,
+    pub address: Ipv4Addr,
+    pub checks: Vec<UpCheck>,
+}
+
+/// When a start was asked for.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked {
+    /// Of the manager.
+    pub at: Instant,
+    /// By the manager, of the clone's host.
+    pub ordered: Instant,
+}
+
 impl Manager {
+    /// Follows a start that nobody waits for, so that its boot is known to its end too.
+    pub async fn watch_answers(self: Arc<Self>, name: DomainName, asked: Asked) {
+        let watched = async {
+            let record = self.records.domain(&name).await?;
+            let address = record.address.parse();
+            let address = address.map_err(|error| {
+                Problem::failed(format!("the address {} of {name}: {error}", record.address))
+            })?;
+            let awaited = Awaited {
+                name: name.clone(),
+                address,
+                checks: record.checks,
+            };
+            let telling = Telling {
+                lines: mpsc::channel(1).0,
+                given_up: self.shutdown.child_token(),
+                ours: Ours::default(),
+            };
+            let generation = record.ownership.generation;
+            self.await_answers(&awaited, Some(asked), generation, &telling)
+                .await
+        };
+        match watched.await {
+            Ok(_) => {}
+            Err(Unfinished::Failed(problem) | Unfinished::Stopped(problem)) => {
+                tracing::debug!(domain = %name, %problem, "it was started and not seen to answer");
+            }
+        }
+    }
+
     /// Waits until every check of the clone is answered. `asked`: when its start was asked for; `None` when it ran
     /// already, and then its boot is not looked at (it may have been on another host). `generation`: what it was left
     /// with; one that somebody moves meanwhile is followed to its new host.
     pub async fn await_answers(
         &self,
-        clone: &Prepared,
-        asked: Option<Instant>,
+        clone: &Awaited,
+        asked: Option<Asked>,
         generation: Generation,
         telling: &Telling,
     ) -> Result<UpRow, Unfinished> {
-        let name = &clone.plan.name;
-        let begun = asked.unwrap_or_else(Instant::now);
+        let name = &clone.name;
+        let begun = asked.map_or_else(Instant::now, |asked| asked.at);
         let mut left = clone.checks.clone();
         let mut told = 0;
         loop {
             let record = self.awaited(name).await?;
             let agent = &self.host(&record.ownership.host)?.agent;
             let moves = record.ownership.moving.is_some();
-            // Its times of booting stay with the host where it booted.
+            // Its times of booting may not have come along yet.
             let moved = record.ownership.generation != generation;
             let last = match agent.status(name).await {
                 Ok(report) if moves => match report {
@@ -78,14 +128,25 @@ impl Manager {
             if left.is_empty()
                 && let Ok(report) = &last
             {
-                let to_answering_ms = asked.map(ms_since);
+                let to_answering_ms = asked.map(|asked| ms_since(asked.at));
                 if let Some(after_ms) = to_answering_ms {
                     telling.step(name, "answering", after_ms);
+                }
+                if let (Some(asked), Some(asked_ms)) = (asked, report.boot.asked_ms) {
+                    let answered = Answered {
+                        ordered_ms: ms_between(asked.at, asked.ordered),
+                        answered_ms: to_answering_ms.unwrap_or_default(),
+                        by: probe::words(&clone.checks),
+                    };
+                    let order = AnsweredOrder { asked_ms, answered };
+                    if let Err(error) = agent.tell_answered(name, &order).await {
+                        tracing::debug!(domain = %name, %error, "its host does not know when it answered");
+                    }
                 }
                 return Ok(UpRow {
                     domain: name.clone(),
                     host: agent.name.clone(),
-                    address: clone.plan.address.to_string(),
+                    address: clone.address.to_string(),
                     to_init_ms: phase_ms(&report.boot, "init"),
                     to_switched_ms: phase_ms(&report.boot, "switch"),
                     to_answering_ms,
@@ -185,13 +246,12 @@ impl Manager {
     async fn still_silent(
         &self,
         left: Vec<UpCheck>,
-        clone: &Prepared,
+        clone: &Awaited,
         agent: &Agent,
     ) -> Vec<UpCheck> {
-        let plan = &clone.plan;
         let ask = |check| {
             self.prober
-                .answers(check, &plan.name, plan.address, agent.client())
+                .answers(check, &clone.name, clone.address, agent.client())
         };
         let answered = join_all(left.iter().map(|check| ask(*check))).await;
         left.into_iter()
@@ -213,6 +273,10 @@ fn tell_phases(telling: &Telling, name: &DomainName, boot: &BootTimes, mut told:
         told += 1;
     }
     told
+}
+
+fn ms_between(begin: Instant, end: Instant) -> u64 {
+    u64::try_from(end.duration_since(begin).as_millis()).unwrap_or(u64::MAX)
 }
 
 /// From the request to a phase, both by the agent's clock.

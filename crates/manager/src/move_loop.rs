@@ -26,6 +26,8 @@ const SLOW_LOOK: Duration = Duration::from_millis(250);
 const JOURNALS: Duration = Duration::from_millis(250);
 /// After this long without an answer that is needed, who asked is told that the move waits.
 const STALLED: Duration = Duration::from_secs(20);
+/// For what is known of a domain's boots, from host to host.
+const CARRY: Duration = Duration::from_secs(1);
 /// How long the last report of the source is waited for once the move is closed.
 const LAST_REPORT: Duration = Duration::from_secs(2);
 
@@ -305,7 +307,10 @@ impl Drive {
             stream,
         };
         fault::before("move.send_asked");
-        match source.send(&self.name, &message).await {
+        // Beside the order, and in nobody's way: where it goes, its boots are still to be seen.
+        let carried = tokio::time::timeout(CARRY, self.carry_boots(source, destination));
+        let (sent, _) = tokio::join!(source.send(&self.name, &message), carried);
+        match sent {
             Ok(report) => {
                 fault::after("move.send_asked");
                 self.wait_for("memory to be copied");
@@ -314,6 +319,17 @@ impl Drive {
                 Ok(Next::After(LOOK))
             }
             Err(error) => self.failed(source, "sending it", &error).await,
+        }
+    }
+
+    /// What is known of the domain's boots goes along. A move does not fail for it.
+    async fn carry_boots(&self, source: &Agent, destination: &Agent) {
+        let carried = async {
+            let boots = source.boots(&self.name).await?;
+            destination.bring_along(&self.name, &boots).await
+        };
+        if let Err(error) = carried.await {
+            tracing::debug!(domain = %self.name, %error, "its boots did not go along");
         }
     }
 

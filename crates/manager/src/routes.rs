@@ -14,7 +14,7 @@ use axum::{Extension, Json, Router};
 use estive_api::server::{BytesBody, JsonBody, json_lines, with_body_limit};
 use estive_api::upgrade::{accept_upgrade, splice};
 use estive_api::wire::{
-    DeploymentReport, HerdDomain, HostKey, HostReport, MAX_DOCUMENT_BYTES, ManagerAbout,
+    Boots, DeploymentReport, HerdDomain, HostKey, HostReport, MAX_DOCUMENT_BYTES, ManagerAbout,
     MigrateLine, MigrateOrder, PushQuery, StatusOrder,
 };
 use estive_api::{Peer, Problem, Role};
@@ -55,6 +55,7 @@ pub(crate) fn router(manager: Arc<Manager>) -> Router {
             .route("/domain/{name}/host-key", get(host_key))
             .route("/domain/{name}/console.log", get(pass_on_text))
             .route("/domain/{name}/boot", get(pass_on_text))
+            .route("/domain/{name}/boots", get(boots))
             .route("/domain/{name}/console", get(pass_on_stream))
             .route("/domain/{name}/tcp/{port}", get(pass_on_stream))
             .route("/deployments", get(deployments))
@@ -272,6 +273,16 @@ async fn owner(manager: &Manager, path: &str) -> Result<agents::Agent, Problem> 
     let name = path.split('/').nth(2).unwrap_or_default();
     let record = manager.records.domain(&domain_name(name)?).await?;
     Ok(manager.host(&record.ownership.host)?.agent.clone())
+}
+
+async fn boots(State(manager): App, Path(name): Path<String>) -> Result<Json<Boots>, Problem> {
+    let name = domain_name(&name)?;
+    let record = manager.records.domain(&name).await?;
+    let agent = &manager.host(&record.ownership.host)?.agent;
+    let boots = agent.boots(&name).await;
+    boots
+        .map(Json)
+        .map_err(|error| agents::problem(&agent.name, format!("the boots of {name}"), &error))
 }
 
 async fn pass_on_text(State(manager): App, request: Request) -> Result<Response, Problem> {

@@ -1,15 +1,24 @@
 //! Orders to one domain: start, stop, pause, resume. The store is written before the agent is asked.
 
 use crate::agents;
+use crate::boot_watch::Asked;
 use crate::event_log::About;
 use crate::manager::Manager;
 use crate::migrate::refuse_moving;
 use crate::records::{Change, DomainRecord};
 use estive_api::Problem;
 use estive_api::fault;
-use estive_api::wire::{DomainReport, HerdDomain, StatusOrder};
+use estive_api::wire::{HerdDomain, StatusOrder};
 use estive_model::{DomainName, DomainState, EventKind, Generation};
 use estive_moves::{Entry, Holding, HostView, Wanted};
+use std::sync::Arc;
+use tokio::time::Instant;
+
+/// A domain that runs.
+pub(crate) struct Started {
+    /// When its host was asked to start it; none when it ran already.
+    pub ordered: Option<Instant>,
+}
 
 /// The longest that a guest is given to power off, in milliseconds.
 const MAX_GRACE_MS: u64 = 150_000;
@@ -17,7 +26,7 @@ const MAX_GRACE_MS: u64 = 150_000;
 impl Manager {
     /// Brings a domain into a state on the host that owns it, and nowhere else.
     pub async fn order_status(
-        &self,
+        self: &Arc<Self>,
         name: &DomainName,
         order: StatusOrder,
     ) -> Result<HerdDomain, Problem> {
@@ -35,7 +44,14 @@ impl Manager {
         let record = self.records.domain(name).await?;
         refuse_moving(&record)?;
         match order.state {
-            DomainState::Running => drop(self.start(&record).await?),
+            DomainState::Running => {
+                let asked = Instant::now();
+                let started = self.start(&record).await?;
+                if let Some(ordered) = started.ordered {
+                    let asked = Asked { at: asked, ordered };
+                    self.spawn(self.clone().watch_answers(name.clone(), asked));
+                }
+            }
             DomainState::Paused => {
                 let agent = &self.host(&record.ownership.host)?.agent;
                 agent.order(name, &order).await.map_err(|error| {
@@ -54,7 +70,7 @@ impl Manager {
 
     /// Runs a domain that is defined on its owner: a new generation is granted first. One that runs already is left
     /// as it is, a paused one goes on. Whoever calls holds the domain's lock.
-    pub async fn start(&self, record: &DomainRecord) -> Result<DomainReport, Problem> {
+    pub async fn start(&self, record: &DomainRecord) -> Result<Started, Problem> {
         let name = &record.name;
         let agent = &self.host(&record.ownership.host)?.agent;
         let failed = |error| agents::problem(&agent.name, format!("starting {name}"), &error);
@@ -74,7 +90,7 @@ impl Manager {
         match report.state {
             DomainState::Running => {
                 self.want_running(record).await?;
-                return Ok(report);
+                return Ok(Started { ordered: None });
             }
             DomainState::Paused => {
                 self.want_running(record).await?;
@@ -82,7 +98,8 @@ impl Manager {
                     HostView::Says(entry, _) => entry.generation,
                     HostView::Silent => record.ownership.generation,
                 };
-                return agent.order(name, &running(held)).await.map_err(failed);
+                agent.order(name, &running(held)).await.map_err(failed)?;
+                return Ok(Started { ordered: None });
             }
             _ => {}
         }
@@ -132,12 +149,13 @@ impl Manager {
             "asked for: generation granted".to_owned(),
         );
         fault::before("up.started");
-        let report = agent
+        let ordered = Some(Instant::now());
+        agent
             .order(name, &running(generation))
             .await
             .map_err(failed)?;
         fault::after("up.started");
-        Ok(report)
+        Ok(Started { ordered })
     }
 
     /// A stop that was asked for and never came to its host is taken back.

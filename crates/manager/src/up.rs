@@ -3,6 +3,7 @@
 //! meanwhile. A `down` ends it, and takes down what it has made.
 
 use crate::agents::{self, Agent};
+use crate::boot_watch::{Asked, Awaited};
 use crate::clone_archive;
 use crate::event_log::About;
 use crate::herd_checks::{check_address, check_same, checks_of};
@@ -483,7 +484,13 @@ impl Manager {
         }
         drop(one);
         let (asked, generation) = (begun?, record?.ownership.generation);
-        self.await_answers(clone, asked, generation, telling).await
+        let awaited = Awaited {
+            name: name.clone(),
+            address: clone.plan.address,
+            checks: clone.checks.clone(),
+        };
+        self.await_answers(&awaited, asked, generation, telling)
+            .await
     }
 
     /// Has its host make and run it; says when that was asked, unless it ran already. Whoever calls holds the domain's
@@ -493,7 +500,7 @@ impl Manager {
         clone: &Prepared,
         host: &HostName,
         telling: &Telling,
-    ) -> Result<Option<Instant>, Problem> {
+    ) -> Result<Option<Asked>, Problem> {
         let name = &clone.plan.name;
         let agent = &self.host(host)?.agent;
         let begun = Instant::now();
@@ -510,12 +517,15 @@ impl Manager {
             .is_some_and(|report| report.state == DomainState::Running);
         let asked = Instant::now();
         // Of one that runs it records no more than that it is to.
-        self.start(&record).await?;
+        let started = self.start(&record).await?;
         if ran {
             return Ok(None);
         }
         telling.step(name, "started", ms_since(asked));
-        Ok(Some(asked))
+        Ok(Some(Asked {
+            at: asked,
+            ordered: started.ordered.unwrap_or(asked),
+        }))
     }
 
     /// Sends the clone's archive, unless its host holds it already.

@@ -1,6 +1,7 @@
 //! Wire types of the agent.
 
 pub use estive_boot::push::{Left, PushReport, ServiceAct, Unnamed, WhyLeft};
+pub use estive_boot::record::{Answered, ArrivedLine, BootRecord, Boots};
 use estive_model::{Capacity, Digest, DomainName, DomainState, Generation, HostName, OperationId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -86,6 +87,16 @@ pub struct BootTimes {
     /// What the clone's own system has said of itself since, while it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registered: Option<Registration>,
+}
+
+/// Tells an agent that a clone which it started answers now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AnsweredOrder {
+    /// Which start: [`BootTimes::asked_ms`].
+    pub asked_ms: u64,
+    /// When.
+    pub answered: Answered,
 }
 
 /// A clone that says it is there (template set `register`). Its guest's word: shown, and nothing decided by it.

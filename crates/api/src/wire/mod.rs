@@ -20,6 +20,9 @@
 //! | `/domain/NAME/ready`, `…/commit` | POST | [`GrantOrder`] → [`GrantAnswer`] (agents only) |
 //! | `/operation/ID` | GET | → [`OperationReport`] |
 //! | `/domain/NAME/boot` | GET | → boot report lines as init wrote them, with the agent's time of arrival |
+//! | `/domain/NAME/boots` | GET | → [`Boots`]: what is known of each boot that is kept, the oldest first |
+//! | `/domain/NAME/boots` | PUT | [`Boots`] → whether they were taken: those of a domain that moves here, from where it was |
+//! | `/domain/NAME/boots/answered` | PUT | [`AnsweredOrder`] → whether that is its last boot |
 //! | `/domain/NAME/console.log` | GET | → text |
 //! | `/domain/NAME/console`, `/domain/NAME/tcp/PORT` | GET + Upgrade `estive-stream` | a byte stream |
 //! | `/file/DIGEST` | HEAD, PUT | → whether it is here; the bytes |
@@ -38,6 +41,7 @@
 //! | `/domain/NAME/migrate` | DELETE | → [`HerdDomain`]; gives an open move up, if its source still can |
 //! | `/domain/NAME/status` | PUT | [`StatusOrder`] → [`HerdDomain`] |
 //! | `/domain/NAME/host-key` | GET | → [`HostKey`] |
+//! | `/domain/NAME/boots` | GET | → [`Boots`], from the owner's agent |
 //! | `/domain/NAME/console.log`, `…/boot`, `…/console`, `…/tcp/PORT` | GET | passed on to the owner's agent |
 //! | `/events?after=N&domain=NAME` | GET | → [`estive_model::Event`]s |
 

@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod authority;
+pub mod boot;
 pub mod completion;
 pub mod console;
 pub mod define;
@@ -44,6 +45,7 @@ pub async fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Down(down) => down.run(&global).await,
         Command::Ls => ls::run(&global).await,
         Command::Show(show) => show.run(&global).await,
+        Command::Boot(boot) => boot.run(&global).await,
         Command::Migrate(migrate) => migrate.run(&global).await,
         Command::Start(start) => start.run(&global).await,
         Command::Stop(stop) => stop.run(&global).await,

@@ -27,12 +27,15 @@ struct Reporting {
     inner: SimulatedHypervisor,
     directory: PathBuf,
     silent: Arc<Mutex<BTreeSet<String>>>,
+    /// Made, and never run yet: one that moved here, or goes on, does not boot.
+    fresh: Mutex<BTreeSet<DomainName>>,
 }
 
 #[async_trait]
 impl Hypervisor for Reporting {
     async fn create(&self, spec: &DomainSpec) -> Result<(), HypervisorError> {
         let _ = std::fs::remove_file(self.channels(&spec.name).report);
+        self.fresh.lock().unwrap().insert(spec.name.clone());
         self.inner.create(spec).await
     }
     async fn create_incoming(
@@ -55,7 +58,8 @@ impl Hypervisor for Reporting {
     }
     async fn resume(&self, domain: &DomainName) -> Result<(), HypervisorError> {
         self.inner.resume(domain).await?;
-        if !self.silent.lock().unwrap().contains(domain.as_str()) {
+        let boots = self.fresh.lock().unwrap().remove(domain);
+        if boots && !self.silent.lock().unwrap().contains(domain.as_str()) {
             let phases = [
                 "init", "modules", "identity", "layer", "root", "union", "network", "switch",
             ];
@@ -231,6 +235,7 @@ impl World {
             inner: self.fabric.hypervisor(address(number)),
             directory,
             silent: self.silent.clone(),
+            fresh: Mutex::default(),
         };
         let parts = estive_agent::Parts {
             hypervisor: Arc::new(hypervisor),
