@@ -177,6 +177,12 @@ fn trees_are_as_overlayfs_reads_them() {
     let mut value = [0; 8];
     let length = rustix::fs::getxattr(at("a/tmp"), "trusted.overlay.opaque", &mut value[..]);
     assert_eq!((length, value[0]), (Ok(1), b'y'));
+    // Two at once would each forget what the other has written.
+    let other = fs::File::open(&out).unwrap();
+    other.lock().unwrap();
+    let words = place.complaint(&["layers", "export", &out], 2);
+    assert!(words.contains("another export to"), "{words}");
+    drop(other);
     let done = place.json(&["layers", "export", &out, "--clone", "b"]);
     assert_eq!(done.as_array().unwrap().len(), 1);
     assert_eq!(done[0]["written"], false);

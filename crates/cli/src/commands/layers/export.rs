@@ -56,6 +56,7 @@ impl Export {
             Failure::failed(format!("making {}: {error}", self.directory.display()))
         })?;
         let directory = self.directory.canonicalize().map_err(failed)?;
+        let _one = only_export(&directory)?;
         let mut list = List::read(&directory)?;
         let mut done = Vec::new();
         for clone in &wanted {
@@ -89,6 +90,20 @@ fn render(done: &[Exported]) -> String {
         })
         .collect();
     table(&["clone", "", "tree"], &rows)
+}
+
+/// Keeps a directory to one export at a time: two would each forget the other's trees. Held as long as it is open.
+fn only_export(directory: &Path) -> Result<fs::File, Failure> {
+    let open = fs::File::open(directory).map_err(failed)?;
+    match open.try_lock() {
+        Ok(()) => Ok(open),
+        Err(fs::TryLockError::WouldBlock) => Err(Failure::impossible(format!(
+            "another export to {} is under way",
+            directory.display()
+        ))
+        .advice("wait until that is over, or export to another directory")),
+        Err(fs::TryLockError::Error(error)) => Err(failed(error)),
+    }
 }
 
 /// The trees that were exported to a directory.
