@@ -37,6 +37,17 @@ pub fn run(command: &mut Command) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+/// Runs a shell script in the root that has programs for these tests; `directory` is its `/mnt`.
+pub fn in_root_of_programs(directory: &Path, script: &str) -> String {
+    let root = from_environment("ESTIVE_LOADERS_ROOT");
+    let enter = "mount --bind \"$1\" \"$0\"/mnt; mount --bind /dev \"$0\"/dev; mount -t proc proc \"$0\"/proc; exec chroot \"$0\" sh -ec \"$2\"";
+    run(Command::new("unshare")
+        .args(["--mount", "--propagation", "private", "sh", "-ec", enter])
+        .arg(root)
+        .arg(directory)
+        .arg(script))
+}
+
 /// The kernel that clones have.
 pub fn kernel() -> &'static KernelTree {
     static KERNEL: OnceLock<KernelTree> = OnceLock::new();
@@ -174,16 +185,23 @@ impl Machine {
         self
     }
 
+    pub fn argument(mut self, argument: &str) -> Machine {
+        self.arguments
+            .extend(argument.split(' ').map(str::to_owned));
+        self
+    }
+
     pub fn boot(self) -> Guest {
         let line = command_line(None, self.words.iter().map(String::as_str)).unwrap();
-        let root = estive_boot::word_of(&line, "root").map(|root| Root::parse(root).unwrap());
+        let root = estive_boot::word_of(&line, "root").map(Root::parse);
         let init = fs::read(from_environment("ESTIVE_INIT")).unwrap();
         let initramfs = match &root {
-            Some(root) => {
+            Some(Ok(root)) => {
                 let programs = self.programs.members();
                 initramfs::build_for(&init, &self.kernel, &root.needs(), programs).unwrap()
             }
-            None => initramfs::build(&init, &self.kernel).unwrap(),
+            // One that is wrong is for PID 1 to refuse.
+            Some(Err(_)) | None => initramfs::build(&init, &self.kernel).unwrap(),
         };
         fs::write(self.path("initramfs"), initramfs).unwrap();
 

@@ -1,25 +1,210 @@
 //! Disks, memory, and what lies on them.
 
-use crate::bed::{Machine, Tree};
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::bed::{Machine, Tree, in_root_of_programs, run};
+
+const SCSI: &str = "-device virtio-scsi-pci";
+
+/// A disk of these images, each a partition, made by sfdisk with this head and these lines.
+fn disk_of(disk: &Path, head: &str, partitions: &[(&Path, &str)]) {
+    const MIB: u64 = 1 << 20;
+    let mut script = format!("{head}\n");
+    let mut at = MIB;
+    for (image, line) in partitions {
+        let bytes = fs::metadata(image).unwrap().len().next_multiple_of(MIB);
+        script += &format!("start={}, size={}, {line}\n", at / 512, bytes / 512);
+        let name = format!("of={}", disk.display());
+        run(Command::new("dd")
+            .args(["bs=1M", "conv=notrunc,sparse", "status=none", &name])
+            .args([
+                format!("if={}", image.display()),
+                format!("seek={}", at / MIB),
+            ]));
+        at += bytes;
+    }
+    let file = fs::File::options().write(true).open(disk).unwrap();
+    file.set_len(at + MIB).unwrap();
+    let directory = disk.parent().unwrap();
+    fs::write(directory.join("table"), script).unwrap();
+    let name = disk.file_name().unwrap().to_str().unwrap();
+    in_root_of_programs(
+        directory,
+        &format!("sfdisk -q --no-reread --no-tell-kernel /mnt/{name} < /mnt/table"),
+    );
+}
 
 #[test]
-fn two_disks_are_joined_and_memory_takes_what_is_written() {
-    let machine = Machine::new("/dev/vda;serial=second:ro;tmpfs:size=25%")
-        .word("probe.write=/etc/layer-a,/new")
-        .word("probe.list=/.unions/2/upper");
-    let (a, b) = (machine.path("a"), machine.path("b"));
-    Tree::with_probe("a").ext4(&a, 16, &[]);
-    Tree::new("b").erofs(&b, &[]);
+fn the_first_example_of_the_paper_keeps_what_is_written_on_its_top_disk() {
+    let images = tempfile::tempdir().unwrap();
+    let path = |name: &str| images.path().join(name);
+    let (first, second, disk) = (path("first"), path("second"), path("disk"));
+    Tree::with_probe("a").ext4(&first, 16, &[]);
+    Tree::new("b")
+        .file("etc/layer-a", "b over a")
+        .ext4(&second, 16, &[]);
+    disk_of(
+        &disk,
+        "label: dos",
+        &[(&first, "type=83"), (&second, "type=83")],
+    );
+    let machine = || {
+        Machine::new("/dev/sda1;/dev/sda2")
+            .argument(SCSI)
+            .disk(&disk, "scsi-hd")
+            .word("probe.read=/new,/.unions/1/.estive/upper/new,/.unions/1/new")
+            .word("probe.list=/")
+            .word("probe.write=/new,/etc/layer-b")
+    };
+    let facts = machine().boot().facts();
+    assert_eq!(facts.layers(), ["a", "b"]);
+    facts.are(&[
+        ("/etc/layer-a", "b over a"),
+        ("/etc/layer-b", "b"),
+        ("/new", "NotFound"),
+        ("write /new", "written"),
+        ("root is", "overlay"),
+        ("/.unions", "0,1,estive,under"),
+        ("/", ".unions,bin,dev,etc,lost+found,proc,run,sys,tmp"),
+    ]);
+    machine().boot().facts().are(&[
+        ("/etc/layer-a", "b over a"),
+        ("/etc/layer-b", "written"),
+        ("/new", "written"),
+        ("/.unions/1/.estive/upper/new", "written"),
+        // Its own tree is as it was.
+        ("/.unions/1/new", "NotFound"),
+    ]);
+}
+
+#[test]
+fn file_systems_are_recognised_and_found_by_every_name() {
+    const UUID: &str = "0a1b2c3d-4e5f-4061-8273-94a5b6c7d8e9";
+    const PARTUUID: &str = "11111111-2222-4333-8444-555555555555";
+    let machine = Machine::new(&format!(
+        "UUID={UUID};LABEL=name;PARTLABEL=b%20t;PARTUUID={PARTUUID};serial=sealed;/dev/sr0;tmpfs:size=50%"
+    ));
+    let path = |name: &str| machine.path(name);
+    Tree::with_probe("ext4").ext4(&path("ext4"), 16, &["-U", UUID]);
+    Tree::new("erofs").erofs(&path("erofs"), &[]);
+    Tree::new("squashfs").erofs(&path("sealed"), &[]);
+    let tree = machine.path("tree");
+    for name in ["xfs", "btrfs", "iso"] {
+        fs::create_dir_all(tree.join(name).join("etc")).unwrap();
+        fs::write(tree.join(name).join(format!("etc/layer-{name}")), name).unwrap();
+    }
+    fs::write(
+        path("proto"),
+        "/dev/null\n0 0\nd--755 0 0\netc d--755 0 0\nlayer-xfs ---644 0 0 /mnt/tree/xfs/etc/layer-xfs\n$\n$\n",
+    )
+    .unwrap();
+    in_root_of_programs(
+        machine.directory.path(),
+        "truncate -s 320M /mnt/xfs; mkfs.xfs -q -L name -p /mnt/proto /mnt/xfs
+         truncate -s 128M /mnt/btrfs; mkfs.btrfs -q --rootdir /mnt/tree/btrfs /mnt/btrfs
+         xorriso -as mkisofs -quiet -R -o /mnt/iso /mnt/tree/iso 2>/dev/null",
+    );
+    let disk = path("disk");
+    disk_of(
+        &disk,
+        "label: gpt",
+        &[
+            (&path("ext4"), "type=L"),
+            (&path("xfs"), "type=L"),
+            (&path("btrfs"), "type=L, name=\"b t\""),
+            (&path("erofs"), &format!("type=L, uuid={PARTUUID}")),
+        ],
+    );
+    let (sealed, iso) = (path("sealed"), path("iso"));
     let facts = machine
-        .disk(&a, "virtio-blk-pci,serial=first")
-        .disk(&b, "virtio-blk-pci,serial=second")
+        .argument(SCSI)
+        .disk(&disk, "scsi-hd")
+        .disk(&sealed, "virtio-blk-pci,serial=sealed")
+        .disk(&iso, "scsi-cd")
+        .boot()
+        .facts();
+    assert_eq!(
+        facts.layers(),
+        ["btrfs", "erofs", "ext4", "iso", "squashfs", "xfs"]
+    );
+}
+
+#[test]
+fn images_in_files_are_layers() {
+    let machine = Machine::new("loop+block:/boot/root.squashfs:LABEL=STICK;loop:/images;tmpfs")
+        .word("probe.list=/.unions");
+    let path = |name: &str| machine.path(name);
+    let tree = Tree::with_probe("a");
+    fs::create_dir(tree.path().join("images")).unwrap();
+    Tree::new("b")
+        .file("etc/layer-top", "b")
+        .erofs(&tree.path().join("images/10"), &[]);
+    Tree::new("c")
+        .file("etc/layer-top", "c")
+        .ext4(&tree.path().join("images/20"), 4, &[]);
+    fs::rename(tree.path(), path("tree")).unwrap();
+    in_root_of_programs(
+        machine.directory.path(),
+        "mksquashfs /mnt/tree /mnt/root.squashfs -quiet -no-progress
+         mkfs.vfat -C -n STICK /mnt/stick 32768 > /dev/null",
+    );
+    run(Command::new("mmd")
+        .arg("-i")
+        .arg(path("stick"))
+        .arg("::boot"));
+    run(Command::new("mcopy")
+        .arg("-i")
+        .args([path("stick"), path("root.squashfs")])
+        .arg("::boot"));
+    fs::rename(path("tree"), tree.path()).unwrap();
+    let stick = path("stick");
+    let facts = machine.disk(&stick, "virtio-blk-pci").boot().facts();
+    assert_eq!(facts.layers(), ["a", "b", "c", "top"]);
+    facts.are(&[
+        ("/etc/layer-top", "c"),
+        ("/.unions", "0,1,2,3,estive,under"),
+    ]);
+}
+
+#[test]
+fn one_disk_is_the_root_itself() {
+    let machine = Machine::new("/dev/vda").word("probe.write=/new");
+    let image = machine.path("a");
+    Tree::with_probe("a").ext4(&image, 16, &[]);
+    let directory = tempfile::tempdir().unwrap();
+    let kept = directory.path().join("a");
+    fs::rename(&image, &kept).unwrap();
+    let facts = machine.disk(&kept, "virtio-blk-pci").boot().facts();
+    facts.are(&[
+        ("/etc/layer-a", "a"),
+        ("root is", "ext4"),
+        ("write /new", "written"),
+        ("/.unions", "0,estive,under"),
+    ]);
+    // Its journal is not written back: it was switched off.
+    let _ = Command::new("e2fsck").arg("-fp").arg(&kept).output();
+    let written = run(Command::new("debugfs").args(["-R", "cat /new"]).arg(&kept));
+    assert_eq!(written, "written");
+}
+
+#[test]
+fn what_nothing_takes_is_refused_to_who_writes() {
+    let machine = Machine::new("/dev/vda;/dev/vdb:ro").word("probe.write=/new");
+    let (a, b) = (machine.path("a"), machine.path("b"));
+    Tree::with_probe("a").erofs(&a, &[]);
+    Tree::new("b").ext4(&b, 4, &[]);
+    let facts = machine
+        .disk(&a, "virtio-blk-pci")
+        .disk(&b, "virtio-blk-pci")
         .boot()
         .facts();
     assert_eq!(facts.layers(), ["a", "b"]);
     facts.are(&[
-        ("write /new", "written"),
+        ("write /new", "ReadOnlyFilesystem"),
         ("root is", "overlay"),
-        ("/.unions", "0,1,2,estive,under"),
+        ("/.unions", "0,1,estive,under"),
     ]);
 }
 
@@ -34,4 +219,30 @@ fn a_device_that_does_not_come_is_said_with_those_that_are_there() {
         "{error}"
     );
     assert!(error.contains("LABEL=other"), "{error}");
+}
+
+#[test]
+fn what_can_only_be_read_does_not_take_what_is_written() {
+    let machine = Machine::new("/dev/vda:rw");
+    let image = machine.path("a");
+    Tree::with_probe("a").erofs(&image, &[]);
+    let error = machine.disk(&image, "virtio-blk-pci").boot().failure();
+    assert!(
+        error.starts_with("/dev/vda:rw of root=: it cannot be written"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_line_that_is_wrong_is_pointed_at() {
+    let machine = Machine::new("/dev/vda;tmpsf");
+    let mut guest = machine.boot();
+    guest.wait_until("a caret", |guest| guest.text("console").contains("error: "));
+    let console = guest.text("console");
+    assert!(
+        console.contains("init: root=/dev/vda;tmpsf\nestive-init:               ^\n"),
+        "{console}"
+    );
+    let error = guest.failure();
+    assert!(error.contains("no loader \"tmpsf\""), "{error}");
 }

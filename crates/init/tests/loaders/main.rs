@@ -4,4 +4,5 @@
 //! program). A part of the loaders has a file of its own here.
 
 mod bed;
+mod clone;
 mod local;

@@ -2,7 +2,8 @@
 //! Compiled by the test itself, statically: its root has nothing else.
 //!
 //! Words of the command line say what it looks at, each a list with commas: `probe.read=PATH,…` prints files,
-//! `probe.list=PATH,…` directories, `probe.write=PATH,…` writes to files (the text `written`) and prints how that went.
+//! `probe.list=PATH,…` directories, `probe.mode=PATH,…` their mode and owner,
+//! `probe.write=PATH,…` writes to files (the text `written`) and prints how that went.
 //! Files `/etc/layer-*` are printed unasked: each layer of a test has one.
 
 use std::fs;
@@ -60,8 +61,12 @@ fn main() {
         };
         fact(&format!("write {path}"), written);
     }
-    if let Ok(root) = fs::metadata("/") {
-        fact("mode /", format!("{:o} {} {}", root.mode() & 0o7777, root.uid(), root.gid()));
+    for path in asked("probe.mode").iter().map(String::as_str).chain(["/"]) {
+        let mode = match fs::metadata(path) {
+            Ok(found) => format!("{:o} {} {}", found.mode() & 0o7777, found.uid(), found.gid()),
+            Err(error) => format!("{:?}", error.kind()),
+        };
+        fact(&format!("mode {path}"), mode);
     }
     let mounts = text("/proc/mounts");
     let root = mounts.split('|').filter_map(|mount| {
