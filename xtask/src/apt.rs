@@ -71,6 +71,22 @@ const MACHINE_NEEDS: &[Need] = &[
     program("mformat", "mtools"),
 ];
 
+/// virtiofsd where Debian has it, and what building it takes elsewhere.
+const VIRTIOFSD: &[Need] = &[Need {
+    package: "virtiofsd",
+    proof: Proof::File("/usr/libexec/virtiofsd"),
+}];
+const VIRTIOFSD_NEEDS: &[Need] = &[
+    Need {
+        package: "libcap-ng-dev",
+        proof: Proof::File("/usr/include/cap-ng.h"),
+    },
+    Need {
+        package: "libseccomp-dev",
+        proof: Proof::File("/usr/include/seccomp.h"),
+    },
+];
+
 const QEMU_SYSTEM: &str = "qemu-system-x86";
 const QEMU_UTILS: &str = "qemu-utils";
 const BACKPORTS_SOURCE: &str = "/etc/apt/sources.list.d/estive-backports.sources";
@@ -98,6 +114,16 @@ impl Apt {
     /// Installs whatever of [`MACHINE_NEEDS`] is missing.
     pub fn install_for_machines(&mut self) -> Result<()> {
         self.install(MACHINE_NEEDS)
+    }
+
+    /// Installs virtiofsd, if it is missing.
+    pub fn install_virtiofsd(&mut self) -> Result<()> {
+        self.install(VIRTIOFSD)
+    }
+
+    /// Installs what building virtiofsd takes.
+    pub fn install_for_virtiofsd(&mut self) -> Result<()> {
+        self.install(VIRTIOFSD_NEEDS)
     }
 
     fn install(&mut self, needs: &[Need]) -> Result<()> {

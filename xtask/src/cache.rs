@@ -47,6 +47,11 @@ impl Cache {
         self.root.join("reference").join(key)
     }
 
+    /// A program that no package has.
+    pub fn program(&self, key: &str) -> PathBuf {
+        self.root.join("programs").join(key)
+    }
+
     pub fn sealed(&self, key: &str) -> PathBuf {
         self.root.join("sealed").join(key)
     }

@@ -24,6 +24,7 @@ mod suites;
 mod test;
 mod tidy;
 mod tidy_text;
+mod virtiofsd;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -13,6 +13,7 @@ use crate::kvm;
 use crate::machine;
 use crate::recipe::{self, Recipe};
 use crate::reference;
+use crate::virtiofsd;
 
 /// What setup leaves ready.
 #[derive(Serialize, Deserialize)]
@@ -31,6 +32,9 @@ pub struct Prepared {
     /// The root with programs for encrypted disks, volumes and arrays, when it was asked for.
     #[serde(default)]
     pub loaders: Option<Sealed>,
+    /// The daemon of virtiofs, likewise.
+    #[serde(default)]
+    pub virtiofsd: Option<PathBuf>,
 }
 
 /// What is asked for besides what everything needs.
@@ -129,6 +133,10 @@ pub fn setup(wanted: Wanted) -> Result<Prepared> {
         true => Some(make(&recipe::LOADERS)?),
         false => None,
     };
+    let virtiofsd = match wanted.loaders_root {
+        true => Some(virtiofsd::prepare(&cache, &mut apt, &suite)?),
+        false => None,
+    };
     let prepared = Prepared {
         kernel,
         reference_root: reference.root,
@@ -137,6 +145,7 @@ pub fn setup(wanted: Wanted) -> Result<Prepared> {
         for_tests,
         generic_kernel,
         loaders,
+        virtiofsd,
     };
     cache.write_prepared(&prepared)?;
     Ok(prepared)

@@ -157,6 +157,7 @@ fn prepare(wanted: Wanted) -> Result<Vec<(&'static str, PathBuf)>> {
         for_tests,
         generic_kernel,
         loaders,
+        virtiofsd,
     } = setup::setup(wanted)?;
     let programs = binaries::guest_programs()?;
     let mut environment = vec![
@@ -182,6 +183,9 @@ fn prepare(wanted: Wanted) -> Result<Vec<(&'static str, PathBuf)>> {
             ("ESTIVE_LOADERS_ROOT", loaders.root),
             ("ESTIVE_LOADERS_REFERENCE", loaders.image),
         ]);
+    }
+    if let Some(virtiofsd) = virtiofsd {
+        environment.push(("ESTIVE_VIRTIOFSD", virtiofsd));
     }
     Ok(environment)
 }

@@ -20,6 +20,7 @@ pub mod md;
 mod needs;
 pub mod nfs;
 pub mod p9;
+mod page;
 mod taken;
 pub mod tmpfs;
 pub mod url;
@@ -29,6 +30,7 @@ use std::fmt;
 
 pub use device::{Access, Device, Root};
 pub use needs::Needs;
+pub use page::{page, written};
 pub use taken::{Place, Taken, Text};
 
 use crate::root_line::Parsed;

@@ -20,6 +20,7 @@
 //! The grammar is that of "Virtual node grid" (Richard 2007), Listing 2.2, with what its own examples
 //! need besides. Printing a value and reading it again gives the same value.
 
+pub mod laws;
 mod lexer;
 mod printer;
 mod problem;

@@ -86,6 +86,8 @@ pub enum Command {
     Vars(commands::vars::Vars),
     /// List the template sets, or show one
     Sets(commands::sets::Sets),
+    /// List what a root may be made of (root=), show a loader, or check a line
+    Root(commands::root::Root),
     /// Build the layers of a herd's clones, hold them against a root, write them as trees, push them
     Layers(commands::layers::Layers),
     /// Say where a file of a clone comes from: layer, set, template and line

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use estive_boot::{KernelTree, initramfs};
+use estive_boot::{KernelTree, Root, initramfs, programs};
 
 use crate::ExportError;
 use crate::modules;
@@ -28,6 +28,19 @@ pub fn boot_parts(
     init: &Path,
     out_dir: &Path,
 ) -> Result<BootParts, ExportError> {
+    boot_parts_for(None, None, reference, other, init, out_dir)
+}
+
+/// Likewise, for clones whose root is made as `line` says. Programs that it needs are those of `programs`, a root as a
+/// directory.
+pub fn boot_parts_for(
+    line: Option<&Root>,
+    programs: Option<&Path>,
+    reference: Option<&Path>,
+    other: Option<&Path>,
+    init: &Path,
+    out_dir: &Path,
+) -> Result<BootParts, ExportError> {
     let own = reference.map(KernelTree::find);
     let (tree, is_own) = match (own, other) {
         (Some(Ok(tree)), _) => (tree, true),
@@ -40,7 +53,7 @@ pub fn boot_parts(
     };
     fs::create_dir_all(out_dir).map_err(ExportError::io("making the directory", out_dir))?;
     let init = fs::read(init).map_err(ExportError::io("reading estive-init,", init))?;
-    let archive = initramfs::build(&init, &tree)
+    let archive = archive(line, programs, &init, &tree)
         .map_err(ExportError::boot("making the initial RAM file system"))?;
     let file = out_dir.join(format!("initramfs-{}", tree.release));
     let aside = out_dir.join(format!(".initramfs-{}", std::process::id()));
@@ -59,4 +72,21 @@ pub fn boot_parts(
             format!("Estive's, {}", tree.release)
         },
     })
+}
+
+fn archive(
+    line: Option<&Root>,
+    programs: Option<&Path>,
+    init: &[u8],
+    tree: &KernelTree,
+) -> Result<Vec<u8>, estive_boot::Error> {
+    let Some(line) = line else {
+        return initramfs::build(init, tree);
+    };
+    let needs = line.needs();
+    let programs = match programs {
+        Some(root) => programs::collect(root, &needs.programs)?,
+        None => programs::Programs::default(),
+    };
+    initramfs::build_for(init, tree, &needs, programs.members())
 }

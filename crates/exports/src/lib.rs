@@ -11,6 +11,6 @@ pub mod modules;
 pub mod nbd;
 pub mod seal;
 
-pub use boot_parts::{BootParts, boot_parts};
+pub use boot_parts::{BootParts, boot_parts, boot_parts_for};
 pub use error::ExportError;
 pub use seal::{SealOptions, Sealed, seal, seal_with};

@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use estive_boot::CommandLine;
 use estive_boot::loaders::{Access, Device, Stage};
 use estive_boot::superblock::{self, Recognised};
-use rustix::fs::{StatVfsMountFlags, statvfs};
+use rustix::fs::{StatVfsMountFlags, statfs, statvfs};
 use rustix::mount::{MountFlags, mount_bind, mount_move};
 
 use crate::console::{Report, uptime_ms};
@@ -259,6 +259,14 @@ fn layer(directory: PathBuf, number: usize, context: &mut Context) -> Result<Lay
     mount_move(&directory, &place)
         .or_else(|_| mount_bind(&directory, &place))
         .doing(|| format!("mounting {} at {shown}", directory.display()))?;
+    let kind = statfs(&place)
+        .doing(|| format!("looking at {shown}"))?
+        .f_type;
+    if kind == NAMES_WITHOUT_CASE && !context.is_alone {
+        return fail(
+            "the kernel cannot join VFAT to anything: put an image on it, and write loop+block:/IMAGE:DEVICE",
+        );
+    }
     let status = statvfs(&place).doing(|| format!("looking at {shown}"))?;
     let is_writable = context.wants_writing() && !status.f_flag.contains(StatVfsMountFlags::RDONLY);
     if context.must_be_writable() && !is_writable {
@@ -278,6 +286,9 @@ fn layer(directory: PathBuf, number: usize, context: &mut Context) -> Result<Lay
         is_clones,
     })
 }
+
+/// MSDOS_SUPER_MAGIC: overlayfs refuses names that are the same in capitals.
+const NAMES_WITHOUT_CASE: rustix::fs::FsWord = 0x4d44;
 
 /// Where a layer with files of its own takes what is written.
 pub const OWN_DIRECTORY: &str = ".estive";

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+use estive_boot::{INIT_WORD, Root};
 use estive_model::{DeploymentName, DomainName, HostName};
 
 use crate::address_plan::{self, Network, Pool};
@@ -90,6 +91,8 @@ pub fn parse_knowing(
                 reference: reserved.reference,
                 sets: reserved.sets,
                 init: reserved.init,
+                root: reserved.root,
+                words: reserved.words,
                 host: reserved.host,
                 ssh_authorized_keys: reserved.ssh_authorized_keys,
                 post_copy_allowed: reserved.post_copy_allowed,
@@ -271,6 +274,8 @@ struct Reserved {
     reference: String,
     sets: Vec<String>,
     init: Option<String>,
+    root: Option<String>,
+    words: Vec<String>,
     host: Option<HostName>,
     ssh_authorized_keys: Arc<[String]>,
     post_copy_allowed: bool,
@@ -298,6 +303,8 @@ fn read_frame(frame: &Frame, network: &Network, problems: &mut Problems) -> Rese
     let reference = field("reference").and_then(|f| f.parsed(problems, short_name));
     let sets = field("sets").map(|f| f.list(problems, short_name));
     let init = field("init").and_then(|f| f.parsed(problems, init_path));
+    let root = field("root").and_then(|f| f.parsed(problems, root_line));
+    let words = field("words").map(|f| f.list(problems, kernel_word));
     let host = field("host").and_then(|f| {
         f.parsed(problems, |text| {
             HostName::new(text).map_err(|e| e.to_string())
@@ -318,6 +325,8 @@ fn read_frame(frame: &Frame, network: &Network, problems: &mut Problems) -> Rese
         reference: reference.unwrap_or_else(|| DEFAULT_REFERENCE.to_owned()),
         sets,
         init,
+        root,
+        words: words.unwrap_or_default(),
         host,
         ssh_authorized_keys: keys.unwrap_or_default().into(),
         post_copy_allowed: post_copy.unwrap_or_default(),
@@ -370,6 +379,37 @@ fn init_path(text: &str) -> Result<String, String> {
             "{} is no path of a program: write it from '/', of letters, digits and /._-+@",
             shown(text)
         ))
+    }
+}
+
+/// With the line and a caret below the message.
+fn root_line(text: &str) -> Result<String, String> {
+    match Root::parse(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(problem) => {
+            let pointed = problem.pointed();
+            let mut lines = pointed.lines();
+            let (line, caret) = (lines.next(), lines.next());
+            Err(format!(
+                "{}\n  {}\n  {}",
+                problem.message,
+                line.unwrap_or_default(),
+                caret.unwrap_or_default()
+            ))
+        }
+    }
+}
+
+/// One word, and none that has a key of its own.
+fn kernel_word(text: &str) -> Result<String, String> {
+    for (name, key) in [("root", "root"), ("init", "init"), (INIT_WORD, "init")] {
+        if text.split('=').next() == Some(name) {
+            return Err(format!("{} is written as the key {key}:", shown(text)));
+        }
+    }
+    match estive_boot::command_line(None, [text]) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(error.to_string()),
     }
 }
 

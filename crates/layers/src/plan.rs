@@ -61,6 +61,10 @@ pub struct ClonePlan {
     pub sets: Vec<String>,
     /// Program to start in the root; `None`: the first usual one that exists.
     pub init: Option<String>,
+    /// Of what its root is made, as `root=`; `None`: of the sealed root, its layer and memory.
+    pub root: Option<String>,
+    /// Words of the kernel's command line besides.
+    pub words: Vec<String>,
     /// The only host it may run on.
     pub host: Option<HostName>,
     pub ssh_authorized_keys: Arc<[String]>,
@@ -76,6 +80,12 @@ impl ClonePlan {
     /// `10.77.0.101/24`
     pub fn address_with_prefix(&self) -> String {
         format!("{}/{}", self.address, self.prefix)
+    }
+
+    /// What its kernel's command line has besides the words of every clone and `init`.
+    pub fn kernel_words(&self) -> Vec<String> {
+        let root = self.root.iter().map(|root| format!("root={root}"));
+        root.chain(self.words.iter().cloned()).collect()
     }
 
     /// Every key of the herd file that is not reserved; keys sorted at each level. Defaults of sets

@@ -14,7 +14,7 @@ pub(crate) enum Stands {
 }
 
 /// Names, where they may stand, and what they hold.
-pub(crate) const KEYS: [(&str, Stands, &str); 19] = [
+pub(crate) const KEYS: [(&str, Stands, &str); 21] = [
     ("name", Stands::Deployment, "the deployment's name"),
     (
         "network",
@@ -47,6 +47,16 @@ pub(crate) const KEYS: [(&str, Stands, &str); 19] = [
         Stands::Any,
         "path of the program to start in the root",
     ),
+    (
+        "root",
+        Stands::Any,
+        "devices of the root, as root= on the command line",
+    ),
+    (
+        "words",
+        Stands::Any,
+        "words of the kernel's command line besides",
+    ),
     ("migration", Stands::Any, "how clones may move"),
     ("host", Stands::Any, "the only host to run on"),
     (
@@ -65,7 +75,7 @@ pub(crate) const KEYS: [(&str, Stands, &str); 19] = [
 ];
 
 /// Those that hold a list, so that `sets+` appends to it; one text alone is a list of one.
-pub(crate) const LISTS: [&str; 3] = ["sets", "ssh_authorized_keys", "up"];
+pub(crate) const LISTS: [&str; 4] = ["sets", "ssh_authorized_keys", "up", "words"];
 
 /// Reserved for what comes, so that no herd file uses them as variables until then.
 pub(crate) const NOT_YET: [&str; 2] = ["stateful", "volumes"];

@@ -405,3 +405,28 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_root_of_its_own_is_read_at_any_level_and_pointed_at_when_it_is_wrong() {
+    let plan = plan(
+        "root: erofs;estive;tmpfs:size=25%\nwords: [debug]\nhosts:\n  a:\n  b: {root: 'nfs:[fd00::1]:/srv;tmpfs', words+: single}\n",
+    );
+    let words = |number: usize| plan.clones[number].kernel_words();
+    assert_eq!(words(0), ["root=erofs;estive;tmpfs:size=25%", "debug"]);
+    assert_eq!(
+        words(1),
+        ["root=nfs:[fd00::1]:/srv;tmpfs", "debug", "single"]
+    );
+    assert_eq!(
+        complaint("hosts:\n  a:\n    root: /dev/vda;tmpsf:size=1m\n"),
+        "herd.yaml:3:11: root: no loader \"tmpsf\": there are block, tmpfs, erofs, estive, loop, virtiofs, 9p, nfs, url, livecd, luks, lvm2, md\n  /dev/vda;tmpsf:size=1m\n           ^"
+    );
+    for (words, what) in [
+        ("root=/dev/vda", "written as the key root:"),
+        ("init=/x", "written as the key init:"),
+        ("'a b'", "a space"),
+    ] {
+        let complaint = complaint(&format!("words: {words}\nhosts: {{a: }}\n"));
+        assert!(complaint.contains(what), "{complaint}");
+    }
+}

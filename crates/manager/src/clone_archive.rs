@@ -1,6 +1,6 @@
 //! A clone as an agent takes it: a tar archive with its description, its layer and its identity.
 
-use crate::reference::Reference;
+use crate::reference::{Reference, SharedFile};
 use bytes::Bytes;
 use estive_api::Problem;
 use estive_api::domain_xml::{
@@ -15,14 +15,18 @@ pub(crate) fn pack(
     deployment: &DeploymentName,
     clone: &ClonePlan,
     reference: &Reference,
+    initramfs: &SharedFile,
     layer: &[u8],
 ) -> Result<Bytes, Problem> {
-    let command_line = estive_boot::command_line(clone.init.as_deref(), []).map_err(|error| {
-        Problem::impossible(format!(
-            "the kernel's command line of {}: {error}",
-            clone.name
-        ))
-    })?;
+    let words = clone.kernel_words();
+    let words = words.iter().map(String::as_str);
+    let command_line =
+        estive_boot::command_line(clone.init.as_deref(), words).map_err(|error| {
+            Problem::impossible(format!(
+                "the kernel's command line of {}: {error}",
+                clone.name
+            ))
+        })?;
     let xml = DomainXml {
         // An agent uses its own accelerator, whatever this says.
         accelerator: Accelerator::Emulation,
@@ -31,7 +35,7 @@ pub(crate) fn pack(
         memory_mib: clone.memory_mib,
         cpus: clone.cpus,
         kernel: reference.kernel.digest.clone(),
-        initramfs: reference.initramfs.digest.clone(),
+        initramfs: initramfs.digest.clone(),
         command_line,
         identity_by_fw_cfg: true,
         root: DiskSource::Nbd(reference.root.clone()),
@@ -73,14 +77,17 @@ pub(crate) fn pack(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reference::SharedFile;
     use estive_model::{Digest, NbdSource};
     use std::io::Read;
 
     #[test]
     fn an_archive_holds_what_an_agent_reads() {
-        let herd = estive_layers::herd::parse("herd.yaml", "hosts: {a: {init: /sbin/first}}", "d")
-            .unwrap();
+        let herd = estive_layers::herd::parse(
+            "herd.yaml",
+            "hosts: {a: {init: /sbin/first, root: erofs;estive;tmpfs:size=9m, words: debug}}",
+            "d",
+        )
+        .unwrap();
         let file = |digit: &str| SharedFile {
             path: "/x".into(),
             digest: Digest::new(format!("sha256:{}", digit.repeat(64))).unwrap(),
@@ -96,9 +103,18 @@ mod tests {
             initramfs: file("2"),
             modules: file("3"),
             tree: None,
+            early: None,
             sets: vec![],
         };
-        let bytes = pack(&herd.deployment, &herd.clones[0], &reference, b"070701").unwrap();
+        let clone = &herd.clones[0];
+        let bytes = pack(
+            &herd.deployment,
+            clone,
+            &reference,
+            &reference.initramfs,
+            b"070701",
+        )
+        .unwrap();
         let mut archive = tar::Archive::new(&bytes[..]);
         let mut names = Vec::new();
         for entry in archive.entries().unwrap() {
@@ -109,7 +125,8 @@ mod tests {
             if name == "config.xml" {
                 let xml = DomainXml::parse(&content).unwrap();
                 assert_eq!(xml.kernel, file("1").digest);
-                assert!(xml.command_line.ends_with(" estive.init=/sbin/first"));
+                let end = " estive.init=/sbin/first root=erofs;estive;tmpfs:size=9m debug";
+                assert!(xml.command_line.ends_with(end), "{}", xml.command_line);
                 assert_eq!(xml.uuid.len(), 36);
             }
             if name == "identity.json" {

@@ -46,6 +46,9 @@ pub struct ReferenceConfig {
     pub initramfs: PathBuf,
     /// Image with the kernel's modules.
     pub modules: PathBuf,
+    /// What an initial RAM file system for clones with a `root:` of their own is made from, where theirs needs more.
+    #[serde(default)]
+    pub early: Option<EarlyConfig>,
     /// Its root again, as this machine has it: a directory, or the sealed image. Scripts of template sets run in it;
     /// without it, sets that have scripts are refused.
     #[serde(default)]
@@ -53,6 +56,16 @@ pub struct ReferenceConfig {
     /// Template sets of its clones when their herd file names none; empty for a root that only answers ping.
     #[serde(default)]
     pub sets: Vec<String>,
+}
+
+/// What an initial RAM file system is made from.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EarlyConfig {
+    /// `estive-init`.
+    pub init: PathBuf,
+    /// The directory with `boot` and `lib/modules` of the reference's kernel.
+    pub kernel_tree: PathBuf,
 }
 
 /// Where the root is served.
@@ -138,6 +151,10 @@ impl ManagerConfig {
         for reference in config.references.values_mut() {
             absolute(&mut reference.kernel);
             absolute(&mut reference.initramfs);
+            if let Some(early) = &mut reference.early {
+                absolute(&mut early.init);
+                absolute(&mut early.kernel_tree);
+            }
             absolute(&mut reference.modules);
             reference.tree.iter_mut().for_each(absolute);
         }

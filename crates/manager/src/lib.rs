@@ -9,6 +9,7 @@ mod boot_watch;
 mod clone_archive;
 mod config;
 mod down;
+mod early;
 mod error;
 mod event_log;
 mod herd_checks;

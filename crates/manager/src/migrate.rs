@@ -2,6 +2,7 @@
 
 use crate::agents::{self, Agent, host_view};
 use crate::down::MOVE_ENDS;
+use crate::early;
 use crate::event_log::About;
 use crate::inventory::Host;
 use crate::manager::Manager;
@@ -309,7 +310,15 @@ impl Manager {
     /// Sends the files that an agent lacks, each once.
     pub async fn upload(&self, agent: &Agent, missing: &[Digest]) -> Result<(), Problem> {
         for digest in missing {
-            let file = self.references.values().find_map(|reference| reference.file(digest)).ok_or_else(|| {
+            let of_reference = self
+                .references
+                .values()
+                .find_map(|reference| reference.file(digest));
+            let file = match of_reference.cloned() {
+                Some(file) => Some(file),
+                None => early::made(&self.state, digest).await,
+            };
+            let file = file.ok_or_else(|| {
                 Problem::impossible(format!(
                     "host {} lacks the file {digest}, which no reference of this manager has any more",
                     agent.name

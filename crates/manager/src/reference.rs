@@ -1,6 +1,6 @@
 //! References: what clones are made from, with the digest of every file that hosts share.
 
-use crate::config::ReferenceConfig;
+use crate::config::{EarlyConfig, ReferenceConfig};
 use crate::error::ManagerError;
 use bytes::Bytes;
 use estive_api::Problem;
@@ -17,6 +17,8 @@ pub(crate) struct Reference {
     pub kernel: SharedFile,
     pub initramfs: SharedFile,
     pub modules: SharedFile,
+    /// What more initial RAM file systems are made from.
+    pub early: Option<EarlyConfig>,
     /// Where scripts of template sets run.
     pub tree: Option<PathBuf>,
     pub sets: Vec<String>,
@@ -45,6 +47,7 @@ impl Reference {
             kernel: load("kernel", &config.kernel)?,
             initramfs: load("initramfs", &config.initramfs)?,
             modules: load("modules", &config.modules)?,
+            early: config.early.clone(),
             tree: config.tree.clone(),
             sets: config.sets.clone(),
         })
@@ -58,7 +61,7 @@ impl Reference {
 }
 
 impl SharedFile {
-    fn load(path: &Path) -> io::Result<Self> {
+    pub(crate) fn load(path: &Path) -> io::Result<Self> {
         let mut file = std::fs::File::open(path)?;
         if !file.metadata()?.is_file() {
             return Err(io::Error::other("it is not a regular file"));
@@ -99,7 +102,7 @@ impl SharedFile {
     }
 }
 
-fn digest_of(hash: Sha256) -> io::Result<Digest> {
+pub(crate) fn digest_of(hash: Sha256) -> io::Result<Digest> {
     let mut text = String::from("sha256:");
     for byte in hash.finalize() {
         // Writing into a string cannot fail.

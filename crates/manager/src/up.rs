@@ -5,6 +5,7 @@
 use crate::agents::{self, Agent};
 use crate::boot_watch::{Asked, Awaited};
 use crate::clone_archive;
+use crate::early;
 use crate::event_log::About;
 use crate::herd_checks::{check_address, check_same, checks_of};
 use crate::herd_folder;
@@ -172,7 +173,7 @@ impl Manager {
         folder: Bytes,
     ) -> Result<(Vec<Prepared>, HerdWarnings), Problem> {
         let rendered = self.render_clones(name, folder).await?;
-        let name = name.clone();
+        let (name, state) = (name.clone(), self.state.clone());
         blocking(move || {
             let RenderedClones {
                 clones,
@@ -185,7 +186,9 @@ impl Manager {
                 .map(|((plan, reference, checks), layer)| {
                     let layer = herd.layer(layer).map(|layer| layer.bytes);
                     let layer = layer.unwrap_or_default();
-                    let archive = clone_archive::pack(&name, &plan, &reference, &layer)?;
+                    let initramfs = early::initramfs(&plan, &reference, &state)?;
+                    let archive =
+                        clone_archive::pack(&name, &plan, &reference, &initramfs, &layer)?;
                     Ok(Prepared {
                         plan,
                         checks,

@@ -149,8 +149,11 @@ fn spec(trial: &Trial<'_>) -> Result<DomainSpec, TryoutError> {
         cpus: clone.cpus,
         kernel: file(&trial.parts.kernel),
         initramfs: file(&trial.parts.initramfs),
-        command_line: estive_boot::command_line(clone.init.as_deref(), [])
-            .map_err(identity_error)?,
+        command_line: estive_boot::command_line(
+            clone.init.as_deref(),
+            clone.kernel_words().iter().map(String::as_str),
+        )
+        .map_err(identity_error)?,
         layer: layer_disk(trial)?,
         root: BlockSource::File(trial.parts.root.clone()),
         modules: BlockSource::File(trial.parts.modules.clone()),

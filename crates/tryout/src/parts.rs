@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use estive_exports::{BootParts, boot_parts};
+use estive_boot::Root;
+use estive_exports::{BootParts, boot_parts_for};
 use estive_hypervisor::Accel;
 use serde::Deserialize;
 
@@ -18,6 +19,8 @@ pub struct PartsOptions {
     pub modules: Option<PathBuf>,
     /// `estive-init`, where an initramfs is to be made.
     pub init: Option<PathBuf>,
+    /// The clone's own `root:`, which an initramfs that is made will do for.
+    pub line: Option<Root>,
 }
 
 /// Files to boot from.
@@ -132,9 +135,13 @@ fn make(
         option: "--init (or --kernel, --initramfs and --modules together)",
     })?;
     let init = present(init)?;
+    let line = options.line.as_ref().filter(|line| !line.is_of_clones());
+    let programs = tree.or_else(|| prepared.map(Prepared::reference_root));
     let cached = prepared.map(|prepared| prepared.kernel.directory.as_path());
     Ok(match kernel {
-        Some(tree) if tree.is_dir() => boot_parts(None, Some(tree), &init, directory)?,
+        Some(kernel) if kernel.is_dir() => {
+            boot_parts_for(line, programs, None, Some(kernel), &init, directory)?
+        }
         // A bare kernel says nothing of its modules.
         Some(_) => {
             return Err(TryoutError::Missing {
@@ -143,7 +150,7 @@ fn make(
             });
         }
         None if tree.is_none() && cached.is_none() => return Err(missing_kernel()),
-        None => boot_parts(tree, cached, &init, directory)?,
+        None => boot_parts_for(line, programs, tree, cached, &init, directory)?,
     })
 }
 

@@ -86,6 +86,17 @@ impl Root {
         Ok(Root { devices })
     }
 
+    /// Whether the initramfs of clones without `root=` has all that it needs.
+    pub fn is_of_clones(&self) -> bool {
+        let mut stages = self.devices.iter().flat_map(|device| &device.stages);
+        stages.all(|stage| match stage {
+            Stage::Tmpfs(_) => true,
+            Stage::Erofs(options) => !options.is_given,
+            Stage::Estive(options) => !options.is_given,
+            _ => false,
+        })
+    }
+
     /// What must be in its initramfs.
     pub fn needs(&self) -> Needs {
         let mut needs = of_any_line();

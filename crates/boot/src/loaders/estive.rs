@@ -27,13 +27,16 @@ pub const LOADER: Loader = Loader {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     pub which: Which,
+    /// Whether it was written, rather than what a clone has.
+    pub is_given: bool,
 }
 
 impl Options {
     pub(super) fn parse(taken: &mut Taken) -> Parsed<Options> {
-        let serial = || Ok(Which::Serial(disk::LAYER.to_owned()));
-        let which = taken.place().map_or_else(serial, Which::parse)?;
-        Ok(Options { which })
+        let place = taken.place();
+        let is_given = place.is_some();
+        let which = place.map_or(Ok(Which::Serial(disk::LAYER.to_owned())), Which::parse)?;
+        Ok(Options { which, is_given })
     }
 
     pub(super) fn add_needs(&self, needs: &mut Needs) {

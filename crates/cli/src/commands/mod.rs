@@ -18,6 +18,7 @@ pub mod man;
 pub mod manager;
 pub mod migrate;
 pub mod proxy;
+pub mod root;
 pub mod seal;
 pub mod sets;
 pub mod show;
@@ -60,6 +61,7 @@ pub async fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Hosts => hosts::run(&global).await,
         Command::Vars(vars) => vars.run(&global),
         Command::Sets(sets) => sets.run(&global),
+        Command::Root(root) => root.run(&global),
         Command::Layers(layers) => layers.run(&global).await,
         Command::Which(which) => which.run(&global),
         Command::List(list) => list.run(&global).await,

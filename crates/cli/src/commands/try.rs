@@ -4,6 +4,7 @@ use crate::failure::{Failure, failed};
 use crate::local::{Local, LocalLayer};
 use crate::terminal;
 use clap::{Args, ValueEnum};
+use estive_boot::Root;
 use estive_hypervisor::{Accel, KvmVerdict};
 use estive_model::DomainName;
 use estive_tryout::{End, Guest, Parts, PartsOptions, Prepared, Trial, TryoutError};
@@ -82,12 +83,13 @@ impl Try {
     /// Everything up to the boot, on a thread of its own: sealing takes seconds.
     async fn prepare(&self, directory: PathBuf) -> Result<Ready, Failure> {
         let (clone, local) = (self.clone.clone(), self.local.clone());
-        let options = PartsOptions {
+        let mut options = PartsOptions {
             root: self.root.clone(),
             kernel: self.kernel.clone(),
             initramfs: self.initramfs.clone(),
             modules: self.modules.clone(),
             init: self.init.clone().or_else(init_beside_us),
+            line: None,
         };
         let accel = self.accel;
         let work = move || {
@@ -95,6 +97,8 @@ impl Try {
             let prepared = cache.as_deref().and_then(Prepared::load);
             let of_setup = prepared.as_ref().map(Prepared::reference_root);
             let layer = local.layer(&clone, options.root.as_deref().or(of_setup))?;
+            let line = layer.clone()?.root.as_deref().map(Root::parse);
+            options.line = line.transpose().map_err(failed)?;
             let parts = Parts::find(&options, prepared.as_ref(), &directory).map_err(|error| {
                 let failure = failed(&error);
                 match error {

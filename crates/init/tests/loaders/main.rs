@@ -6,3 +6,4 @@
 mod bed;
 mod clone;
 mod local;
+mod shared;

@@ -277,6 +277,7 @@ impl World {
             kernel: home.join("kernel"),
             initramfs: home.join("initramfs"),
             modules: home.join("modules"),
+            early: None,
             tree: None,
             sets: vec![],
         };
