@@ -264,7 +264,8 @@ mod tests {
             faults("estive-layers", &[("estive-model", None), ("serde", None)]),
             0
         );
-        assert_eq!(faults("estive-layers", &[("estive-boot", None)]), 1);
+        assert_eq!(faults("estive-layers", &[("estive-boot", None)]), 0);
+        assert_eq!(faults("estive-boot", &[("estive-layers", None)]), 1);
         assert_eq!(faults("estive-layers", &[("estive-agent", None)]), 1);
         assert_eq!(faults("estive-layers", &[("estive-sim", None)]), 1);
         assert_eq!(faults("estive-layers", &[("estive-sim", Some("dev"))]), 0);

@@ -53,9 +53,10 @@ fn find_gpt<E>(
     let is_there = &header[..8] == SIGNATURE
         && (1..=count.min(ENTRIES_MAX)).contains(&number)
         && ENTRY_BYTES.contains(&entry_bytes);
+    let before = u64::from(number.saturating_sub(1)) * u64::from(entry_bytes);
     let at = entries
         .checked_mul(block_bytes)
-        .and_then(|at| at.checked_add(u64::from(number - 1) * u64::from(entry_bytes)));
+        .and_then(|at| at.checked_add(before));
     let Some(at) = at.filter(|_| is_there) else {
         return Ok(None);
     };
@@ -129,6 +130,7 @@ mod tests {
                 label: Some("root".into())
             })
         );
+        assert_eq!(found(&gpt(), 0), None);
         assert_eq!(found(&gpt(), 1), None);
         assert_eq!(found(&gpt(), 5), None);
         let mut mbr = vec![0; 512];

@@ -124,11 +124,11 @@ fn what_cannot_be_appended_is_said_at_its_place() {
         ),
         (
             "cpus+: [1]\nhosts: {a: }\n",
-            "herd.yaml:1:1: cpus is no list to append to; of the reserved keys sets, ssh_authorized_keys, up are lists",
+            "herd.yaml:1:1: cpus is no list to append to; of the reserved keys sets, ssh_authorized_keys, up, words are lists",
         ),
         (
             "hosts+: {a: }\n",
-            "herd.yaml:1:1: hosts is no list to append to; of the reserved keys sets, ssh_authorized_keys, up are lists\nherd.yaml:1:1: no hosts; name at least one, as hosts: {\"clone[01-04]\": }",
+            "herd.yaml:1:1: hosts is no list to append to; of the reserved keys sets, ssh_authorized_keys, up, words are lists\nherd.yaml:1:1: no hosts; name at least one, as hosts: {\"clone[01-04]\": }",
         ),
         (
             "setss+: [1]\nhosts: {a: }\n",
