@@ -49,9 +49,13 @@ async fn inside_a_herd() {
     let key = make_key(work()).unwrap();
     let rows = comes_up(&bed, &key).await;
     clones_differ_as_their_layers_say(&bed, &key).await;
+    let boots = boots_are_drawn(&bed).await;
     daemons_come_back(&mut bed, &rows).await;
     the_roots_server_comes_back(&mut bed, &key, expected.trim()).await;
     moves_lose_nothing(&bed, &key, &rows).await;
+    // They went along, three times.
+    let listed = bed.estive_json(&["boot", "clone01", "--list"]).await;
+    assert_eq!(listed.unwrap(), boots);
     is_told(&bed).await;
     done(&bed, &["down", "pair"]).await;
     assert_nothing_stays(&bed).await;
@@ -176,6 +180,90 @@ async fn clones_differ_as_their_layers_say(bed: &ShownBed, key: &Path) {
     for (index, file) in OWN.iter().enumerate() {
         assert_ne!(seen[0][index], seen[1][index], "{file}");
     }
+}
+
+/// From the request to the answer, in order, with what systemd started; gives what is known of clone01's boots.
+async fn boots_are_drawn(bed: &ShownBed) -> Value {
+    let drawn = until("systemd has told how it came up", async || {
+        let drawn = bed.estive_json(&["boot", "clone01"]).await.ok()?;
+        drawn["record"]["system"].is_object().then_some(drawn)
+    })
+    .await;
+    let bars = drawn["timeline"]["bars"].as_array().unwrap();
+    let names: Vec<&str> = bars
+        .iter()
+        .map(|bar| bar["name"].as_str().unwrap())
+        .collect();
+    let wanted = [
+        "archive",
+        "request",
+        "agent",
+        "QEMU",
+        "firmware",
+        "kernel",
+        "estive-init",
+    ];
+    assert_eq!(names[..7], wanted, "{names:?}");
+    assert!(names[7].starts_with("systemd 2"), "{names:?}");
+    assert_eq!(names[8..], ["answers (http, ssh)"]);
+    let ms = |bar: &Value, key: &str| bar[key].as_i64().unwrap_or_else(|| panic!("{key}: {bar}"));
+    // One after the other; what is guest's is placed a moment late at most.
+    for pair in bars[..8].windows(2) {
+        assert!(
+            ms(&pair[0], "began_ms") <= ms(&pair[1], "began_ms"),
+            "{pair:?}"
+        );
+        assert!(
+            ms(&pair[0], "ended_ms") <= ms(&pair[1], "ended_ms"),
+            "{pair:?}"
+        );
+    }
+    assert!(
+        ms(&bars[8], "ended_ms") > ms(&bars[6], "ended_ms"),
+        "{bars:#?}"
+    );
+    let phases: Vec<&str> = parts(&bars[6]).map(|(name, _)| name).collect();
+    let wanted = [
+        "modules", "identity", "layer", "root", "union", "network", "switch",
+    ];
+    assert_eq!(phases, wanted);
+    for unit in ["nginx.service", "ssh.service", "multi-user.target"] {
+        let found = parts(&bars[7]).find(|(name, _)| *name == unit);
+        let (_, bar) = found.unwrap_or_else(|| panic!("no {unit}: {bars:#?}"));
+        let (began_ms, ended_ms) = (ms(bar, "began_ms"), ms(bar, "ended_ms"));
+        assert!(
+            ms(&bars[7], "began_ms") <= began_ms && began_ms <= ended_ms,
+            "{bar}"
+        );
+        assert!(
+            began_ms < ms(&bars[8], "ended_ms") || unit.ends_with("target"),
+            "{bar}"
+        );
+    }
+    let svg = work().join("boot.svg");
+    let file = svg.display().to_string();
+    let text = done(bed, &["boot", "clone01", "--svg", &file]).await;
+    println!("{text}");
+    assert!(
+        text.contains("nginx.service") && !text.contains('\u{1b}'),
+        "{text}"
+    );
+    assert!(fs::read_to_string(&svg).unwrap().starts_with("<svg "));
+    let both = done(bed, &["boot", "clone01", "--compare", "clone02"]).await;
+    println!("{both}");
+    assert!(
+        both.starts_with("1: clone01 on ") && both.contains("\n2: clone02 on "),
+        "{both}"
+    );
+    bed.estive_json(&["boot", "clone01", "--list"])
+        .await
+        .unwrap()
+}
+
+/// The parts of a bar, by name.
+fn parts(bar: &Value) -> impl Iterator<Item = (&str, &Value)> {
+    let parts = bar["parts"].as_array().into_iter().flatten();
+    parts.map(|part| (part["name"].as_str().unwrap_or_default(), part))
 }
 
 async fn start_load(bed: &ShownBed, clone: &str, row: &Row) -> Load {
