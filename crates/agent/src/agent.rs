@@ -204,7 +204,10 @@ impl Agent {
         let (orders, received) = mpsc::unbounded_channel();
         let handle = Handle {
             orders,
-            boot: Arc::new(Mutex::new(BootLog::load(&self.place(&name)))),
+            boot: Arc::new(Mutex::new(BootLog::load(
+                &self.place(&name),
+                &self.config.name,
+            ))),
             pushing: Arc::default(),
             shown: watch::Sender::new(Shown {
                 record,

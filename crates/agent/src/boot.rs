@@ -10,7 +10,7 @@ use estive_boot::record::{
 use estive_boot::report::{LINE_BYTES_MAX, Line, Phase, REPORT_BYTES_MAX};
 use estive_hypervisor::guest_agent::GuestAgent;
 use estive_hypervisor::{Channels, Hypervisor};
-use estive_model::{Clock, DomainName};
+use estive_model::{Clock, DomainName, HostName};
 use serde::{Deserialize, Serialize};
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -35,6 +35,9 @@ const MAX_REPORT_BYTES: u64 = REPORT_BYTES_MAX as u64;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct BootLog {
+    /// This host's name.
+    #[serde(skip)]
+    host: String,
     /// The oldest first; the last may be under way.
     pub boots: Boots,
     /// What the running system has registered.
@@ -52,8 +55,16 @@ pub struct BootLog {
 }
 
 impl BootLog {
+    /// Of a domain that has not booted.
+    pub fn new(host: &HostName) -> Self {
+        Self {
+            host: host.to_string(),
+            ..Self::default()
+        }
+    }
+
     /// The kept log; empty when there is none.
-    pub fn load(place: &Path) -> Self {
+    pub fn load(place: &Path, host: &HostName) -> Self {
         let read = || -> std::io::Result<Vec<u8>> {
             let mut bytes = Vec::new();
             let limit = 2 * BOOTS_BYTES_MAX as u64;
@@ -66,6 +77,7 @@ impl BootLog {
             .ok()
             .and_then(|text| serde_json::from_slice(&text).ok())
             .unwrap_or_default();
+        log.host = host.to_string();
         let lines = std::mem::take(&mut log.lines);
         if log.boots.last().is_none() && !lines.is_empty() {
             log.boots.begin(BootRecord {
@@ -133,9 +145,9 @@ impl BootLog {
     }
 
     /// Another boot begins, in a QEMU of its own, whose report begins anew.
-    pub fn begin(&mut self, host: &str, asked_ms: Option<u64>, now_ms: u64) {
+    pub fn begin(&mut self, asked_ms: Option<u64>, now_ms: u64) {
         self.boots.begin(BootRecord {
-            host: host.to_owned(),
+            host: self.host.clone(),
             asked_ms,
             host_spans: self.archive.take().into_iter().collect(),
             ..BootRecord::default()
@@ -209,16 +221,18 @@ impl BootLog {
         let last = self.boots.last();
         if is_first && last.is_some_and(|boot| !boot.lines.is_empty()) {
             // The guest began again.
-            let host = last.map(|boot| boot.host.clone()).unwrap_or_default();
             self.boots.begin(BootRecord {
-                host,
+                host: self.host.clone(),
                 rebooted: true,
                 ..BootRecord::default()
             });
             self.registered = None;
         }
         if self.boots.last().is_none() {
-            self.boots.begin(BootRecord::default());
+            self.boots.begin(BootRecord {
+                host: self.host.clone(),
+                ..BootRecord::default()
+            });
         }
         let within_ms = self
             .looked_ms
@@ -430,6 +444,10 @@ mod tests {
     use super::*;
     use std::io::Write as _;
 
+    fn host() -> HostName {
+        HostName::new("host1").unwrap()
+    }
+
     #[test]
     fn the_running_system_registers_and_takes_it_back() {
         let home = tempfile::tempdir().unwrap();
@@ -488,7 +506,7 @@ mod tests {
             .collect();
         assert_eq!(within, [None, Some(3), Some(3)]);
         log.keep(home.path());
-        let kept = BootLog::load(home.path());
+        let kept = BootLog::load(home.path(), &host());
         assert_eq!((&kept.boots, kept.offset), (&log.boots, log.offset));
         // A guest that reboots begins again, and what was before is kept.
         file.write_all(b"{\"phase\":\"init\",\"uptime_ms\":800}\n")
@@ -507,9 +525,9 @@ mod tests {
 
     #[test]
     fn what_this_agent_did_is_of_the_boot_it_did_it_for() {
-        let mut log = BootLog::default();
+        let mut log = BootLog::new(&host());
         log.take_archive(1, 2);
-        log.begin("host1", Some(5), 6);
+        log.begin(Some(5), 6);
         log.did(HostWork::Emulator, 6, 7);
         let answered = |by: &str| Answered {
             ordered_ms: 0,
@@ -529,7 +547,7 @@ mod tests {
         }
         // Paused and gone on, moved: no part of the boot.
         log.did(HostWork::Processors, 50, 60);
-        log.begin("host1", Some(70), 71);
+        log.begin(Some(70), 71);
         let works: Vec<Vec<HostWork>> = log
             .boots
             .0
@@ -540,9 +558,27 @@ mod tests {
         assert_eq!(log.boots.0[0].answered.as_ref().unwrap().by, "ping");
         assert_eq!(log.times().asked_ms, Some(70));
         // What comes along from another host is for a domain that has none yet.
-        let mut other = BootLog::default();
+        let mut other = BootLog::new(&HostName::new("host2").unwrap());
         assert!(other.came_along(log.boots.clone()) && !other.came_along(Boots::default()));
         assert_eq!(other.boots, log.boots);
+        // A guest that begins again does so where it is.
+        for _ in 0..2 {
+            let phase = Phase::Init;
+            other.take(
+                Line::Done {
+                    phase,
+                    uptime_ms: 1,
+                },
+                90,
+            );
+        }
+        let hosts: Vec<&str> = other
+            .boots
+            .0
+            .iter()
+            .map(|boot| boot.host.as_str())
+            .collect();
+        assert_eq!(hosts, ["host1", "host1", "host2"]);
     }
 
     #[test]
@@ -550,7 +586,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let text = br#"{"times":{"phases_ms":{"switch":9},"uptimes_ms":{"switch":7}},"lines":[{"arrived_ms":9,"line":{"phase":"switch","uptime_ms":7}}],"offset":33}"#;
         std::fs::write(home.path().join(FILE), text).unwrap();
-        let log = BootLog::load(home.path());
+        let log = BootLog::load(home.path(), &host());
         assert!(log.is_over());
         assert_eq!((log.times().phases_ms["switch"], log.offset), (9, 33));
     }

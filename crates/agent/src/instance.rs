@@ -52,11 +52,7 @@ impl Domain {
         let began_ms = now_ms();
         {
             let mut log = self.boot_log();
-            log.begin(
-                self.agent.config.name.as_str(),
-                self.record.asked_ms,
-                began_ms,
-            );
+            log.begin(self.record.asked_ms, began_ms);
             log.did(HostWork::Interface, asked_ms, began_ms);
         }
         let created = self.agent.hypervisor.create(&spec).await;
@@ -187,7 +183,7 @@ impl Domain {
             watch.abort();
         }
         self.agent.release(&self.name);
-        *self.boot_log() = BootLog::default();
+        *self.boot_log() = BootLog::new(&self.agent.config.name);
         let place = self.agent.place(&self.name);
         if place.exists()
             && let Err(error) = tokio::fs::remove_dir_all(&place).await
