@@ -69,10 +69,6 @@ const fn guests_of_roots(package: &'static str, target: &'static str, bound_s: u
     row
 }
 
-#[allow(
-    dead_code,
-    reason = "the first suite of machines that start by themselves comes next"
-)]
 const fn guests_of_generic(package: &'static str, target: &'static str, bound_s: u64) -> Row {
     let mut row = guests(package, target, bound_s);
     row.generic_kernel = true;
@@ -124,6 +120,7 @@ const TABLE: &[Row] = &[
     guests("estive-api", "qemu_tls", 300),
     guests("estive-init", "guest", 300),
     guests_of_loaders("estive-init", "loaders", 600),
+    guests_of_generic("estive-cli", "image", 600),
     guests("estive-sandbox", "reference", 120),
     guests("estive-cli", "try", 300),
     guests("estive-hypervisor", "guest", 900),

@@ -77,6 +77,15 @@ impl Aliases {
         found
     }
 
+    /// Whether devices choose this module by the names of their bus.
+    pub fn drives_devices(&self, module: &str) -> bool {
+        let module = canonical(module);
+        let of_buses = self.by_bus.iter().filter(|(bus, _)| !bus.is_empty());
+        of_buses
+            .flat_map(|(_, list)| list)
+            .any(|alias| alias.module == module)
+    }
+
     /// What a module asks to have before it.
     pub fn before(&self, module: &str) -> impl Iterator<Item = &str> {
         let wanted = self.before.get(&canonical(module));
@@ -202,6 +211,7 @@ softdep cifs gcm
             ["phy_one", "gone"]
         );
         assert_eq!(aliases.before("cifs").count(), 0);
+        assert!(aliases.drives_devices("sd-mod") && !aliases.drives_devices("ext4"));
     }
 
     #[test]

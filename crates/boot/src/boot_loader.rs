@@ -88,14 +88,14 @@ pub fn pxelinux(line: &str) -> String {
 }
 
 /// GRUB: `boot/grub/grub.cfg`, with the files in the directory `/boot`. Each word in single quotes, within which GRUB
-/// reads nothing.
+/// reads nothing. Video first: under UEFI the kernel has no other screen than the one that GRUB leaves it.
 pub fn grub(line: &str) -> String {
     let words: Vec<String> = line
         .split_ascii_whitespace()
         .map(|word| format!("'{word}'"))
         .collect();
     format!(
-        "# Made by `estive image`.\nset timeout=0\nlinux /boot/{KERNEL} {}\ninitrd /boot/{INITRAMFS}\nboot\n",
+        "# Made by `estive image`.\nset timeout=0\ninsmod all_video\nset gfxpayload=keep\nlinux /boot/{KERNEL} {}\ninitrd /boot/{INITRAMFS}\nboot\n",
         words.join(" ")
     )
 }

@@ -104,6 +104,8 @@ pub enum Command {
     Delete(commands::define::Delete),
     /// Boot one clone of a herd here on the console, without agent or manager, to watch it start
     Try(commands::r#try::Try),
+    /// Write kernel, initramfs and command line that a physical or diskless machine starts from
+    Image(commands::image::Image),
     /// Seal a root into the image that clones share
     Seal(commands::seal::Seal),
     /// Run the daemon of a host

@@ -54,6 +54,29 @@ pub enum ExportError {
     )]
     NoKernel,
 
+    #[error(
+        "the root line needs {programs}, which are taken from a reference: name its root as a directory"
+    )]
+    NoReference { programs: String },
+
+    #[error(
+        "the kernel {release} cannot unpack such an initramfs ({option} is not set): choose another --compress"
+    )]
+    CannotUnpack {
+        release: String,
+        option: &'static str,
+    },
+
+    #[error("{path} {what}: it stays as it is; give another place")]
+    InTheWay { path: PathBuf, what: String },
+
+    #[error("making the disk {out}: grub-mkrescue failed ({status}): {output}")]
+    DiskFailed {
+        out: PathBuf,
+        status: String,
+        output: String,
+    },
+
     #[error("serving {image}: there is no such file; seal a root first")]
     MissingImage { image: PathBuf },
 

@@ -1,11 +1,12 @@
 //! What a reference offers to its clones: sealed roots (EROFS images named by their digest),
-//! what boots them (kernel, initramfs, the disk of kernel modules), and the NBD server that hands a
-//! sealed root to QEMU.
+//! what boots them (kernel, initramfs, the disk of kernel modules), the NBD server that hands a
+//! sealed root to QEMU, and images that machines start from which Estive does not start.
 //!
 //! This crate knows files and servers, never domains.
 
 mod boot_parts;
 mod error;
+pub mod image;
 mod left_out;
 pub mod modules;
 pub mod nbd;

@@ -11,6 +11,7 @@ use estive_boot::loaders::block::Which;
 use estive_boot::partition::Partition;
 use estive_boot::superblock::{self, Recognised};
 
+use crate::coldplug;
 use crate::console::uptime_ms;
 use crate::failure::{Result, While, fail};
 
@@ -72,6 +73,7 @@ pub fn find(which: &Which, wait_s: u32) -> Result<PathBuf> {
                 estive_boot::WAIT_WORD
             ));
         }
+        coldplug::go_on();
         std::thread::sleep(POLL);
     }
 }
@@ -220,6 +222,7 @@ fn wait_for<T>(find: impl Fn() -> Option<T>) -> Option<T> {
         if found.is_some() || uptime_ms() > deadline_ms {
             return found;
         }
+        coldplug::go_on();
         std::thread::sleep(POLL);
     }
 }

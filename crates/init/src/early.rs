@@ -10,7 +10,7 @@ use crate::loaders::{self, Context, Layers};
 use crate::modules::Modules;
 use crate::root::{UNDER, mount};
 use crate::union::stack;
-use crate::{identity, network};
+use crate::{coldplug, identity, network};
 
 /// Makes the union that the line asks for.
 pub fn prepare(
@@ -20,7 +20,13 @@ pub fn prepare(
     report: &mut Report,
 ) -> Result<()> {
     let needs = root.needs();
-    modules.load_if_there(&needs.modules_if_there)?;
+    let began_ms = uptime_ms();
+    let drivers = coldplug::begin()?;
+    if drivers.is_there() {
+        let what = format!("drivers of {} devices", drivers.devices);
+        report.step(&what, began_ms, uptime_ms());
+    }
+    modules.load_if_there(&drivers.others(&needs.modules_if_there))?;
     report.open_port();
     let wanted: Vec<&str> = needs.modules.iter().map(String::as_str).collect();
     modules.load(&wanted)?;

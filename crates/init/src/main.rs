@@ -13,6 +13,8 @@
 //!   cargo build -p estive-init --profile init --target x86_64-unknown-linux-gnu --target-dir target/init
 //! ```
 //!
+//! On machines that nobody knew when the initramfs was made it is the kernel's `modprobe` too.
+//!
 //! Invariant: nothing here is needed after the switch. What a running clone needs is in its root.
 //!
 //! The program stays reachable there, as `/.unions/estive`: with the word `apply` it lays a new
@@ -20,6 +22,7 @@
 
 mod apply;
 mod clone;
+mod coldplug;
 mod command_line;
 mod console;
 mod devices;
@@ -35,6 +38,7 @@ mod root;
 mod switch;
 mod union;
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -46,7 +50,11 @@ use failure::Result;
 
 fn main() -> ExitCode {
     if std::process::id() != 1 {
-        let mut arguments = std::env::args_os().skip(1);
+        let mut arguments = std::env::args_os();
+        let own_name = arguments.next();
+        if own_name.is_some_and(|name| Path::new(&name).ends_with(coldplug::MODPROBE)) {
+            return coldplug::modprobe(arguments);
+        }
         if arguments.next().is_some_and(|word| word == APPLY_WORD) {
             return apply::main(arguments);
         }

@@ -1,15 +1,17 @@
 //! Loading kernel modules by the closure of the initramfs's own `modules.dep`.
 
-use std::fs::{self, File};
+use std::ffi::CStr;
+use std::fs;
 
 use estive_boot::modules::{ModulesDep, OPTIONAL};
+use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 use rustix::system::finit_module;
 
 use crate::console::say;
 use crate::failure::{Result, While, fail};
 
-const DIRECTORY: &str = "/lib/modules";
+pub const DIRECTORY: &str = "/lib/modules";
 
 pub struct Modules(ModulesDep);
 
@@ -23,6 +25,17 @@ impl Modules {
         ModulesDep::parse(&read("modules.dep")?, &read("modules.builtin")?)
             .map(Modules)
             .doing(|| "the list of modules in the initramfs".into())
+    }
+
+    /// Whether the initramfs has it.
+    pub fn has(&self, name: &str) -> bool {
+        self.0.has(name)
+    }
+
+    /// A module after all it needs.
+    pub fn closure(&self, name: &str) -> Result<Vec<String>> {
+        let order = self.0.closure(&[name], &[]);
+        order.doing(|| "the modules of the initramfs".into())
     }
 
     /// Loads these and all they need, each after what it needs.
@@ -53,17 +66,24 @@ impl Modules {
 }
 
 fn load(name: &str) -> Result<()> {
-    let path = format!("{DIRECTORY}/{name}.ko");
-    let file = File::open(&path).doing(|| format!("opening {path}"))?;
-    match finit_module(&file, c"", 0) {
-        // Loaded already, for instance by an earlier closure.
-        Ok(()) | Err(Errno::EXIST) => Ok(()),
+    match load_with(name, c"") {
+        Ok(()) => Ok(()),
         // The module is fine but this machine has no such device (qemu_fw_cfg, virtio_rng).
         Err(Errno::NODEV) if OPTIONAL.contains(&name) => Ok(()),
         Err(errno) => fail(format!(
             "the kernel refuses the module {name} ({errno}): the initramfs must be built for this kernel, {}",
             kernel_release()
         )),
+    }
+}
+
+/// Loads one module with its options. One that is loaded already, for instance by an earlier closure, is well.
+pub fn load_with(name: &str, options: &CStr) -> rustix::io::Result<()> {
+    let path = format!("{DIRECTORY}/{name}.ko");
+    let file = open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    match finit_module(&file, options, 0) {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(errno) => Err(errno),
     }
 }
 

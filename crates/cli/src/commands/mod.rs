@@ -10,6 +10,7 @@ pub mod down;
 pub mod events;
 pub mod host_key;
 pub mod hosts;
+pub mod image;
 pub mod layers;
 pub mod list;
 pub mod logs;
@@ -70,6 +71,7 @@ pub async fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Define(define) => define.run(&global).await,
         Command::Delete(delete) => delete.run(&global).await,
         Command::Try(tried) => tried.run().await,
+        Command::Image(image) => image.run(&global).await,
         Command::Seal(seal) => seal.run(&global).await,
         Command::Agent(agent) => agent.run().await,
         Command::Manager(manager) => manager.run().await,

@@ -229,7 +229,7 @@ fn cache() -> Option<PathBuf> {
 }
 
 /// Built by ./x near this program, or installed beside it.
-fn init_beside_us() -> Option<PathBuf> {
+pub(super) fn init_beside_us() -> Option<PathBuf> {
     let own = std::env::current_exe().ok()?;
     let directory = own.parent()?;
     [
