@@ -1,6 +1,7 @@
 //! The kernel command line of a clone: the same for all, so that warm templates can be shared. And
 //! what PID 1 of the early userspace reads from any.
 
+use crate::ip_line::{IP_WORD, IpLine};
 use crate::loaders::Root;
 use crate::root_line::Problem;
 use crate::{Error, Result};
@@ -52,6 +53,8 @@ pub struct CommandLine {
     text: String,
     /// The devices of the root; `None` for a clone's usual ones.
     pub root: Option<Root>,
+    /// How the network is set.
+    pub ip: Option<IpLine>,
     /// The program to run in the root, absolute.
     pub init: Option<String>,
     /// How long a device is waited for, in seconds.
@@ -94,6 +97,10 @@ impl CommandLine {
                 .map(Root::parse)
                 .transpose()
                 .map_err(CommandLineError::Root)?,
+            ip: word_of(text, IP_WORD)
+                .map(IpLine::parse)
+                .transpose()
+                .map_err(CommandLineError::Ip)?,
             init: init.map(str::to_owned),
             wait_s,
         })
@@ -119,6 +126,8 @@ pub enum CommandLineError {
     Word { word: String, reason: &'static str },
     #[error("{ROOT_WORD}= on the command line: {0}")]
     Root(Problem),
+    #[error("{IP_WORD}= on the command line: {0}")]
+    Ip(Problem),
 }
 
 /// The value of `name=value` in a command line; the last one counts, as for the kernel itself.
@@ -197,7 +206,8 @@ mod tests {
         assert_eq!((line.init.as_deref(), line.wait_s), (Some("/bin/y"), 2));
         for (text, words) in [
             ("root=", "no device"),
-            ("root=nfs:a:b;nsf:x", "character 9"),
+            ("root=nfs:a:/b;nsf:x", "character 10"),
+            ("ip=10.0.0.2", "netmask"),
             ("init=bin/y", "absolute"),
             ("estive.wait=soon", "number of seconds"),
             ("estive.wait=9999", "at most 3600"),

@@ -19,6 +19,7 @@ pub mod identity;
 pub mod initramfs;
 #[cfg(feature = "builder")]
 mod inside;
+pub mod ip_line;
 #[cfg(feature = "builder")]
 pub mod kernel;
 pub mod loaders;
@@ -40,6 +41,7 @@ pub use command_line::{
 };
 pub use error::{Error, Result};
 pub use identity::Identity;
+pub use ip_line::IpLine;
 #[cfg(feature = "builder")]
 pub use kernel::{KernelTree, firmware};
 pub use loaders::Root;

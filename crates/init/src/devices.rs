@@ -122,6 +122,19 @@ fn is(disk: &Path, node: &Path, which: &Which) -> bool {
     }
 }
 
+/// The devices that hold ISO 9660, as far as they are there.
+pub fn with_iso_9660() -> Vec<PathBuf> {
+    let nodes = entries(BLOCK_CLASS).into_iter().filter_map(|disk| {
+        let has_size = attribute(&disk, "size").is_some_and(|size| size != "0");
+        let node = Path::new("/dev").join(disk.file_name()?);
+        (has_size && node.exists()).then_some(node)
+    });
+    let is_cd = |node: &PathBuf| {
+        recognised(node).is_some_and(|found| found.kind.file_system() == Some("iso9660"))
+    };
+    nodes.filter(is_cd).collect()
+}
+
 /// What the first blocks of a device say that it holds.
 pub fn recognise(node: &Path) -> Result<Option<Recognised>> {
     let reading = || format!("reading {}", node.display());
@@ -201,12 +214,16 @@ fn shown_disks() -> String {
 
 /// The one network interface of the clone.
 pub fn interface() -> Option<String> {
-    wait_for(|| {
-        entries("/sys/class/net")
-            .into_iter()
-            .filter(|path| path.join("device").exists())
-            .find_map(|path| Some(path.file_name()?.to_str()?.to_owned()))
-    })
+    wait_for(|| interfaces().into_iter().next())
+}
+
+/// The network interfaces that are devices of the machine, as far as they are there, by name.
+pub fn interfaces() -> Vec<String> {
+    entries("/sys/class/net")
+        .into_iter()
+        .filter(|path| path.join("device").exists())
+        .filter_map(|path| Some(path.file_name()?.to_str()?.to_owned()))
+        .collect()
 }
 
 fn has_virtio_console() -> bool {

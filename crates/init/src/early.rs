@@ -8,7 +8,7 @@ use crate::console::{Report, uptime_ms};
 use crate::failure::{Failure, Result};
 use crate::loaders::{self, Context, Layers};
 use crate::modules::Modules;
-use crate::root::{UNDER, mount};
+use crate::root::{UNDER, UNION, mount, open_directory};
 use crate::union::stack;
 use crate::{coldplug, identity, network};
 
@@ -33,9 +33,10 @@ pub fn prepare(
     report.done(Phase::Modules);
 
     let identity = learn_identity(&needs, report)?;
+    let mut network = None;
     if needs.network {
         report.begin(Phase::Network);
-        network::before_root(line, identity.as_ref())?;
+        network = Some(network::before_root(line, identity.as_ref())?);
         report.done(Phase::Network);
     }
 
@@ -52,6 +53,7 @@ pub fn prepare(
             is_top: index == last,
             is_alone: last == 0,
             layers: &layers,
+            network: network.as_ref(),
             upper: None,
             reads_only: false,
             places: 0,
@@ -70,6 +72,9 @@ pub fn prepare(
     report.step(&what, began_ms, uptime_ms());
     report.done(Phase::Union);
 
+    if let Some(network) = &network {
+        network.keep(&open_directory(UNION)?);
+    }
     if let Some(identity) = identity.filter(|_| !needs.network) {
         report.begin(Phase::Network);
         network::configure(&identity)?;

@@ -28,6 +28,7 @@ use rustix::mount::{MountFlags, mount_bind, mount_move};
 use crate::console::{Report, uptime_ms};
 use crate::failure::{Failure, Result, While, fail};
 use crate::modules::Modules;
+use crate::network::Network;
 use crate::root::{BEFORE, UNDER, mount};
 use crate::{devices, loop_device};
 
@@ -81,6 +82,8 @@ pub struct Context<'a> {
     pub is_alone: bool,
     /// What stands to its left.
     pub layers: &'a Layers,
+    /// How this machine is on the network, if a device of the line needs it.
+    pub network: Option<&'a Network>,
     /// Set by a loader whose directory takes what is written in another place than `.estive` of
     /// itself: there `upper` and `work` are made.
     pub upper: Option<PathBuf>,
@@ -90,7 +93,15 @@ pub struct Context<'a> {
     pub(crate) index: usize,
 }
 
-impl Context<'_> {
+impl<'a> Context<'a> {
+    /// The network, for a loader that has said that it needs it.
+    pub fn network(&self) -> Result<&'a Network> {
+        self.network.map_or_else(
+            || fail("the network is off: say ip=dhcp, or ip= with an address"),
+            Ok,
+        )
+    }
+
     /// Whether the device is to be written to, where it can.
     pub fn wants_writing(&self) -> bool {
         match self.device.access {

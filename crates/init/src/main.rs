@@ -28,6 +28,7 @@ mod console;
 mod devices;
 mod early;
 mod failure;
+mod http;
 mod identity;
 mod layer;
 mod loaders;
@@ -37,6 +38,7 @@ mod network;
 mod root;
 mod switch;
 mod union;
+mod upper_image;
 
 use std::path::Path;
 use std::process::ExitCode;

@@ -83,6 +83,12 @@ pub fn below_clones(layers: &Layers) -> Result<PathBuf> {
     }
 }
 
+/// What stands to the left of a device as one tree at `at`, to run a program of it.
+pub fn join_read_only(layers: &Layers, at: &Path) -> Result<()> {
+    make_frame(layers)?;
+    overlay(&at.to_string_lossy(), &seen(&layers.all), None)
+}
+
 /// The trees that are seen, bottom first.
 fn seen(layers: &[Layer]) -> Vec<PathBuf> {
     let seen = layers.iter().filter(|layer| layer.is_seen);
