@@ -95,11 +95,12 @@ pub const LOADERS: Recipe = Recipe {
         "nfs-ganesha",
         "nfs-ganesha-vfs",
         "rpcbind",
+        "netbase",
         "squashfs-tools",
         "xorriso",
     ]],
     masked: &[],
-    finish: &[FINISH],
+    finish: &[MTAB, FINISH],
     files: &[],
     has_kernel: false,
 };
@@ -142,6 +143,9 @@ const MASKED: &[&str] = &[
     "systemd-timesyncd.service",
     "iperf3.service",
 ];
+
+/// NFS Ganesha reads there which file systems it can serve.
+const MTAB: &str = r#"ln -sf ../proc/self/mounts "$1/etc/mtab""#;
 
 /// Runs when all packages are in, with the root as `$1`. What makes a system itself (host keys, machine-id, its name)
 /// goes away: each clone brings its own by its layer.

@@ -382,6 +382,12 @@ impl Facts {
         }
     }
 
+    /// One of them; fails when it is not among them.
+    pub fn of(&self, name: &str) -> &str {
+        let found = self.found.get(name);
+        found.unwrap_or_else(|| panic!("no fact {name}\n{}", self.story))
+    }
+
     /// The files `/etc/layer-*` that are seen, in order.
     pub fn layers(&self) -> Vec<&str> {
         let names = self.found.keys();

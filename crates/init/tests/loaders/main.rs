@@ -6,4 +6,5 @@
 mod bed;
 mod clone;
 mod local;
+mod net;
 mod shared;

@@ -4,7 +4,7 @@
 //! Words of the command line say what it looks at, each a list with commas: `probe.read=PATH,…` prints files,
 //! `probe.list=PATH,…` directories, `probe.mode=PATH,…` their mode and owner,
 //! `probe.write=PATH,…` writes to files (the text `written`) and prints how that went.
-//! Files `/etc/layer-*` are printed unasked: each layer of a test has one.
+//! `probe.hold=1`: it does not power off. Files `/etc/layer-*` are printed unasked: each layer of a test has one.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -75,6 +75,13 @@ fn main() {
         (at == "/").then(|| kind.to_owned())
     });
     fact("root is", root.last().unwrap_or_default());
+    // A machine that stays, for another one to meet.
+    if !asked("probe.hold").is_empty() {
+        fact("held", true);
+        loop {
+            std::thread::park();
+        }
+    }
     println!("fact end");
     sync();
     // LINUX_REBOOT_CMD_POWER_OFF
