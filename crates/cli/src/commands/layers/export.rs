@@ -17,6 +17,8 @@ use std::path::{Path, PathBuf};
 
 /// Says which trees of the directory are ours, and which layer each is.
 const LIST: &str = ".estive-export.json";
+/// What is being made, and is not in its place yet.
+const ASIDE: &str = ".estive-new-";
 
 #[derive(Debug, Args)]
 pub struct Export {
@@ -57,6 +59,7 @@ impl Export {
         })?;
         let directory = self.directory.canonicalize().map_err(failed)?;
         let _one = only_export(&directory)?;
+        remove_leftovers(&directory)?;
         let mut list = List::read(&directory)?;
         let mut done = Vec::new();
         for clone in &wanted {
@@ -106,6 +109,29 @@ fn only_export(directory: &Path) -> Result<fs::File, Failure> {
     }
 }
 
+/// Removes what exports that were killed have left: there are host keys in it. Whoever calls is the only export to the
+/// directory.
+fn remove_leftovers(directory: &Path) -> Result<(), Failure> {
+    for entry in fs::read_dir(directory).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        if !entry.file_name().to_string_lossy().starts_with(ASIDE) {
+            continue;
+        }
+        let path = entry.path();
+        let removed = match entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            true => fs::remove_dir_all(&path),
+            false => fs::remove_file(&path),
+        };
+        removed.map_err(|error| {
+            Failure::failed(format!(
+                "removing {}, left by an export that was killed: {error}",
+                path.display()
+            ))
+        })?;
+    }
+    Ok(())
+}
+
 /// The trees that were exported to a directory.
 struct List {
     directory: PathBuf,
@@ -145,7 +171,7 @@ impl List {
             _ => {}
         }
         let aside = tempfile::Builder::new()
-            .prefix(".new-")
+            .prefix(ASIDE)
             .tempdir_in(&self.directory)
             .map_err(failed)?;
         let tree = aside.path().join(clone);
@@ -181,7 +207,10 @@ impl List {
 
     fn save(&self) -> Result<(), Failure> {
         let text = serde_json::to_vec_pretty(&self.layers).map_err(failed)?;
-        let mut aside = tempfile::NamedTempFile::new_in(&self.directory).map_err(failed)?;
+        let mut aside = tempfile::Builder::new()
+            .prefix(ASIDE)
+            .tempfile_in(&self.directory)
+            .map_err(failed)?;
         std::io::Write::write_all(&mut aside, &text).map_err(failed)?;
         aside.as_file().sync_all().map_err(failed)?;
         aside.persist(self.directory.join(LIST)).map_err(failed)?;
@@ -198,6 +227,24 @@ mod tests {
         let mut layer = LayerArchive::new();
         layer.file("etc/a", 0o644, 0, 0, text).unwrap();
         layer.finish().unwrap()
+    }
+
+    #[test]
+    fn what_a_killed_export_left_goes_and_nothing_else() {
+        let place = tempfile::tempdir().unwrap();
+        let live = only_export(place.path()).unwrap();
+        fs::create_dir_all(place.path().join(".estive-new-aB3/a/etc/ssh")).unwrap();
+        fs::write(place.path().join(".estive-new-aB3/a/etc/ssh/key"), "key").unwrap();
+        fs::write(place.path().join(".estive-new-x"), "{").unwrap();
+        fs::create_dir(place.path().join(".new-mine")).unwrap();
+        // Of an export that lives: nobody else comes so far as to remove anything.
+        assert!(only_export(place.path()).is_err());
+        drop(live);
+        let _one = only_export(place.path()).unwrap();
+        remove_leftovers(place.path()).unwrap();
+        let names = fs::read_dir(place.path()).unwrap();
+        let names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, [".new-mine"]);
     }
 
     #[test]
