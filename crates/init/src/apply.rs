@@ -10,6 +10,7 @@
 mod fault;
 mod layer;
 mod node;
+mod own_agent;
 mod plan;
 mod record;
 mod services;
@@ -44,6 +45,19 @@ struct Order {
 
 /// The mode of the program; `arguments` follow its word.
 pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let mut arguments = arguments.peekable();
+    if arguments
+        .next_if(|word| word == own_agent::LATER_WORD)
+        .is_some()
+    {
+        return match own_agent::tell_later(arguments) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(Failure(error)) => {
+                eprintln!("{error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     match read_order(arguments).and_then(|order| apply(&order)) {
         Ok(report) => match writeln!(std::io::stdout(), "{}", report.to_json()) {
             Ok(()) => ExitCode::SUCCESS,
@@ -130,7 +144,7 @@ fn apply(order: &Order) -> Result<PushReport> {
     next.keep(&unions)?;
     if !next.due.is_empty() {
         fault::step();
-        report.services = next.due.tell();
+        report.services = next.due.tell(&unions);
         next.due = Due::default();
         next.keep(&unions)?;
     }

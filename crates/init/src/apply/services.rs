@@ -11,6 +11,7 @@ use estive_boot::push::ServiceAct;
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
+use super::own_agent::{hand_over, is_own};
 use crate::console::uptime_ms;
 
 /// How long one service may take.
@@ -71,8 +72,9 @@ impl Due {
         self.acts().map(act).collect()
     }
 
-    /// Tells all; what fails is said and stops nothing.
-    pub fn tell(&self) -> Vec<ServiceAct> {
+    /// Tells all; what fails is said and stops nothing. The service that this program belongs to is told last, and only
+    /// once the report can have been read.
+    pub fn tell(&self, unions: &Path) -> Vec<ServiceAct> {
         let manager = Manager::of_running_system();
         let mut done = Vec::new();
         if self.units && manager == Some(Manager::Systemd) {
@@ -85,8 +87,10 @@ impl Due {
                 });
             }
         }
-        for (name, act) in self.acts() {
+        let (own, others): (Vec<_>, Vec<_>) = self.acts().partition(|(name, _)| is_own(name));
+        for (name, act) in others.into_iter().chain(own) {
             let told = match manager {
+                Some(manager) if is_own(name) => hand_over(manager, unions, name, act),
                 Some(manager) => manager.tell(name, act),
                 None => Err("this system has none of systemctl, rc-service and service".to_owned()),
             };
@@ -100,15 +104,16 @@ impl Due {
     }
 }
 
+/// What starts and ends services.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Manager {
+pub enum Manager {
     Systemd,
     OpenRc,
     SysV,
 }
 
 impl Manager {
-    fn of_running_system() -> Option<Manager> {
+    pub fn of_running_system() -> Option<Manager> {
         let is_there = |path: &str| Path::new(path).exists();
         // As sd_booted(3), and what OpenRC makes when it runs.
         if is_there("/run/systemd/system") {
@@ -123,7 +128,7 @@ impl Manager {
     }
 
     /// A service that does not run is left alone: it reads its files when it starts.
-    fn tell(self, name: &str, act: &str) -> std::result::Result<(), String> {
+    pub fn tell(self, name: &str, act: &str) -> std::result::Result<(), String> {
         match self {
             Manager::Systemd if act == "restart" => run(&["systemctl", "try-restart", name]),
             Manager::Systemd => run(&["systemctl", "try-reload-or-restart", name]),
@@ -141,7 +146,7 @@ impl Manager {
 }
 
 /// Runs a program to its end; the error is its last words.
-fn run(words: &[&str]) -> std::result::Result<(), String> {
+pub fn run(words: &[&str]) -> std::result::Result<(), String> {
     let (program, arguments) = words.split_first().ok_or("no program")?;
     let mut child = Command::new(program)
         .args(arguments)

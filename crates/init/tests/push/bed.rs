@@ -6,7 +6,7 @@ use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -19,6 +19,8 @@ use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, unmo
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
 pub const UNIONS: &str = ".unions";
+/// In the environment of every push: the service that it belongs to, named by its clone's directory.
+const SERVICE: &str = "ESTIVE_TEST_SERVICE";
 
 /// Runs `work` in a thread with mounts of its own, which its programs share.
 pub fn in_own_namespace(work: impl FnOnce() + Send + 'static) {
@@ -110,6 +112,36 @@ impl Clone {
         self.part("root")
     }
 
+    /// Simulates systemd, for this test's mounts: to restart `qemu-guest-agent` ends all that belongs to the push's
+    /// service, as systemd ends a cgroup; what `systemd-run` starts belongs to none. Gives the log of what it was told.
+    pub fn simulate_systemd(&self) -> PathBuf {
+        mount_at(Path::new("/run"), "tmpfs", "");
+        mount_at(Path::new("/usr/local/sbin"), "tmpfs", "mode=0755");
+        fs::create_dir_all("/run/systemd/system").unwrap();
+        let log = self.part("told");
+        let script = |name: &str, words: String| {
+            let path = Path::new("/usr/local/sbin").join(name);
+            fs::write(&path, format!("#!/bin/sh\n{words}")).unwrap();
+            fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+        };
+        let mark = format!("^{SERVICE}={}$", self.directory.path().display());
+        script(
+            "systemctl",
+            format!(
+                "case \"$2\" in qemu-guest-agent*)\n\
+                 for process in /proc/[0-9]*; do\n\
+                 grep -qsz '{mark}' $process/environ && [ ${{process#/proc/}} != $$ ] && kill -9 ${{process#/proc/}}\n\
+                 done\nesac\necho \"$@\" >> {}\n",
+                log.display()
+            ),
+        );
+        script(
+            "systemd-run",
+            format!("shift 2\nunset {SERVICE}\nsetsid \"$@\" > /dev/null 2>&1 &\n"),
+        );
+        log
+    }
+
     /// A path as the clone sees it.
     pub fn at(&self, path: &str) -> PathBuf {
         self.part("merged").join(path)
@@ -182,6 +214,7 @@ impl Clone {
         for tree in ["merged", "layer", "root"] {
             command.arg(format!("--{tree}")).arg(self.part(tree));
         }
+        command.env(SERVICE, self.directory.path());
         match fault {
             Some((word, step)) => command.env("ESTIVE_FAULT", format!("push.step:{word}:{step}")),
             None => command.env_remove("ESTIVE_FAULT"),

@@ -501,3 +501,51 @@ fn a_file_that_does_not_fit_is_said_and_the_others_go_on() {
         assert_eq!(clone.push(&large).report().written, ["etc/large"]);
     });
 }
+
+#[test]
+fn a_push_that_restarts_the_guest_agent_ends_well() {
+    in_own_namespace(|| {
+        let agents = |content: &str| {
+            layer(|layer| {
+                file(layer, "etc/agent.conf", content);
+                let services = ["qemu-guest-agent", "zz-other"].map(str::to_owned);
+                layer
+                    .service(Service {
+                        files: vec!["etc/agent.conf".into()],
+                        restart: services.into(),
+                        reload: vec![],
+                    })
+                    .unwrap();
+            })
+        };
+        let clone = Clone::start(root, &agents("first")).unwrap();
+        let log = clone.simulate_systemd();
+        let report = clone.push(&agents("second")).report();
+        assert_eq!(report.written, ["etc/agent.conf"]);
+        // What ends whoever would be told comes last.
+        let told: Vec<_> = report
+            .services
+            .iter()
+            .map(|told| told.name.as_str())
+            .collect();
+        assert_eq!(told, ["zz-other", "qemu-guest-agent"]);
+        assert!(report.services.iter().all(|told| told.failure.is_none()));
+        // Not before the report was read; and the same again does nothing.
+        assert_eq!(fs::read_to_string(&log).unwrap(), "try-restart zz-other\n");
+        assert!(clone.push(&agents("second")).report().did_nothing());
+        let told = "try-restart zz-other\ntry-restart qemu-guest-agent\n";
+        // Bounded: some minutes, of which it takes seconds.
+        let is_told = (0..2400).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            fs::read_to_string(&log).unwrap() == told
+        });
+        assert!(is_told, "it is never restarted");
+        // Who restarts it lets no other push begin, and is gone a moment later.
+        let again = || match clone.push(&agents("second")) {
+            End::Refused(error) if error.contains("under way") => None,
+            end => Some(end.report()),
+        };
+        let report = (0..2400).find_map(|_| again());
+        assert!(report.is_some_and(|report| report.did_nothing()));
+    });
+}
