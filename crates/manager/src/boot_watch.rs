@@ -10,6 +10,7 @@ use estive_api::Problem;
 use estive_api::wire::{Answered, AnsweredOrder, BootTimes, DomainReport, UpRow};
 use estive_layers::UpCheck;
 use estive_model::{DomainName, DomainState, Generation};
+use estive_moves::{Entry, Holding, HostView, Seen};
 use futures_util::future::join_all;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -81,6 +82,7 @@ impl Manager {
         let begun = asked.map_or_else(Instant::now, |asked| asked.at);
         let mut left = clone.checks.clone();
         let mut told = 0;
+        let mut was_paused = false;
         loop {
             let record = self.awaited(name).await?;
             let agent = &self.host(&record.ownership.host)?.agent;
@@ -94,6 +96,15 @@ impl Manager {
                 },
                 Ok(Some(report)) => {
                     told = tell_phases(telling, name, &report.boot, told);
+                    // Twice: it is for a moment when a move has just ended.
+                    let is_paused = is_paused(&report);
+                    if is_paused && was_paused && self.is_as(&record).await {
+                        telling.ours.give_away(name);
+                        let problem =
+                            Problem::failed(format!("{name} was paused before it answered"));
+                        return Err(Unfinished::Stopped(problem));
+                    }
+                    was_paused = is_paused;
                     match self.check_alive(name, agent, &report).await {
                         Err(problem) if self.is_as(&record).await => return Err(problem.into()),
                         // Moved between the two questions.
@@ -260,6 +271,20 @@ impl Manager {
             .map(|(check, _)| check)
             .collect()
     }
+}
+
+/// Halted on demand, neither on its way here nor away.
+fn is_paused(report: &DomainReport) -> bool {
+    matches!(
+        agents::view_of(report),
+        HostView::Says(
+            Entry {
+                holding: Holding::Running,
+                ..
+            },
+            Seen::Paused,
+        )
+    )
 }
 
 /// Tells `init` and `switched` once each; `told` counts those told so far.

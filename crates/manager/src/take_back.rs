@@ -1,5 +1,5 @@
-//! What an `up` that failed takes down again: what it has made, as long as nobody else has moved, started or stopped it
-//! since.
+//! What an `up` that failed takes down again: what it has made, as long as nobody else has moved, started, stopped or
+//! paused it since.
 
 use crate::down::what_remains;
 use crate::manager::Manager;
@@ -10,23 +10,29 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::task::JoinSet;
 
-/// The generation that an `up` left each clone with.
+/// The generation that an `up` left each clone with; none once it is somebody else's.
 #[derive(Clone, Default)]
-pub(crate) struct Ours(Arc<Mutex<BTreeMap<DomainName, Generation>>>);
+pub(crate) struct Ours(Arc<Mutex<BTreeMap<DomainName, Option<Generation>>>>);
 
 impl Ours {
     pub fn leave(&self, domain: &DomainName, generation: Generation) {
         // Nothing panics while it is held.
         let mut ours = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        ours.insert(domain.clone(), generation);
+        ours.insert(domain.clone(), Some(generation));
     }
 
-    /// Whether somebody else has moved, started or stopped it since.
+    /// Somebody else has done something with it that the store does not tell.
+    pub fn give_away(&self, domain: &DomainName) {
+        let mut ours = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        ours.insert(domain.clone(), None);
+    }
+
+    /// Whether somebody else has moved, started, stopped or paused it since.
     fn is_anothers(&self, record: &DomainRecord) -> bool {
         let ours = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let left = ours.get(&record.name);
         left.is_some_and(|left| {
-            record.ownership.generation != *left
+            Some(record.ownership.generation) != *left
                 || record.ownership.moving.is_some()
                 || !record.wants_to_run()
         })
@@ -64,7 +70,7 @@ impl Manager {
         if !anothers.is_empty() {
             anothers.sort();
             problem.error = format!(
-                "{}. Left as they are, since somebody else has moved, started or stopped them meanwhile: {}",
+                "{}. Left as they are, since somebody else has moved, started, stopped or paused them meanwhile: {}",
                 problem.error,
                 anothers.join(", ")
             );

@@ -106,7 +106,7 @@ async fn only_what_was_left_as_it_is_is_taken_back() {
         problem.error.contains("b on host1 is crashed")
             && problem
                 .error
-                .ends_with("started or stopped them meanwhile: a, c"),
+                .ends_with("stopped or paused them meanwhile: a, c"),
         "{problem}"
     );
     assert_eq!(world.fabric.runs_at(&name("a")), [address(2)]);
@@ -145,6 +145,42 @@ async fn one_that_somebody_stops_costs_the_others_nothing() {
     assert_eq!(world.show("b").await.state, DomainState::Running);
     let again = world.up("pair", PAIR).await.0;
     assert_eq!(rows(again).len(), 2);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_somebody_pauses_is_said_and_left() {
+    let world = World::new(1).await;
+    add(&world.deaf, &["a", "b"]);
+    let meanwhile = async {
+        waited_for(&world, &["a", "b"]).await;
+        world.order("a", DomainState::Paused).await.unwrap();
+        looked_again(&world, "b").await;
+        world.deaf.lock().unwrap().clear();
+    };
+    let ((failed, _), ()) = tokio::join!(world.up("pair", PAIR), meanwhile);
+    assert_eq!(
+        problem(failed).error,
+        "a was paused before it answered; nothing was taken back, and the other clones answer"
+    );
+    assert_eq!(world.show("a").await.state, DomainState::Paused);
+    // Nor is it taken back for the sake of another one that fails.
+    world.order("a", DomainState::Running).await.unwrap();
+    let (done, _) = world.down("pair").await;
+    assert_eq!(done, DownLine::Done);
+    add(&world.deaf, &["a", "b"]);
+    let before = world.asked("b");
+    let meanwhile = async {
+        until("both are waited for", async || world.asked("b") > before).await;
+        world.order("a", DomainState::Paused).await.unwrap();
+        looked_again(&world, "b").await;
+        assert!(world.fabric.crash(address(1), &name("b")));
+    };
+    let ((failed, _), ()) = tokio::join!(world.up("pair", PAIR), meanwhile);
+    let error = problem(failed).error;
+    assert!(error.ends_with("or paused them meanwhile: a"), "{error}");
+    assert_eq!(world.show("a").await.state, DomainState::Paused);
+    assert_eq!(world.ls().await.len(), 1);
     world.stop().await;
 }
 
