@@ -105,6 +105,7 @@ const TABLE: &[Row] = &[
     plain("estive-init", "push", 300),
     plain("estive-agent", "alone", 120),
     plain("estive-agent", "layers", 120),
+    plain("estive-agent", "lost_journal", 30),
     plain("estive-agent", "moves", 210),
     plain("estive-manager", "herd", 120),
     plain("estive-cli", "words", 120),

@@ -9,6 +9,7 @@ use crate::files::Files;
 use crate::journal::{Journal, Record};
 use crate::observe::{domain_state, see};
 use crate::operations::Operations;
+use crate::strangers;
 use crate::taps::Taps;
 use estive_api::wire::{AgentAbout, DomainReport, JournalReport, OperationPhase};
 use estive_api::{Client, Credentials, Endpoint, Problem};
@@ -129,23 +130,14 @@ impl Agent {
         let mut happenings = self.hypervisor.events();
         let records = self.journal.read_all()?;
         let found = self.hypervisor.adopt().await?;
-        for entry in fs::read_dir(self.config.state.join("domains"))
-            .map_err(|source| AgentError::file("read the domains in", &self.config.state, source))?
-            .flatten()
-        {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if DomainName::new(&name).is_ok_and(|name| records.contains_key(&name)) {
-                continue;
-            }
-            // Unpacked, and never written into the journal.
-            let _ = fs::remove_dir_all(entry.path());
-        }
+        self.take_note_of_strangers(&records, &found).await?;
         for (name, record) in records {
             match record {
                 Ok(record) => drop(self.add(record, None)),
                 Err(reason) => {
                     tracing::error!(domain = %name, "{reason}");
-                    drop(self.add(Record::new(name), Some(reason)));
+                    let reason = format!("{reason}; or {}", strangers::way_out(&name));
+                    drop(self.add(self.distrusted(&name), Some(reason)));
                 }
             }
         }
@@ -193,9 +185,10 @@ impl Agent {
         Ok(())
     }
 
-    fn add(self: &Arc<Self>, record: Record, damaged: Option<String>) -> Handle {
+    pub(crate) fn add(self: &Arc<Self>, record: Record, damaged: Option<String>) -> Handle {
         let name = record.name.clone();
-        if record.entry.holding != Holding::Absent {
+        // What one may use of which the journal says nothing is not given away either.
+        if record.entry.holding != Holding::Absent || damaged.is_some() {
             lock(&self.held_mib).insert(name.clone(), record.memory_mib);
         }
         if let Some(crate::journal::Moving::Destination { stream, .. }) = &record.moving {
@@ -362,6 +355,7 @@ impl Agent {
                 .filter(|handle| handle.shown.borrow().is_listed())
                 .count() as u64,
             pid: std::process::id(),
+            note: strangers::note(self),
         }
     }
 
@@ -404,6 +398,7 @@ impl Agent {
             journal: JournalReport {
                 entry: json(entry),
                 seen: serde_json::to_value(seen).unwrap_or_default(),
+                doubt: shown.damaged.clone(),
             },
             memory_mib: record.memory_mib,
             cpus: record.cpus,

@@ -39,6 +39,8 @@ pub enum Order {
     Stop,
     /// Remove it.
     Forget,
+    /// Forget what the journal cannot tell of; no generation up to this one is taken any more.
+    Disown(Option<Generation>),
     /// Stand ready to receive it.
     Prepare(Staged, PrepareQuery),
     /// Send it.
@@ -182,8 +184,14 @@ impl Domain {
         while let Some(message) = messages.recv().await {
             let damaged = self.handle.shown.borrow().damaged.clone();
             match message {
-                Message::Order(_, reply) if damaged.is_some() => {
-                    let _ = reply.send(Err(Problem::failed(damaged.unwrap_or_default())));
+                Message::Order(order, reply)
+                    if damaged.is_some() && !matches!(*order, Order::Disown(_)) =>
+                {
+                    let _ = reply.send(Err(Problem::impossible(damaged.unwrap_or_default())));
+                }
+                Message::Order(order, reply) if damaged.is_some() => {
+                    let answered = self.obey(*order).await;
+                    let _ = reply.send(answered);
                 }
                 // Cannot tell: change nothing.
                 _ if damaged.is_some() => {}

@@ -1,6 +1,7 @@
 //! Does what [`estive_moves::step`] says, in order, with the fault points around it.
 
 use crate::domain::{Doing, Domain};
+use crate::journal::Record;
 use crate::stream;
 use estive_api::wire::OperationPhase;
 use estive_api::{Problem, fault};
@@ -184,6 +185,10 @@ impl Domain {
             let record = record.clone();
             tokio::task::spawn_blocking(move || {
                 if let Some(staged) = staged {
+                    // Of no files here may the journal ever say nothing: it does only when it was lost.
+                    if !journal.path(&record.name).exists() {
+                        journal.write(&Record::new(record.name.clone()))?;
+                    }
                     staged.install(&place)?;
                 }
                 journal.write(&record)

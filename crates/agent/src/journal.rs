@@ -174,7 +174,7 @@ fn read(path: &Path, name: &DomainName) -> Result<Record, String> {
     let damaged = |reason: String| {
         format!(
             "the journal's record {} is damaged ({reason}): what this host decided about {name} cannot be told; look \
-             whether it runs elsewhere, put the file back from a copy or remove it, and restart the agent",
+             whether it runs elsewhere, put the file back from a copy and restart the agent",
             path.display()
         )
     };

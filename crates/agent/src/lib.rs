@@ -33,6 +33,7 @@ mod push;
 mod registration;
 mod rest;
 mod sending;
+mod strangers;
 mod stream;
 mod system_boot;
 mod taps;

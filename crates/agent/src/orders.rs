@@ -61,6 +61,7 @@ impl Domain {
                 self.answered(Input::Forget, Doing::because("asked to remove it"))
                     .await
             }
+            Order::Disown(floor) => self.disown(floor).await,
             Order::Prepare(staged, query) => self.prepare(staged, query).await,
             Order::Move(order) => self.send_away(order).await,
             Order::Abort(generation) => {

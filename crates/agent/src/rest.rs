@@ -11,6 +11,7 @@ use crate::domain::{Handle, Order, refusal_problem};
 use crate::journal::Moving;
 use crate::layer;
 use crate::push;
+use crate::strangers;
 use crate::views;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{StatusCode, header};
@@ -21,8 +22,8 @@ use bodies::{keep_file, send_file, unpack};
 use estive_api::domain_xml::{self, Accelerator, CONFIG_FILE, IDENTITY_FILE};
 use estive_api::server::{BytesBody, JsonBody, json_lines, with_body_limit};
 use estive_api::wire::{
-    AgentAbout, DomainReport, GrantAnswer, GrantOrder, LayerQuery, MAX_DOCUMENT_BYTES, MoveOrder,
-    OperationReport, PrepareQuery, Prepared, StatusOrder,
+    AgentAbout, DomainReport, ForgetQuery, GrantAnswer, GrantOrder, LayerQuery, MAX_DOCUMENT_BYTES,
+    MoveOrder, OperationReport, PrepareQuery, Prepared, StatusOrder,
 };
 use estive_api::{Peer, Problem, Role};
 use estive_model::{Digest, DomainName, DomainState, Event, Generation, OperationId};
@@ -113,6 +114,13 @@ fn held(agent: &Agent, name: &str) -> Result<Handle, Problem> {
     }
 }
 
+/// The same, of which the journal can be believed.
+fn trusted(agent: &Agent, name: &str) -> Result<Handle, Problem> {
+    let handle = held(agent, name)?;
+    strangers::refuse_distrusted(&handle)?;
+    Ok(handle)
+}
+
 /// Orders; a refusal becomes a problem.
 async fn done(handle: &Handle, order: Order) -> Result<(), Problem> {
     match handle.order(order).await? {
@@ -184,10 +192,16 @@ async fn forget(
     State(agent): Shared,
     Extension(peer): Extension<Peer>,
     Path(name): Path<String>,
+    query: Result<Query<ForgetQuery>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Json<()>, Problem> {
     peer.require(ORDERERS)?;
     let handle = known(&agent, &name)?;
-    done(&handle, Order::Forget).await?;
+    let Query(query) = query?;
+    let order = match query.forget {
+        true => Order::Disown(query.floor),
+        false => Order::Forget,
+    };
+    done(&handle, order).await?;
     Ok(Json(()))
 }
 
@@ -203,7 +217,7 @@ async fn archive(
     Path(name): Path<String>,
     query: Result<Query<ArchiveQuery>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response, Problem> {
-    let handle = held(&agent, &name)?;
+    let handle = trusted(&agent, &name)?;
     let Query(query) = query?;
     bodies::packed(&agent, &handle, query.whole).await
 }
@@ -378,7 +392,7 @@ async fn console_log(State(agent): Shared, Path(name): Path<String>) -> Result<R
 }
 
 async fn layer(State(agent): Shared, Path(name): Path<String>) -> Result<Response, Problem> {
-    let handle = held(&agent, &name)?;
+    let handle = trusted(&agent, &name)?;
     let record = handle.shown.borrow().record.clone();
     let path = layer::path(&agent.place(&record.name), &record);
     send_file(&path, "application/octet-stream", Some(record.layer_bytes)).await
@@ -392,7 +406,7 @@ async fn push_layer(
     request: Request,
 ) -> Result<Response, Problem> {
     peer.require(ORDERERS)?;
-    let handle = held(&agent, &name)?;
+    let handle = trusted(&agent, &name)?;
     let Query(query) = query?;
     let layer = bodies::layer(request.into_body()).await?;
     let (lines, told) = mpsc::channel(LINES);

@@ -272,6 +272,12 @@ pub trait Hypervisor: Send + Sync {
         Ok(())
     }
 
+    /// Domains of which anything lies on this host, also of those that have no instance.
+    async fn remains(&self) -> Result<Vec<DomainName>, HypervisorError> {
+        let found = self.adopt().await?;
+        Ok(found.into_iter().map(|found| found.domain).collect())
+    }
+
     /// What the instance is doing; `Gone` when there is none. An instance that does not answer is an error, not `Gone`.
     async fn state(&self, domain: &DomainName) -> Result<InstanceState, HypervisorError>;
 

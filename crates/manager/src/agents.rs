@@ -264,6 +264,9 @@ pub(crate) fn host_view(answer: &Result<Option<DomainReport>, ClientError>) -> H
 
 /// The same for a report that was had. Words that are not understood are as good as silence.
 pub(crate) fn view_of(report: &DomainReport) -> HostView {
+    if report.journal.doubt.is_some() {
+        return HostView::Silent;
+    }
     let entry = serde_json::from_value::<Entry>(report.journal.entry.clone());
     let seen = serde_json::from_value::<Seen>(report.journal.seen.clone());
     match (entry, seen) {

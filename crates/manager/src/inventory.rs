@@ -244,7 +244,10 @@ impl Manager {
                     name: host.agent.name.clone(),
                     url: host.agent.endpoint.to_string(),
                     health: state.health.unwrap_or(HostHealth::Unknown),
-                    note: state.note.clone(),
+                    note: state
+                        .note
+                        .clone()
+                        .or_else(|| about.and_then(|about| about.note.clone())),
                     capacity: about.map(|about| about.capacity),
                     used_memory_mib: about.map_or(0, |about| about.used_memory_mib),
                     domains: about.map_or(0, |about| about.domains),

@@ -8,7 +8,7 @@ use crate::migrate::refuse_moving;
 use crate::records::{Change, DomainRecord};
 use estive_api::Problem;
 use estive_api::fault;
-use estive_api::wire::{HerdDomain, StatusOrder};
+use estive_api::wire::{DomainReport, HerdDomain, StatusOrder};
 use estive_model::{DomainName, DomainState, EventKind, Generation};
 use estive_moves::{Entry, Holding, HostView, Wanted};
 use std::sync::Arc;
@@ -82,6 +82,7 @@ impl Manager {
                 ),
             )
         })?;
+        refuse_doubt(&report)?;
         let running = |generation: Generation| StatusOrder {
             state: DomainState::Running,
             generation: Some(generation),
@@ -178,8 +179,10 @@ impl Manager {
         let agent = &self.host(&record.ownership.host)?.agent;
         let failed = |error| agents::problem(&agent.name, format!("stopping {name}"), &error);
         // A silent host changes nothing, not even what is wanted.
-        if agent.status(name).await.map_err(failed)?.is_none() {
-            return Ok(());
+        match agent.status(name).await.map_err(failed)? {
+            None => return Ok(()),
+            // Nor does one that has lost its journal.
+            Some(report) => refuse_doubt(&report)?,
         }
         fault::before("stop.asked");
         let record = self
@@ -201,6 +204,14 @@ impl Manager {
         agent.order(name, &order).await.map_err(failed)?;
         fault::after("stop.asked");
         Ok(())
+    }
+}
+
+/// Nothing is ordered, nor written, on the strength of a journal that cannot be believed.
+pub(crate) fn refuse_doubt(report: &DomainReport) -> Result<(), Problem> {
+    match &report.journal.doubt {
+        Some(doubt) => Err(Problem::impossible(doubt.clone())),
+        None => Ok(()),
     }
 }
 

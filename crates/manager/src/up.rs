@@ -15,6 +15,7 @@ use crate::migrate::missing_files;
 use crate::placement::{self, Wish};
 use crate::records::{Change, DeploymentRecord, DomainRecord, DomainRow};
 use crate::reference::Reference;
+use crate::status::refuse_doubt;
 use crate::take_back::Ours;
 use bytes::Bytes;
 use estive_api::Problem;
@@ -351,6 +352,9 @@ impl Manager {
             .status(domain)
             .await
             .map_err(|error| agents::problem(host, format!("placing {domain}"), &error))?;
+        if let Some(report) = &report {
+            refuse_doubt(report)?;
+        }
         match report.as_ref().map(agents::view_of) {
             None => Ok(Generation(0)),
             Some(HostView::Says(
@@ -463,9 +467,9 @@ impl Manager {
                 "{}; nothing was taken back{others}",
                 stopped.join("; ")
             ));
-            return Err(Unfinished::Stopped(
-                problem.advice("estive ls; estive up again starts what is stopped"),
-            ));
+            return Err(Unfinished::Stopped(problem.advice(
+                "estive ls; estive up again starts what is stopped or paused",
+            )));
         }
         rows.sort_by(|a, b| a.domain.cmp(&b.domain));
         Ok(rows)

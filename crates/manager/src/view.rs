@@ -200,6 +200,7 @@ mod tests {
             journal: JournalReport {
                 entry: serde_json::to_value(entry).unwrap(),
                 seen: serde_json::to_value(seen).unwrap(),
+                doubt: None,
             },
             memory_mib: 256,
             cpus: 1,

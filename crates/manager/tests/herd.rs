@@ -424,6 +424,55 @@ async fn a_silent_host_is_unknown_and_nothing_of_it_starts_elsewhere() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_lost_its_journal_cannot_tell_and_nothing_starts_twice() {
+    let mut world = World::new(2).await;
+    world.up("first", FOUR).await;
+    world.stop_agent(1).await;
+    std::fs::remove_dir_all(world.home.path().join("host1/state/journal")).unwrap();
+    world.start_agent(1).await;
+    until("it is unknown", async || {
+        let view = world.show("clone01").await;
+        view.state == DomainState::Unknown && view.note.unwrap().contains("--forget")
+    })
+    .await;
+    let before = world.show("clone01").await;
+    for state in [DomainState::Running, DomainState::Stopped] {
+        let error = world.order("clone01", state).await.unwrap_err();
+        assert_eq!(error.exit_code(), 2, "{error}");
+    }
+    assert!(world.migrate("clone01", Some(2)).await.is_err());
+    let (failed, _) = world.up("first", FOUR).await;
+    assert!(matches!(failed, UpLine::Failed { .. }), "{failed:?}");
+    let (failed, gone) = world.down("first").await;
+    assert!(matches!(failed, DownLine::Failed { .. }), "{failed:?}");
+    assert_eq!(gone.len(), 2);
+    // Not even what is wanted, nor any generation.
+    let after = world.show("clone01").await;
+    assert_eq!(
+        (after.wanted, after.generation, after.host),
+        (before.wanted, before.generation, before.host)
+    );
+    for clone in ["clone01", "clone03"] {
+        assert_eq!(world.fabric.runs_at(&name(clone)), [address(1)]);
+    }
+    let hosts: Vec<HostReport> = world.client().get_json("/hosts", BOUND).await.unwrap();
+    let note = hosts[0].note.as_ref().unwrap();
+    assert!(note.ends_with("clone01, clone03"), "{note}");
+
+    // A person looks, and has one forgotten: it is made again.
+    let path = format!("/domain/clone01?forget=true&floor={}", after.generation);
+    let agent = world.agent(1);
+    agent.delete_json::<()>(&path, BOUND).await.unwrap();
+    assert!(world.fabric.runs_at(&name("clone01")).is_empty());
+    let alone = "{memory_mib: 128, network: 10.77.0.0/24, hosts: {clone01: }}";
+    let (done, _) = world.up("first", alone).await;
+    assert!(matches!(done, UpLine::Done { .. }), "{done:?}");
+    assert_eq!(world.fabric.runs_at(&name("clone01")), [address(1)]);
+    assert!(world.show("clone01").await.generation > after.generation);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_new_manager_goes_on_with_a_move() {
     let mut world = World::new(2).await;
     world

@@ -58,6 +58,8 @@ pub enum EventKind {
     MoveAborted,
     /// A running QEMU was taken over after a restart of the agent.
     Adopted,
+    /// An agent started and found something of a domain that its journal does not know: nothing of it is touched.
+    NotInJournal,
     /// A host answered again after silence.
     HostUp,
     /// A host fell silent.

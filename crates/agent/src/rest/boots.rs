@@ -1,6 +1,6 @@
 //! The routes of a domain's boots: told to whoever asks, brought along when it moves, and when it answered.
 
-use super::{MANAGERS, Shared, held};
+use super::{MANAGERS, Shared, held, trusted};
 use crate::agent::Agent;
 use crate::boot::BootLog;
 use crate::domain::Handle;
@@ -52,7 +52,7 @@ pub(super) async fn bring_along(
     JsonBody(boots): JsonBody<Boots>,
 ) -> Result<Json<bool>, Problem> {
     peer.require(MANAGERS)?;
-    let handle = held(&agent, &name)?;
+    let handle = trusted(&agent, &name)?;
     let mut log = log(&handle);
     let is_taken = log.came_along(boots);
     keep(&agent, &handle, &log);
@@ -66,7 +66,7 @@ pub(super) async fn answered(
     JsonBody(order): JsonBody<AnsweredOrder>,
 ) -> Result<Json<bool>, Problem> {
     peer.require(MANAGERS)?;
-    let handle = held(&agent, &name)?;
+    let handle = trusted(&agent, &name)?;
     let mut log = log(&handle);
     let is_taken = log.answered(order.asked_ms, order.answered);
     keep(&agent, &handle, &log);

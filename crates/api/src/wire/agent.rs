@@ -31,6 +31,9 @@ pub struct AgentAbout {
     pub domains: u64,
     /// Process id of the agent.
     pub pid: u32,
+    /// What a person has to see to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// What an agent says of one domain.
@@ -67,6 +70,21 @@ pub struct JournalReport {
     pub entry: serde_json::Value,
     /// `estive_moves::Seen` as JSON.
     pub seen: serde_json::Value,
+    /// Why the entry cannot be believed: nothing is to be decided on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doubt: Option<String>,
+}
+
+/// Has an agent forget a domain that its journal does not know, in the query of a DELETE.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ForgetQuery {
+    /// Its QEMU is ended and its files are removed, whatever the journal should have said of it.
+    #[serde(default)]
+    pub forget: bool,
+    /// The highest generation that may have been granted for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub floor: Option<Generation>,
 }
 
 /// When a clone's boot reached each phase.

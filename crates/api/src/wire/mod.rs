@@ -11,6 +11,7 @@
 //! | `/domain/NAME` | PUT `?generation=N` | archive (tar, plain, gzip or bzip2) → [`DomainReport`]; 409 with `details.missing` = digests to send along |
 //! | `/domain/NAME` | GET | → the archive (tar; files named by digest are left out unless `?whole=true`) |
 //! | `/domain/NAME` | DELETE | → nothing; the domain must be stopped |
+//! | `/domain/NAME?forget=true` | DELETE, [`ForgetQuery`] in the query | → nothing; only of a domain that the journal does not know: what runs of it is ended |
 //! | `/domain/NAME/config.xml`, `/domain/NAME/FILE` | GET | → a file that config.xml names |
 //! | `/domain/NAME/layer` | PUT, [`LayerQuery`] in the query | a layer archive (newc) → stream of [`LayerLine`]; laid over the running guest, and kept for its next start |
 //! | `/domain/NAME/status`, `…/status.xml` | GET, PUT | [`StatusOrder`] → [`DomainReport`] (`<status><state>…</state></status>`) |

@@ -21,6 +21,12 @@ pub struct Define {
 pub struct Delete {
     /// The domain.
     domain: DomainName,
+    /// Of a domain that the agent's journal does not know: end what runs of it there, and remove its files.
+    #[arg(long)]
+    forget: bool,
+    /// With --forget: the highest generation that may have been granted for it (estive ls shows its generation).
+    #[arg(long, requires = "forget")]
+    floor: Option<u64>,
 }
 
 impl Define {
@@ -56,9 +62,14 @@ impl Define {
 impl Delete {
     pub async fn run(self, global: &Global) -> Result<u8, Failure> {
         let client = agent(global)?;
-        client
-            .delete_json::<serde_json::Value>(&format!("/domain/{}", self.domain), LONG)
-            .await?;
+        let mut path = format!("/domain/{}", self.domain);
+        if self.forget {
+            path.push_str("?forget=true");
+        }
+        if let Some(floor) = self.floor {
+            path.push_str(&format!("&floor={floor}"));
+        }
+        client.delete_json::<serde_json::Value>(&path, LONG).await?;
         if global.output == Output::Table {
             output::print(&format!("{} is gone\n", self.domain))?;
         }

@@ -21,6 +21,24 @@ impl Directory {
         Self(runtime_dir.join(domain.as_str()))
     }
 
+    /// The domains that have one, in order.
+    pub(super) fn all(runtime_dir: &Path) -> io::Result<Vec<DomainName>> {
+        let mut domains = Vec::new();
+        for entry in fs::read_dir(runtime_dir)? {
+            let entry = entry?;
+            if let Some(domain) = entry
+                .file_name()
+                .to_str()
+                .and_then(|name| DomainName::new(name).ok())
+                .filter(|_| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+            {
+                domains.push(domain);
+            }
+        }
+        domains.sort();
+        Ok(domains)
+    }
+
     /// The domain whose pid file `path` is, if it is one under `runtime_dir`.
     pub(super) fn domain_of_pid_file(runtime_dir: &Path, path: &Path) -> Option<DomainName> {
         let domain = path.parent()?.strip_prefix(runtime_dir).ok()?.to_str()?;

@@ -1,6 +1,6 @@
 //! [`QemuHypervisor`] as a [`Hypervisor`].
 
-use super::directory::failed;
+use super::directory::{Directory, failed};
 use super::{Accel, QemuHypervisor};
 use crate::seam::*;
 use async_trait::async_trait;
@@ -107,6 +107,12 @@ impl Hypervisor for QemuHypervisor {
             self.inner.directory(domain).erase();
         }
         Ok(())
+    }
+
+    async fn remains(&self) -> Result<Vec<DomainName>, HypervisorError> {
+        let directory = &self.inner.config.runtime_dir;
+        Directory::all(directory)
+            .map_err(|source| failed(format!("reading {}", directory.display()), source))
     }
 
     async fn state(&self, domain: &DomainName) -> Result<InstanceState, HypervisorError> {
