@@ -83,6 +83,7 @@ impl Manager {
         let mut left = clone.checks.clone();
         let mut told = 0;
         let mut was_paused = false;
+        let mut boot_asked_ms = None;
         loop {
             let record = self.awaited(name).await?;
             let agent = &self.host(&record.ownership.host)?.agent;
@@ -95,6 +96,9 @@ impl Manager {
                     None => Err(Problem::failed(format!("{name} is just being moved"))),
                 },
                 Ok(Some(report)) => {
+                    if !moved {
+                        boot_asked_ms = report.boot.asked_ms;
+                    }
                     told = tell_phases(telling, name, &report.boot, told);
                     // Twice: it is for a moment when a move has just ended.
                     let is_paused = is_paused(&report);
@@ -143,7 +147,10 @@ impl Manager {
                 if let Some(after_ms) = to_answering_ms {
                     telling.step(name, "answering", after_ms);
                 }
-                if let (Some(asked), Some(asked_ms)) = (asked, report.boot.asked_ms) {
+                // Of a later boot, after somebody has stopped and started it, this is not the time.
+                if let (Some(asked), Some(asked_ms)) = (asked, boot_asked_ms)
+                    && report.boot.asked_ms == Some(asked_ms)
+                {
                     let answered = Answered {
                         ordered_ms: ms_between(asked.at, asked.ordered),
                         answered_ms: to_answering_ms.unwrap_or_default(),

@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -89,6 +90,16 @@ impl Drop for BusyDeployment {
     fn drop(&mut self) {
         lock(&self.manager.busy).remove(&self.name);
         self.over.cancel();
+    }
+}
+
+impl BusyDeployment {
+    /// Tells a line. Who asked may read no more: whoever takes the deployment down does not wait for that.
+    pub async fn say<T>(&self, lines: &mpsc::Sender<T>, line: T) {
+        tokio::select! {
+            _ = lines.send(line) => {}
+            () = self.given_up.cancelled() => {}
+        }
     }
 }
 

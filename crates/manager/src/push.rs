@@ -170,7 +170,8 @@ impl Manager {
                 match line.unwrap_or(None).transpose().map_err(failed)? {
                     Some(LayerLine::Laying) => {
                         let domain = domain.clone();
-                        let _ = lines.send(PushLine::Laying { domain }).await;
+                        // Never waited for: nobody else may order anything of it meanwhile.
+                        let _ = lines.try_send(PushLine::Laying { domain });
                     }
                     Some(LayerLine::Done { outcome }) => return Ok(outcome.into()),
                     Some(LayerLine::Failed { problem }) => return Err(problem),

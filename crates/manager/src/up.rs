@@ -22,7 +22,7 @@ use estive_api::Problem;
 use estive_api::fault;
 use estive_api::wire::{Placement, UpLine, UpRow};
 use estive_layers::{ClonePlan, DeploymentSecret, HERD_FILE, HerdWarnings, RenderedHerd, UpCheck};
-use estive_model::{DeploymentName, DomainName, DomainState, EventKind, Generation, HostName};
+use estive_model::{DeploymentName, DomainName, EventKind, Generation, HostName};
 use estive_moves::{Entry, Holding, HostView, Ownership, Wanted};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -134,7 +134,7 @@ impl Manager {
             () = busy.given_up.cancelled() => return Err(ended()),
         };
         for text in warnings.lines() {
-            let _ = lines.send(UpLine::Warning { text }).await;
+            busy.say(lines, UpLine::Warning { text }).await;
         }
         self.ask_all().await;
 
@@ -146,7 +146,7 @@ impl Manager {
                 let line = UpLine::Planned {
                     placements: placements.clone(),
                 };
-                let _ = lines.send(line).await;
+                busy.say(lines, line).await;
                 let telling = Arc::new(Telling {
                     lines: lines.clone(),
                     given_up: busy.given_up.child_token(),
@@ -517,22 +517,13 @@ impl Manager {
         let record = self.define(clone, agent, record).await?;
         telling.step(name, "defined", ms_since(begun));
         telling.go_on()?;
-        let ran = agent
-            .status(name)
-            .await
-            .map_err(|error| agents::problem(host, format!("starting {name}"), &error))?
-            .is_some_and(|report| report.state == DomainState::Running);
         let asked = Instant::now();
-        // Of one that runs it records no more than that it is to.
-        let started = self.start(&record).await?;
-        if ran {
+        // Of one that runs it records no more than that it is to; one that was paused goes on, and does not boot.
+        let Some(ordered) = self.start(&record).await?.ordered else {
             return Ok(None);
-        }
+        };
         telling.step(name, "started", ms_since(asked));
-        Ok(Some(Asked {
-            at: asked,
-            ordered: started.ordered.unwrap_or(asked),
-        }))
+        Ok(Some(Asked { at: asked, ordered }))
     }
 
     /// Sends the clone's archive, unless its host holds it already.
