@@ -81,6 +81,12 @@ pub enum Form {
     },
     /// `name=VALUE`; the word for people.
     Key(&'static str),
+    /// Likewise, with a value that may have two parts with `:` between: those that begin with one of
+    /// `heads`, to which the option behind belongs.
+    KeyOfParts {
+        value: &'static str,
+        heads: &'static [&'static str],
+    },
     /// The name alone.
     Flag,
 }
@@ -122,7 +128,7 @@ impl Loader {
                     optional: false, ..
                 } => format!(":{name}"),
                 Form::Place { optional: true, .. } | Form::Flag => format!("[:{name}]"),
-                Form::Key(value) => format!("[:{name}={value}]"),
+                Form::Key(value) | Form::KeyOfParts { value, .. } => format!("[:{name}={value}]"),
             };
         }
         usage

@@ -45,7 +45,7 @@ pub fn present_disk(serial: &str) -> Option<PathBuf> {
 /// The device node of the virtio-serial port with this name.
 pub fn port(name: &str) -> Result<PathBuf> {
     let found = has_virtio_console()
-        .then(|| wait_for(|| node_with("/sys/class/virtio-ports", "name", name)))
+        .then(|| wait_for(|| present_port(name)))
         .flatten();
     found.map_or_else(
         || {
@@ -56,6 +56,11 @@ pub fn port(name: &str) -> Result<PathBuf> {
         },
         Ok,
     )
+}
+
+/// Likewise, without waiting.
+pub fn present_port(name: &str) -> Option<PathBuf> {
+    node_with("/sys/class/virtio-ports", "name", name)
 }
 
 /// The device node that `root=` names, waited for.
@@ -226,7 +231,8 @@ pub fn interfaces() -> Vec<String> {
         .collect()
 }
 
-fn has_virtio_console() -> bool {
+/// Whether there may be ports.
+pub fn has_virtio_console() -> bool {
     entries("/sys/bus/virtio/devices")
         .iter()
         .any(|device| attribute(device, "device").as_deref() == Some(VIRTIO_CONSOLE))

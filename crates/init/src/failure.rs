@@ -1,10 +1,16 @@
 //! What stops a boot: one sentence for the person who has to mend it.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 
 /// What is missing, and what to try.
 #[derive(Debug)]
 pub struct Failure(pub String);
+
+impl Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
 
 pub type Result<T> = std::result::Result<T, Failure>;
 

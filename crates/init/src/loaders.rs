@@ -36,6 +36,8 @@ use crate::{devices, loop_device};
 #[derive(Debug)]
 pub enum Given {
     Device(PathBuf),
+    /// Several, of which only a stage that joins them can make one.
+    Devices(Vec<PathBuf>),
     /// Opened, and where it was found.
     #[allow(dead_code, reason = "given by loaders of files")]
     File(File, PathBuf),
@@ -93,6 +95,9 @@ pub struct Context<'a> {
     pub(crate) index: usize,
 }
 
+const SEVERAL_DEVICES: &str =
+    "several devices stand where one is wanted: write one, or join them with lvm2+";
+
 impl<'a> Context<'a> {
     /// The network, for a loader that has said that it needs it.
     pub fn network(&self) -> Result<&'a Network> {
@@ -135,6 +140,15 @@ impl<'a> Context<'a> {
                 Ok(directories.remove(0))
             }
             Given::Directories(_) => fail("several directories stand where one is wanted"),
+            Given::Devices(_) => fail(SEVERAL_DEVICES),
+        }
+    }
+
+    /// What was given, as one block device or several.
+    pub fn block_devices(&mut self, given: Given) -> Result<Vec<PathBuf>> {
+        match given {
+            Given::Devices(devices) => Ok(devices),
+            other => self.block_device(other).map(|device| vec![device]),
         }
     }
 
@@ -146,6 +160,7 @@ impl<'a> Context<'a> {
                 let read_only = !self.wants_writing();
                 loop_device::attach(&file, &path, read_only)
             }
+            Given::Devices(_) => fail(SEVERAL_DEVICES),
             Given::Directory(_) | Given::Directories(_) => {
                 fail("a directory stands where a device is wanted")
             }

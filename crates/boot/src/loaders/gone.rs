@@ -2,11 +2,16 @@
 
 /// What to say of this name, after it.
 pub(super) fn advice(name: &str) -> Option<&'static str> {
-    match name {
-        "evms2" | "dmraid" => {
-            Some("was replaced by device-mapper: write lvm2:/dev/GROUP/VOLUME, or md:/dev/md0")
+    Some(match name {
+        "evms2" => {
+            "is no more: device-mapper replaced EVMS. Write lvm2:/dev/GROUP/VOLUME for a volume, md:/dev/md0 for an array, luks+block:/dev/DISK for an encrypted disk"
         }
-        "quickinstallcd" => Some("is no more: write livecd"),
-        _ => None,
-    }
+        "dmraid" => {
+            "is no more: device-mapper and mdadm took the arrays of disk controllers over. Write md:/dev/md0, or block:/dev/DISK if the controller shows one disk"
+        }
+        "quickinstallcd" => {
+            "is no more: its systems start from the same disc as any other. Write livecd"
+        }
+        _ => return None,
+    })
 }

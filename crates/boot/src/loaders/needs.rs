@@ -11,7 +11,7 @@ pub struct Needs {
     pub modules_if_there: Vec<String>,
     /// Kept at hand where the kernel has them, loaded when a loader finds that it needs one.
     pub modules_at_hand: Vec<String>,
-    /// Of the reference, for the loaders to run.
+    /// Each with the first device that asks for it.
     pub programs: Vec<Wanted>,
     /// The network must be up.
     pub network: bool,
@@ -37,9 +37,17 @@ impl Needs {
     }
 
     pub fn program(&mut self, program: Program) {
-        // Who asks for it is known to the device.
-        let asked_by = String::new();
-        add(&mut self.programs, Wanted { program, asked_by });
+        self.wanted(Wanted {
+            program,
+            asked_by: String::new(),
+        });
+    }
+
+    fn wanted(&mut self, wanted: Wanted) {
+        let known = |known: &Wanted| known.program == wanted.program;
+        if !self.programs.iter().any(known) {
+            self.programs.push(wanted);
+        }
     }
 
     /// Everything that `other` needs too.
@@ -54,8 +62,8 @@ impl Needs {
         for module in names(&other.modules_at_hand) {
             add(&mut self.modules_at_hand, module);
         }
-        for program in &other.programs {
-            add(&mut self.programs, program.clone());
+        for wanted in &other.programs {
+            self.wanted(wanted.clone());
         }
         self.network |= other.network;
         self.identity |= other.identity;

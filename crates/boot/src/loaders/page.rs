@@ -49,7 +49,7 @@ fn table(parameters: &[Parameter]) -> String {
 pub fn written(parameter: &Parameter) -> String {
     match parameter.form {
         Form::Place { .. } | Form::Flag => parameter.name.to_owned(),
-        Form::Key(value) => format!("{}={value}", parameter.name),
+        Form::Key(value) | Form::KeyOfParts { value, .. } => format!("{}={value}", parameter.name),
     }
 }
 

@@ -67,12 +67,20 @@ pub(super) fn deal(device: &DeviceText, chain: &[&'static Loader]) -> Parsed<Vec
         .chain([&COMMON[..]])
         .collect();
     let mut places = Vec::new();
-    for option in &device.options {
-        let text = Text {
+    let mut options = device.options.iter().peekable();
+    while let Some(option) = options.next() {
+        let mut text = Text {
             text: option.value.clone(),
             at: option.at.0,
         };
-        if let Some((owner, name)) = find(&owners, option) {
+        if let Some((owner, parameter)) = find(&owners, option) {
+            let name = parameter.name;
+            if let Form::KeyOfParts { heads, .. } = parameter.form
+                && heads.contains(&text.text.as_str())
+                && let Some(second) = options.next_if(|second| second.key.is_none())
+            {
+                text.text = format!("{}:{}", text.text, second.value);
+            }
             let taken = &mut dealt[owner];
             let again = match option.key {
                 Some(_) => taken.keys.iter().any(|(key, _)| *key == name),
@@ -172,15 +180,18 @@ fn deal_places(
     }
 }
 
-/// The stage and the name, if the option is a key or a flag of one.
-fn find(owners: &[&'static [Parameter]], option: &OptionText) -> Option<(usize, &'static str)> {
+/// The stage and the parameter, if the option is a key or a flag of one.
+fn find(
+    owners: &[&'static [Parameter]],
+    option: &OptionText,
+) -> Option<(usize, &'static Parameter)> {
     owners.iter().enumerate().find_map(|(owner, parameters)| {
         let found = parameters.iter().find(|parameter| match parameter.form {
-            Form::Key(_) => option.key.as_deref() == Some(parameter.name),
+            Form::Key(_) | Form::KeyOfParts { .. } => option.key.as_deref() == Some(parameter.name),
             Form::Flag => option.key.is_none() && option.value == parameter.name,
             Form::Place { .. } => false,
         });
-        found.map(|parameter| (owner, parameter.name))
+        found.map(|parameter| (owner, parameter))
     })
 }
 
@@ -217,7 +228,7 @@ fn known(owners: &[&'static [Parameter]]) -> String {
     let mut names: Vec<String> = Vec::new();
     for parameter in owners.iter().flat_map(|parameters| *parameters) {
         let shown: Vec<String> = match parameter.form {
-            Form::Key(_) => vec![format!("{}=", parameter.name)],
+            Form::Key(_) | Form::KeyOfParts { .. } => vec![format!("{}=", parameter.name)],
             Form::Flag => vec![parameter.name.to_owned()],
             Form::Place { keys, .. } => keys.iter().map(|key| format!("{key}=")).collect(),
         };

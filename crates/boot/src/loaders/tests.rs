@@ -3,6 +3,8 @@
 use proptest::prelude::*;
 
 use super::block::Which;
+use super::luks::Key;
+use super::md::Array;
 use super::*;
 use crate::root_line::Problem;
 
@@ -43,8 +45,40 @@ fn places_go_to_the_stages_from_left_to_right() {
     let [Stage::Lvm2(lvm2), Stage::Md(md)] = &device.stages[..] else {
         panic!("{device:?}")
     };
-    assert_eq!(lvm2.volume, "/dev/vg/volume");
-    assert_eq!(md.arrays, ["/dev/md0", "/dev/md1"]);
+    assert_eq!(
+        (lvm2.group.as_str(), lvm2.volume.as_str()),
+        ("vg", "volume")
+    );
+    assert_eq!(md.arrays, ["0", "1"].map(|name| Array::Name(name.into())));
+}
+
+#[test]
+fn a_key_of_two_parts_takes_the_option_behind() {
+    let key = |text: &str| match &root(text).devices[0].stages[..] {
+        [Stage::Luks(options), ..] => options.key.clone(),
+        other => panic!("{other:?}"),
+    };
+    let port = Key::Port("ro".into());
+    assert_eq!(key("luks+block:/dev/a:key=serial:ro"), port);
+    assert_eq!(key("luks+block:/dev/a:key=[serial:ro]:ro"), port);
+    let file = Key::FwCfg("opt/k".into());
+    assert_eq!(key("luks+block:key=fw_cfg:opt/k:UUID=1"), file);
+    assert_eq!(key("luks+block:/dev/a:key=ask:ro"), Key::Ask);
+    assert_eq!(key("luks+block:/dev/a"), Key::Usual);
+    let chain = root("luks+lvm2+md:/dev/vg/v:/dev/md/x:degraded:key=ask");
+    assert_eq!(chain.devices[0].stages.len(), 3);
+}
+
+#[test]
+fn programs_are_needed_by_the_device_that_names_them_first() {
+    let needs = root("/dev/a;luks+lvm2:/dev/vg/v;lvm2:/dev/vg/w").needs();
+    let asked: Vec<(&str, &str)> = needs
+        .programs
+        .iter()
+        .map(|wanted| (wanted.program.name, wanted.asked_by.as_str()))
+        .collect();
+    let by = "luks+lvm2:/dev/vg/v";
+    assert_eq!(asked, [("cryptsetup", by), ("lvm", by)]);
 }
 
 #[test]
@@ -72,9 +106,26 @@ fn what_is_refused_is_pointed_at() {
         (
             "/dev/sda;evms2:x",
             9,
-            "`evms2` was replaced by device-mapper",
+            "device-mapper replaced EVMS. Write lvm2:",
         ),
-        ("quickinstallcd", 0, "write livecd"),
+        ("dmraid:/dev/a", 0, "Write md:/dev/md0"),
+        ("quickinstallcd", 0, "Write livecd"),
+        (
+            "luks+block:/dev/a:key=serial",
+            18,
+            "a key comes from serial:PORT",
+        ),
+        (
+            "luks+block:/dev/a:key=secret",
+            18,
+            "a key comes from serial:PORT",
+        ),
+        ("luks+block:/dev/a:key=ask:me", 26, "one option too many"),
+        ("lvm2:/dev/vg", 5, "a volume is written /dev/GROUP/VOLUME"),
+        ("lvm2:/dev/-vg/x", 5, "LVM has no name"),
+        ("md:/dev/sda", 3, "write /dev/md0 or /dev/md/NAME"),
+        ("md:/dev/md0,/dev/md/0", 3, "written twice"),
+        ("md:UUID=1", 3, "32 hexadecimal digits"),
         ("luks", 0, "`luks` works on a device: write luks+"),
         (
             "luks+nfs:a:/",

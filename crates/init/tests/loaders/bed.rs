@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -147,6 +149,8 @@ pub struct Machine {
     pub memory_mib: u32,
     /// In the initramfs besides.
     pub programs: Programs,
+    /// Whether something is typed on its console.
+    pub is_typed_on: bool,
 }
 
 impl Machine {
@@ -162,6 +166,7 @@ impl Machine {
             network: false,
             memory_mib: 256,
             programs: Programs::default(),
+            is_typed_on: false,
         }
     }
 
@@ -220,11 +225,14 @@ impl Machine {
             .arg("-initrd")
             .arg(self.path("initramfs"))
             .args(["-append", &line]);
-        for name in ["console", "report"] {
-            let path = self.path(name);
-            qemu.arg("-chardev")
-                .arg(format!("file,id={name},path={}", path.display()));
-        }
+        let [console, report, typed] =
+            ["console", "report", "typed"].map(|name| self.path(name).display().to_string());
+        let console = match self.is_typed_on {
+            true => format!("socket,id=console,path={typed},server=on,wait=off,logfile={console}"),
+            false => format!("file,id=console,path={console}"),
+        };
+        qemu.args(["-chardev", &console, "-chardev"])
+            .arg(format!("file,id=report,path={report}"));
         qemu.args("-serial chardev:console -device virtio-rng-pci".split(' '))
             .args("-device virtio-serial-pci".split(' '))
             .args("-device virtserialport,chardev=report,name=org.estive.report".split(' '));
@@ -275,6 +283,13 @@ impl Guest {
     pub fn text(&self, name: &str) -> String {
         let bytes = fs::read(self.directory.path().join(name)).unwrap_or_default();
         String::from_utf8_lossy(&bytes).replace('\r', "")
+    }
+
+    /// Writes to a socket of its directory, which QEMU listens on: `typed` is its console.
+    pub fn write(&self, socket: &str, text: &str) {
+        let mut socket = UnixStream::connect(self.directory.path().join(socket)).unwrap();
+        socket.write_all(text.as_bytes()).unwrap();
+        // The guest reads what it was sent even when the host has gone.
     }
 
     pub fn report(&self) -> BootReport {
@@ -386,6 +401,11 @@ impl Facts {
     pub fn of(&self, name: &str) -> &str {
         let found = self.found.get(name);
         found.unwrap_or_else(|| panic!("no fact {name}\n{}", self.story))
+    }
+
+    /// All that the machine said.
+    pub fn story(&self) -> &str {
+        &self.story
     }
 
     /// The files `/etc/layer-*` that are seen, in order.

@@ -5,6 +5,7 @@
 
 mod bed;
 mod clone;
+mod disks;
 mod local;
 mod net;
 mod shared;
