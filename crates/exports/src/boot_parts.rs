@@ -4,9 +4,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use estive_boot::{KernelTree, Root, initramfs, programs};
+use estive_boot::{KernelTree, Root, initramfs};
 
 use crate::ExportError;
+use crate::line_programs::line_programs;
 use crate::modules;
 
 /// Files that a clone is booted from, beside its root.
@@ -53,8 +54,7 @@ pub fn boot_parts_for(
     };
     fs::create_dir_all(out_dir).map_err(ExportError::io("making the directory", out_dir))?;
     let init = fs::read(init).map_err(ExportError::io("reading estive-init,", init))?;
-    let archive = archive(line, programs, &init, &tree)
-        .map_err(ExportError::boot("making the initial RAM file system"))?;
+    let archive = archive(line, programs, &init, &tree)?;
     let file = out_dir.join(format!("initramfs-{}", tree.release));
     let aside = out_dir.join(format!(".initramfs-{}", std::process::id()));
     fs::write(&aside, archive).map_err(ExportError::io("writing", &aside))?;
@@ -79,14 +79,47 @@ fn archive(
     programs: Option<&Path>,
     init: &[u8],
     tree: &KernelTree,
-) -> Result<Vec<u8>, estive_boot::Error> {
+) -> Result<Vec<u8>, ExportError> {
+    let making = ExportError::boot("making the initial RAM file system");
     let Some(line) = line else {
-        return initramfs::build(init, tree);
+        return initramfs::build(init, tree).map_err(making);
     };
     let needs = line.needs();
-    let programs = match programs {
-        Some(root) => programs::collect(root, &needs.programs)?,
-        None => programs::Programs::default(),
-    };
-    initramfs::build_for(init, tree, &needs, programs.members())
+    let programs = line_programs(programs, &needs)?;
+    initramfs::build_for(init, tree, &needs, programs.members()).map_err(making)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lines_programs_come_from_the_references_directory() {
+        let home = tempfile::tempdir().unwrap();
+        let path = |name: &str| home.path().join(name);
+        for directory in ["kernel/boot", "kernel/lib/modules/6.1", "reference"] {
+            fs::create_dir_all(path(directory)).unwrap();
+        }
+        fs::write(path("kernel/boot/vmlinuz-6.1"), "kernel").unwrap();
+        fs::write(path("kernel/lib/modules/6.1/modules.dep"), "").unwrap();
+        fs::write(path("init"), "init").unwrap();
+        let text = "luks+block:/dev/vda";
+        let line = Root::parse(text).unwrap();
+        let (kernel, reference) = (path("kernel"), path("reference"));
+        let fails = |programs: Option<&Path>| {
+            let (init, out) = (path("init"), path("out"));
+            let made = boot_parts_for(Some(&line), programs, None, Some(&kernel), &init, &out);
+            let error = made.unwrap_err();
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            format!("{error}: {}", cause.unwrap_or_default())
+        };
+        let error = fails(None);
+        for part in [text, "cryptsetup", "as a directory"] {
+            assert!(error.contains(part), "{error}");
+        }
+        let error = fails(Some(&reference));
+        for part in [text, "cryptsetup", "package cryptsetup-bin"] {
+            assert!(error.contains(part), "{error}");
+        }
+    }
 }

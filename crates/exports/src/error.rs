@@ -55,9 +55,9 @@ pub enum ExportError {
     NoKernel,
 
     #[error(
-        "the root line needs {programs}, which are taken from a reference: name its root as a directory"
+        "{asked_by} of root= needs {programs} of the reference: name its root as a directory, a sealed image cannot give them"
     )]
-    NoReference { programs: String },
+    NoReference { asked_by: String, programs: String },
 
     #[error(
         "the kernel {release} cannot unpack such an initramfs ({option} is not set): choose another --compress"

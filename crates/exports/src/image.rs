@@ -11,8 +11,7 @@ use std::path::{Path, PathBuf};
 use estive_archive::{Kind, Limits, Reader};
 use estive_boot::hardware::Hardware;
 use estive_boot::initramfs;
-use estive_boot::loaders::{Needs, Root};
-use estive_boot::programs::{self, Programs};
+use estive_boot::loaders::Root;
 use estive_boot::{KernelTree, boot_loader};
 use serde::Serialize;
 
@@ -20,6 +19,7 @@ pub use compress::Compression;
 pub use drivers::names_of_this_machine;
 
 use crate::ExportError;
+use crate::line_programs::line_programs;
 
 /// What an image is made of.
 #[derive(Debug)]
@@ -108,7 +108,7 @@ pub fn prepare(options: &ImageOptions) -> Result<Start, ExportError> {
             .map(String::as_str)
             .collect::<Vec<_>>(),
     );
-    let programs = programs(options, &needs)?;
+    let programs = line_programs(options.reference, &needs)?;
     let extras = drivers.members().chain(programs.members());
     let archive = initramfs::build_for(options.init, &kernel, &needs, extras)
         .map_err(ExportError::boot("making the initial RAM file system"))?;
@@ -121,21 +121,6 @@ pub fn prepare(options: &ImageOptions) -> Result<Start, ExportError> {
         command_line: line,
         contents,
     })
-}
-
-/// The programs that the line needs, with their libraries.
-fn programs(options: &ImageOptions, needs: &Needs) -> Result<Programs, ExportError> {
-    if needs.programs.is_empty() {
-        return Ok(Programs::default());
-    }
-    let Some(reference) = options.reference else {
-        let names = needs.programs.iter().map(|wanted| wanted.program.name);
-        return Err(ExportError::NoReference {
-            programs: names.collect::<Vec<_>>().join(", "),
-        });
-    };
-    programs::collect(reference, &needs.programs)
-        .map_err(ExportError::boot("taking programs from the reference"))
 }
 
 /// What was put into an initramfs, as it says itself.

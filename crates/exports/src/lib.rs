@@ -8,6 +8,7 @@ mod boot_parts;
 mod error;
 pub mod image;
 mod left_out;
+mod line_programs;
 pub mod modules;
 pub mod nbd;
 pub mod seal;

@@ -39,10 +39,13 @@ pub(crate) fn initramfs(
             programs::collect(tree, wanted).map_err(|error| wrong(chain(&error)))?
         }
         (wanted, _) => {
+            let (asked_by, program) = (&wanted[0].asked_by, wanted[0].program.name);
             return Err(wrong(format!(
-                "it needs {}, and the reference has no tree: that is a directory",
-                wanted[0].program.name
-            )));
+                "{asked_by} needs the program {program} of the reference, of which this manager has no directory"
+            ))
+            .advice(
+                "write tree: with the directory that the image was sealed from, at the reference in the manager's configuration",
+            ));
         }
     };
     let make = || -> Result<Vec<u8>, String> {

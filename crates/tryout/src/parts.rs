@@ -136,11 +136,10 @@ fn make(
     })?;
     let init = present(init)?;
     let line = options.line.as_ref().filter(|line| !line.is_of_clones());
-    let programs = tree.or_else(|| prepared.map(Prepared::reference_root));
     let cached = prepared.map(|prepared| prepared.kernel.directory.as_path());
     Ok(match kernel {
         Some(kernel) if kernel.is_dir() => {
-            boot_parts_for(line, programs, None, Some(kernel), &init, directory)?
+            boot_parts_for(line, tree, None, Some(kernel), &init, directory)?
         }
         // A bare kernel says nothing of its modules.
         Some(_) => {
@@ -150,7 +149,7 @@ fn make(
             });
         }
         None if tree.is_none() && cached.is_none() => return Err(missing_kernel()),
-        None => boot_parts_for(line, programs, tree, cached, &init, directory)?,
+        None => boot_parts_for(line, tree, tree, cached, &init, directory)?,
     })
 }
 
