@@ -189,6 +189,20 @@ fn a_clone_comes_up_on_the_console_and_answers_and_goes_without_a_trace() {
 }
 
 #[test]
+fn a_clone_with_a_root_of_its_own_has_the_initramfs_for_it() {
+    let bench = Bench::new();
+    let herd = "name: tried\nmemory_mib: 192\nroot: erofs:serial=estive-root;estive;tmpfs:size=30%\nhosts: {clone01: {gateway: 10.77.0.1}}\n";
+    fs::write(bench.path("herd/herd.yaml"), herd).unwrap();
+    let mut shown = Shown::start(bench.booting());
+    shown.until("tmpfs:size=30%");
+    shown.until("estive-beat: clone01 is up");
+    let mut keys = shown.child.stdin.take().unwrap();
+    keys.write_all(b"\x1d").unwrap();
+    shown.ends_well();
+    bench.is_clean();
+}
+
+#[test]
 fn a_signal_takes_everything_away() {
     let bench = Bench::new();
     let mut shown = Shown::start(bench.booting());
@@ -223,6 +237,11 @@ fn what_cannot_be_tried_says_why_and_leaves_nothing() {
     let mut command = bench.command("clone01");
     command.arg("--forward").arg("80");
     fails(command, 2, &["8080:80"]);
+    let herd = "hosts: {clone01: {root: /dev/vda;tmpsf}}\n";
+    fs::write(bench.path("herd/herd.yaml"), herd).unwrap();
+    let caret = "herd.yaml:1:25: root: no loader";
+    let below = "\n  /dev/vda;tmpsf\n           ^";
+    fails(bench.command("clone01"), 2, &[caret, below]);
     fs::remove_file(bench.path("herd/herd.yaml")).unwrap();
     fails(bench.command("clone01"), 2, &["herd.yaml", "--herd"]);
 }

@@ -12,7 +12,7 @@ use estive_boot::partition::Partition;
 use estive_boot::superblock::{self, Recognised};
 
 use crate::coldplug;
-use crate::console::uptime_ms;
+use crate::console::{say, uptime_ms};
 use crate::failure::{Result, While, fail};
 
 /// Disks and partitions.
@@ -21,6 +21,8 @@ const BLOCK_CLASS: &str = "/sys/class/block";
 /// Devices come a moment after their driver; after this long they do not come.
 const PATIENCE_MS: u64 = 10_000;
 const POLL: Duration = Duration::from_millis(5);
+/// Whoever looks at the console is told of a longer wait.
+const TELL_AFTER_MS: u64 = 1000;
 /// The virtio device identifier of a console (Virtio 1.2, section 5).
 const VIRTIO_CONSOLE: &str = "0x0003";
 
@@ -66,10 +68,16 @@ pub fn present_port(name: &str) -> Option<PathBuf> {
 /// The device node that `root=` names, waited for.
 pub fn find(which: &Which, wait_s: u32) -> Result<PathBuf> {
     let deadline_ms = uptime_ms() + u64::from(wait_s) * 1000;
+    let tell_ms = uptime_ms() + TELL_AFTER_MS;
+    let mut has_told = false;
     let mut passed_over = PassedOver::default();
     loop {
         if let Some(found) = present(which, &mut passed_over) {
             return Ok(found);
+        }
+        if !has_told && uptime_ms() >= tell_ms {
+            say(&format!("waiting for {which}"));
+            has_told = true;
         }
         if uptime_ms() >= deadline_ms {
             return fail(format!(
@@ -100,31 +108,35 @@ fn present(which: &Which, passed_over: &mut PassedOver) -> Option<PathBuf> {
         if !has_size || passed_over.contains(&node) || !node.exists() {
             continue;
         }
-        if is(&disk, &node, which) {
-            return Some(node);
+        match is(&disk, &node, which) {
+            Some(true) => return Some(node),
+            Some(false) => drop(passed_over.insert(node)),
+            // It has only just come.
+            None => {}
         }
-        passed_over.insert(node);
     }
     None
 }
 
-fn is(disk: &Path, node: &Path, which: &Which) -> bool {
-    match which {
+/// Whether it is the one; `None` if it cannot be read yet.
+fn is(disk: &Path, node: &Path, which: &Which) -> Option<bool> {
+    let named = |name: fn(Recognised) -> Option<String>| -> Option<Option<String>> {
+        Some(recognise(node).ok()?.and_then(name))
+    };
+    Some(match which {
         Which::Path(path) => node == Path::new(path),
         Which::Serial(serial) => serials(disk).contains(serial),
-        Which::Uuid(uuid) => recognised(node)
-            .and_then(|found| found.uuid)
-            .is_some_and(|found| found.eq_ignore_ascii_case(uuid)),
-        Which::Label(label) => {
-            recognised(node).and_then(|found| found.label).as_ref() == Some(label)
+        Which::Uuid(uuid) => {
+            named(|found| found.uuid)?.is_some_and(|found| found.eq_ignore_ascii_case(uuid))
         }
+        Which::Label(label) => named(|found| found.label)?.as_ref() == Some(label),
         Which::PartUuid(uuid) => {
-            partition(disk).is_some_and(|found| found.uuid.eq_ignore_ascii_case(uuid))
+            partition(disk)?.is_some_and(|found| found.uuid.eq_ignore_ascii_case(uuid))
         }
         Which::PartLabel(label) => {
-            partition(disk).and_then(|found| found.label).as_ref() == Some(label)
+            partition(disk)?.and_then(|found| found.label).as_ref() == Some(label)
         }
-    }
+    })
 }
 
 /// The devices that hold ISO 9660, as far as they are there.
@@ -156,17 +168,17 @@ fn recognised(node: &Path) -> Option<Recognised> {
     recognise(node).ok()?
 }
 
-/// What the table on its disk says of a partition.
-fn partition(partition: &Path) -> Option<Partition> {
-    let number: u32 = attribute(partition, "partition")?.parse().ok()?;
+/// What the table on its disk says of a partition, if it is one; `None` if that cannot be read yet.
+fn partition(partition: &Path) -> Option<Option<Partition>> {
+    let Some(number) = attribute(partition, "partition") else {
+        return Some(None);
+    };
     // /sys/class/block/sda1 is a link to …/block/sda/sda1.
     let disk = fs::canonicalize(partition).ok()?.parent()?.to_owned();
     let block_bytes = attribute(&disk, "queue/logical_block_size")?.parse().ok()?;
     let node = File::open(Path::new("/dev").join(disk.file_name()?)).ok()?;
-    Partition::find(number, block_bytes, |at, bytes| {
-        node.read_exact_at(bytes, at)
-    })
-    .ok()?
+    let read = |at, bytes: &mut [u8]| node.read_exact_at(bytes, at);
+    Partition::find(number.parse().ok()?, block_bytes, read).ok()
 }
 
 fn serials(disk: &Path) -> Vec<String> {

@@ -50,6 +50,18 @@ impl Which {
                     .all(|part| !part.is_empty() && part != "." && part != "..")
             })
         };
+        // There is no udev that would make these links; what they name is found without.
+        let link = text.text.strip_prefix("/dev/disk/by-");
+        if let (None, Some((kind, name))) = (&key, link.and_then(|link| link.split_once('/'))) {
+            let name = name.to_owned();
+            return match kind {
+                "uuid" => Ok(Which::Uuid(name)),
+                "label" => Ok(Which::Label(name)),
+                "partuuid" => Ok(Which::PartUuid(name)),
+                "partlabel" => Ok(Which::PartLabel(name)),
+                _ => text.wrong("there is no such link this early: write UUID=, LABEL= or serial="),
+            };
+        }
         match key.as_deref() {
             None if is_device(&text.text) => Ok(Which::Path(text.text)),
             None => text.wrong(format!(

@@ -162,6 +162,7 @@ fn what_is_refused_is_pointed_at() {
         ("block:sda", 6, "\"sda\" is no device"),
         ("/dev/../etc", 0, "is no device"),
         ("UUID=", 0, "DEVICE is empty"),
+        ("/dev/disk/by-path/x", 0, "no such link this early"),
         ("/dev/sda:fs=../x", 9, "lower-case letters"),
         ("loop:a/b", 5, "whole path"),
     ] {

@@ -1,6 +1,8 @@
 //! Disks, memory, and what lies on them.
 
 use std::fs;
+use std::io::Write;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
 
@@ -219,6 +221,31 @@ fn a_device_that_does_not_come_is_said_with_those_that_are_there() {
         "{error}"
     );
     assert!(error.contains("LABEL=other"), "{error}");
+}
+
+#[test]
+fn a_device_that_comes_later_is_waited_for() {
+    let machine = Machine::new("LABEL=late;tmpfs");
+    let (image, socket) = (machine.path("a"), machine.path("qmp"));
+    Tree::with_probe("a").ext4(&image, 16, &["-L", "late"]);
+    let mut guest = machine
+        .argument(SCSI)
+        .argument(&format!(
+            "-blockdev driver=raw,node-name=late,file.driver=file,file.filename={}",
+            image.display()
+        ))
+        .argument(&format!(
+            "-qmp unix:{},server=on,wait=off",
+            socket.display()
+        ))
+        .boot();
+    guest.wait_until("the wait", |guest| {
+        guest.text("console").contains("waiting for LABEL=late")
+    });
+    let mut qmp = UnixStream::connect(&socket).unwrap();
+    let plug = r#"{"execute":"qmp_capabilities"}{"execute":"device_add","arguments":{"driver":"scsi-hd","drive":"late","id":"late"}}"#;
+    qmp.write_all(plug.as_bytes()).unwrap();
+    assert_eq!(guest.facts().layers(), ["a"]);
 }
 
 #[test]
