@@ -2,6 +2,7 @@
 
 use std::ffi::CStr;
 use std::fs;
+use std::path::Path;
 
 use estive_boot::modules::{ModulesDep, OPTIONAL};
 use rustix::fs::{Mode, OFlags, open};
@@ -79,6 +80,10 @@ fn load(name: &str) -> Result<()> {
 
 /// Loads one module with its options. One that is loaded already, for instance by an earlier closure, is well.
 pub fn load_with(name: &str, options: &CStr) -> rustix::io::Result<()> {
+    // The kernel would read the whole file again before it says so.
+    if Path::new("/sys/module").join(name).exists() {
+        return Ok(());
+    }
     let path = format!("{DIRECTORY}/{name}.ko");
     let file = open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     match finit_module(&file, options, 0) {
