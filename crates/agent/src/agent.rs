@@ -1,7 +1,7 @@
 //! What all domains of a host share: its parts, its capacity, its ports, and who is to be asked about which domain.
 
 use crate::AgentError;
-use crate::boot::BootLog;
+use crate::boot_log::BootLog;
 use crate::config::AgentConfig;
 use crate::domain::{Domain, Handle, Message, Shown};
 use crate::events::EventLog;

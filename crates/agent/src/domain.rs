@@ -11,7 +11,7 @@
 
 use crate::agent::Agent;
 use crate::archive::Staged;
-use crate::boot::BootLog;
+use crate::boot_log::BootLog;
 use crate::journal::{Moving, Record};
 use crate::layer::PushedLayer;
 use crate::observe::see;

@@ -1,6 +1,7 @@
 //! A domain's instance on this host: made, started, watched while it boots, and what it leaves behind.
 
-use crate::boot::{BootLog, BootWatch};
+use crate::boot_log::BootLog;
+use crate::boot_watch::BootWatch;
 use crate::definition;
 use crate::domain::Domain;
 use crate::journal::Moving;

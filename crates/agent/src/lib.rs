@@ -13,7 +13,8 @@
 
 mod agent;
 mod archive;
-mod boot;
+mod boot_log;
+mod boot_watch;
 mod config;
 mod definition;
 mod domain;

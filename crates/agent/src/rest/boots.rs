@@ -2,7 +2,7 @@
 
 use super::{MANAGERS, Shared, held, trusted};
 use crate::agent::Agent;
-use crate::boot::BootLog;
+use crate::boot_log::BootLog;
 use crate::domain::Handle;
 use axum::extract::{Path, State};
 use axum::{Extension, Json};

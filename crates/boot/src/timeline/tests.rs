@@ -1,7 +1,7 @@
 //! Facts become bars: what is tied to what, what is not known, and laws that hostile guests cannot break.
 
 use super::*;
-use crate::record::{Answered, ArrivedLine, HostSpan, Unit};
+use crate::record::{Answered, ArrivedLine, HostSpan, SystemBoot, Unit};
 use crate::report::Step;
 use proptest::prelude::*;
 

@@ -223,6 +223,7 @@ fn keep(parts: &Parts) -> Result<i32, Error> {
             println!("== it stays up; try");
             println!("   {estive} ls");
             println!("   {estive} show clone03");
+            println!("   {estive} boot clone03");
             println!("   {estive} migrate clone03 --to host2");
             println!("   {estive} console clone03");
             println!("   {estive} ssh clone03 -i {}", key.display());
