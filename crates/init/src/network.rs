@@ -15,6 +15,7 @@ use estive_boot::ip_line::{Common, Device, IpLine};
 use estive_boot::{CommandLine, Identity};
 use rustix::system::sethostname;
 
+use crate::coldplug;
 use crate::console::{say, uptime_ms};
 use crate::devices;
 use crate::failure::{Failure, Result, While, fail};
@@ -251,6 +252,7 @@ fn with_carrier(wanted: Option<&Device>, patience_ms: u64) -> Result<Interface> 
         if uptime_ms() > deadline_ms {
             break;
         }
+        coldplug::go_on();
         std::thread::sleep(POLL);
     }
     let found = devices::interfaces().join(", ");

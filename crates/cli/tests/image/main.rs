@@ -7,6 +7,8 @@ mod machine;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
@@ -121,7 +123,21 @@ fn one_disk_starts_under_bios_and_uefi() {
         "--words",
         PROBE,
     ];
-    let made = bench.made(&line);
+    // Firmware of one driver, which the reference has.
+    let firmware = bench.path("root/lib/firmware/tigon");
+    fs::create_dir_all(&firmware).unwrap();
+    fs::write(firmware.join("tg3.bin"), "firmware").unwrap();
+    let made = bench.made(&[&line[..], &["--reference", "root"]].concat());
+    let firmware = &made["contents"]["firmware"];
+    assert_eq!(
+        firmware.to_string(),
+        r#"[{"name":"tigon/tg3.bin","size_bytes":8}]"#
+    );
+    let absent = made["contents"]["firmware_absent"].to_string();
+    assert!(
+        absent.contains("tigon/tg3_tso.bin") && !absent.contains("tg3.bin"),
+        "{absent}"
+    );
     assert!(made["files"].as_array().unwrap().is_empty(), "{made:#}");
     let stick = bench.path("stick");
 
@@ -145,20 +161,65 @@ fn one_disk_starts_under_bios_and_uefi() {
     );
 }
 
-/// Nothing to start from but the network: the card's own program gets a script, a kernel and an initramfs.
+/// Nothing but the network: the card's own program gets a script, a kernel and an initramfs, and these get the root.
 #[test]
-fn a_machine_starts_from_the_network() {
+fn a_machine_without_disks_starts_from_the_network() {
     let bench = Bench::new();
     let root = bench.root_image();
-    let line = ["out", "--root", "LABEL=machine;tmpfs", "--words", PROBE];
-    bench.made(&[&line[..], &["--hardware", "virtual"]].concat());
-    let out = bench.path("out");
-    let facts = Machine::start(Firmware::Bios, &[Disk::Sata(&root)], Some(&out)).facts();
-    is_driven(&facts, &["ahci", "e1000", "ext4"]);
-    assert!(
-        facts["/proc/cmdline"].starts_with("initrd=initramfs "),
-        "{facts:#?}"
-    );
+    let port = serve(fs::read(root).unwrap());
+    let line = format!("loop+url:http://10.0.2.2:{port}/root.ext4;tmpfs");
+    let words = format!("{PROBE} ip=dhcp");
+    bench.made(&[
+        "out",
+        "--root",
+        &line,
+        "--words",
+        &words,
+        "--hardware",
+        "virtual",
+    ]);
+    let empty = bench.path("empty");
+    fs::File::create(&empty).unwrap().set_len(16 << 20).unwrap();
+    let facts = Machine::start(
+        Firmware::Bios,
+        &[Disk::Sata(&empty)],
+        Some(&bench.path("out")),
+    )
+    .facts();
+    is_driven(&facts, &["ahci", "e1000", "ext4", "loop"]);
+}
+
+/// Serves this file to whoever asks, as long as the test runs; gives the port.
+fn serve(file: Vec<u8>) -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            // One who goes away is no failure of the test's.
+            let _ = stream.and_then(|stream| answer(stream, &file));
+        }
+    });
+    port
+}
+
+fn answer(stream: TcpStream, file: &[u8]) -> std::io::Result<()> {
+    let mut request = BufReader::new(stream);
+    let mut first = String::new();
+    request.read_line(&mut first)?;
+    let mut line = String::new();
+    while request.read_line(&mut line)? > 2 {
+        line.clear();
+    }
+    let mut stream = request.into_inner();
+    write!(
+        stream,
+        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        file.len()
+    )?;
+    if first.starts_with("GET ") {
+        stream.write_all(file)?;
+    }
+    stream.flush()
 }
 
 #[test]
