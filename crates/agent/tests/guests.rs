@@ -283,6 +283,24 @@ async fn moves_and_restarts(tree: &Path) {
     assert!(pid.is_some());
     counted = counts_past(&a, counted).await;
 
+    // Nor does the loss of its journal: the QEMU that stands is named, and left.
+    a.stop().await;
+    let (journal, aside) = (a.config.state.join("journal"), a.config.state.join("aside"));
+    fs::rename(&journal, &aside).unwrap();
+    a.start().await;
+    let report = a.report("clone01").await;
+    assert_eq!((report.state, report.pid), (DomainState::Unknown, pid));
+    for state in [DomainState::Running, DomainState::Stopped] {
+        let refused = a.ask("clone01", state).await.unwrap_err();
+        assert!(refused.to_string().contains("--forget"), "{refused}");
+    }
+    counted = counts_past(&a, counted).await;
+    a.stop().await;
+    fs::remove_dir_all(&journal).unwrap();
+    fs::rename(&aside, &journal).unwrap();
+    a.start().await;
+    assert_eq!(a.report("clone01").await.pid, pid);
+
     // There and back, over TLS.
     for generation in 3..7 {
         let stream = b.prepare(&a, "clone01", generation, false).await.unwrap();

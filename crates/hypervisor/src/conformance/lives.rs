@@ -166,6 +166,9 @@ pub(super) async fn a_new_driver_adopts_without_disturbing(bench: &dyn Bench) {
     bench.restart(Here).await;
     let after = run.on(Here).adopt().await.expect("a new driver adopts");
     assert_eq!(before, after);
+    let remains = run.on(Here).remains().await.expect("a new driver looks");
+    // Others may have left something too.
+    assert!(remains.contains(&run.domain) && remains.contains(&halted.domain));
     let states: Vec<_> = after
         .iter()
         .map(|found| (found.domain.as_str(), found.state))
