@@ -37,6 +37,8 @@ const NEEDS: &[Need] = &[
     program("unshare", "util-linux"),
     program("xz", "xz-utils"),
     program("zstd", "zstd"),
+    program("bzip2", "bzip2"),
+    program("mkfs.ext4", "e2fsprogs"),
     program("depmod", "kmod"),
     program("ps", "procps"),
     program("iperf3", "iperf3"),

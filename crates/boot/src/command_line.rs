@@ -4,6 +4,7 @@
 use crate::ip_line::{IP_WORD, IpLine};
 use crate::loaders::Root;
 use crate::root_line::Problem;
+use crate::unpack_line::{UNPACK_WORD, UnpackLine};
 use crate::{Error, Result};
 
 /// The word that names the program to run in the union, in place of the usual ones.
@@ -59,6 +60,8 @@ pub struct CommandLine {
     pub init: Option<String>,
     /// How long a device is waited for, in seconds.
     pub wait_s: u32,
+    /// Archives of the root that are unpacked over it.
+    pub unpack: Option<UnpackLine>,
 }
 
 impl CommandLine {
@@ -103,6 +106,10 @@ impl CommandLine {
                 .map_err(CommandLineError::Ip)?,
             init: init.map(str::to_owned),
             wait_s,
+            unpack: word_of(text, UNPACK_WORD)
+                .map(UnpackLine::parse)
+                .transpose()
+                .map_err(CommandLineError::Unpack)?,
         })
     }
 
@@ -128,6 +135,20 @@ pub enum CommandLineError {
     Root(Problem),
     #[error("{IP_WORD}= on the command line: {0}")]
     Ip(Problem),
+    #[error("{UNPACK_WORD}= on the command line: {0}")]
+    Unpack(Problem),
+}
+
+impl CommandLineError {
+    /// The word whose value is wrong at one of its characters, and where.
+    pub fn pointed(&self) -> Option<(&'static str, &Problem)> {
+        match self {
+            CommandLineError::Word { .. } => None,
+            CommandLineError::Root(problem) => Some((ROOT_WORD, problem)),
+            CommandLineError::Ip(problem) => Some((IP_WORD, problem)),
+            CommandLineError::Unpack(problem) => Some((UNPACK_WORD, problem)),
+        }
+    }
 }
 
 /// The value of `name=value` in a command line; the last one counts, as for the kernel itself.

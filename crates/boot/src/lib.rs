@@ -36,6 +36,7 @@ pub mod report;
 pub mod root_line;
 pub mod superblock;
 pub mod timeline;
+pub mod unpack_line;
 
 pub use command_line::{
     CommandLine, CommandLineError, INIT_WORD, ROOT_WORD, WAIT_WORD, command_line, word_of,

@@ -25,6 +25,7 @@ mod lexer;
 mod printer;
 mod problem;
 
+pub(crate) use lexer::unescaped;
 pub use problem::Problem;
 pub(crate) use problem::{Parsed, Wrong};
 

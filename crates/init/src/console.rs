@@ -84,6 +84,10 @@ impl Report {
     /// Finds the port, once its module is loaded. A machine without it is still booted: the
     /// console has the same report.
     pub fn open_port(&mut self) {
+        // A boot that begins again has it.
+        if self.port.is_some() {
+            return;
+        }
         let opened = devices::port(estive_boot::port::REPORT).and_then(|path| {
             OpenOptions::new()
                 .write(true)

@@ -18,7 +18,8 @@
 //! Invariant: nothing here is needed after the switch. What a running clone needs is in its root.
 //!
 //! The program stays reachable there, as `/.unions/estive`: with the word `apply` it lays a new
-//! layer over the running clone, when somebody asks for that.
+//! layer over the running clone, when somebody asks for that; with `shutdown` it makes everything
+//! read-only. As `/run/initramfs/shutdown` it is what systemd runs last: it takes the root apart.
 
 mod apply;
 mod clone;
@@ -37,51 +38,79 @@ mod loop_device;
 mod modules;
 mod network;
 mod programs;
+mod rescue;
 mod root;
+mod shutdown;
 mod switch;
 mod union;
+mod unpack;
 mod upper_image;
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use estive_boot::Phase;
 use estive_boot::push::APPLY_WORD;
+use estive_boot::{CommandLine, Phase};
 
 use console::Report;
 use failure::Result;
 
 fn main() -> ExitCode {
+    let mut arguments = std::env::args_os();
+    let name = arguments.next();
     if std::process::id() != 1 {
-        let mut arguments = std::env::args_os();
-        let own_name = arguments.next();
-        if own_name.is_some_and(|name| Path::new(&name).ends_with(coldplug::MODPROBE)) {
+        if name.is_some_and(|name| Path::new(&name).ends_with(coldplug::MODPROBE)) {
             return coldplug::modprobe(arguments);
         }
-        if arguments.next().is_some_and(|word| word == APPLY_WORD) {
-            return apply::main(arguments);
-        }
-        eprintln!(
-            "estive-init is the first program of a clone's kernel: give it as /init in an initramfs"
-        );
-        return ExitCode::FAILURE;
+        return asked_for(arguments);
     }
     std::panic::set_hook(Box::new(|panic| {
         // The kernel would panic after us and say nothing of the cause.
         eprintln!("estive-init: error: this is a bug: {panic}");
         stop()
     }));
+    if shutdown::is_called_by(name.as_deref()) {
+        shutdown::as_init(arguments);
+    }
     let mut report = Report::new();
-    let Err(failure) = boot(&mut report);
-    report.failed(&failure);
-    stop()
+    if let Err(failure) = start() {
+        report.failed(&failure);
+        stop();
+    }
+    loop {
+        let Err(failure) = boot(&mut report);
+        report.failed(&failure);
+        if !rescue::is_asked_for() || !rescue::shell() {
+            stop();
+        }
+        rescue::begin_again();
+    }
+}
+
+/// What somebody in the running system asks for.
+fn asked_for(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    match arguments.next() {
+        Some(word) if word == APPLY_WORD => apply::main(arguments),
+        Some(word) if word == shutdown::WORD => shutdown::in_running(arguments),
+        _ => {
+            eprintln!(
+                "estive-init is the first program of a clone's kernel: give it as /init in an initramfs"
+            );
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What everything else needs to be seen.
+fn start() -> Result<()> {
+    root::mount_kernel_file_systems()?;
+    console::reopen()
 }
 
 /// Runs every phase in order; returns only when one fails.
 fn boot(report: &mut Report) -> Result<std::convert::Infallible> {
-    root::mount_kernel_file_systems()?;
-    console::reopen()?;
     report.done(Phase::Init);
 
     report.begin(Phase::Modules);
@@ -99,8 +128,25 @@ fn boot(report: &mut Report) -> Result<std::convert::Infallible> {
         Some(root) => early::prepare(root, &line, &modules, report)?,
     }
 
+    report.begin(Phase::Union);
+    finish(&line, report)?;
+
     report.begin(Phase::Switch);
+    if rescue::is_asked_for() {
+        rescue::shell();
+    }
     switch::switch(&line, report)
+}
+
+/// What is done to any union.
+fn finish(line: &CommandLine, report: &mut Report) -> Result<()> {
+    let union = root::open_directory(root::UNION)?;
+    if let Some(archives) = &line.unpack {
+        let began_ms = console::uptime_ms();
+        unpack::unpack(archives, &union)?;
+        report.step("archives are unpacked", began_ms, console::uptime_ms());
+    }
+    shutdown::place(&union)
 }
 
 fn stop() -> ! {

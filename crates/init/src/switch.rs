@@ -16,7 +16,7 @@ use rustix::process::{chdir, chroot};
 use crate::console::Report;
 use crate::failure::{Failure, Result, While, fail};
 use crate::root::{UNION, open_directory};
-use crate::union::{OWN_PROGRAM, directory_in, of_descriptor};
+use crate::union::{directory_in, of_descriptor};
 
 /// Where the init of a root usually is, in the order they are tried.
 const USUAL: [&str; 5] = [
@@ -82,8 +82,7 @@ fn is_program(union: &OwnedFd, path: &str) -> bool {
         })
 }
 
-/// Frees the memory of the initramfs: everything that lies on it and not on a mount, but this
-/// program, which the clone keeps.
+/// Frees the memory of the initramfs: everything that lies on it and not on a mount.
 fn remove_initramfs() -> Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = openat(CWD, "/", flags, Mode::empty()).doing(|| "opening the initramfs".into())?;
@@ -91,18 +90,15 @@ fn remove_initramfs() -> Result<()> {
         .doing(|| "looking at the initramfs".into())?
         .st_dev;
     // What cannot be removed only costs memory.
-    let _ = remove_inside(&root, device, Some(OWN_PROGRAM));
+    let _ = remove_inside(&root, device);
     Ok(())
 }
 
-fn remove_inside(directory: &OwnedFd, device: u64, kept: Option<&str>) -> rustix::io::Result<()> {
+fn remove_inside(directory: &OwnedFd, device: u64) -> rustix::io::Result<()> {
     for entry in Dir::read_from(directory)? {
         let entry = entry?;
         let name = entry.file_name();
-        if name == c"."
-            || name == c".."
-            || kept.is_some_and(|kept| name.to_bytes() == kept.as_bytes())
-        {
+        if name == c"." || name == c".." {
             continue;
         }
         let status = statat(directory.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW)?;
@@ -112,7 +108,7 @@ fn remove_inside(directory: &OwnedFd, device: u64, kept: Option<&str>) -> rustix
         if FileType::from_raw_mode(status.st_mode) == FileType::Directory {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let child = openat(directory, name, flags, Mode::empty())?;
-            remove_inside(&child, device, None)?;
+            remove_inside(&child, device)?;
             // A directory with a mount point in it stays.
             let _ = unlinkat(directory, name, AtFlags::REMOVEDIR);
         } else {

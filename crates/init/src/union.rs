@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, chown};
 
 use estive_boot::disk;
-use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, chmodat, mkdirat, openat2};
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, chmodat, fstat, mkdirat, openat2};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount_bind, mount_move, unmount};
 
@@ -19,9 +19,8 @@ use crate::root::{LAYER, MEMORY, MODULES, ROOT, UNION, mount, open_directory};
 /// Where the joined layers stay reachable, for root only: a file that a layer hides or replaces
 /// may have been replaced for a reason.
 const UNIONS: &str = ".unions";
-/// This program in the initramfs. It stays in memory, and reachable in the clone as
-/// [`estive_boot::push::PROGRAM`]: the same file, not a copy.
-pub const OWN_PROGRAM: &str = "init";
+/// What systemd itself gives `/run` (its `TMPFS_LIMITS_RUN`).
+const RUN_OPTIONS: &str = "mode=0755,size=20%,nr_inodes=800k";
 /// What an init expects to find, for roots that do not have them.
 const MOUNT_POINTS: [(&str, u32); 5] = [
     ("dev", 0o755),
@@ -65,22 +64,7 @@ pub fn join() -> Result<()> {
         mount_move(*mounted, of_descriptor(&target))
             .doing(|| format!("moving {mounted} to /{UNIONS}/{name}"))?;
     }
-    keep_own_program(&union)
-}
-
-/// Keeps this program reachable for what is asked of the running clone later.
-fn keep_own_program(union: &OwnedFd) -> Result<()> {
-    let place = estive_boot::push::PROGRAM;
-    let what = || format!("keeping this program as {place}");
-    let path = place.trim_start_matches('/');
-    let open = |flags, mode| openat2(union, path, flags, mode, ResolveFlags::IN_ROOT);
-    let file = open(OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-        .or_else(|_| {
-            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC;
-            open(flags, Mode::RWXU)
-        })
-        .doing(what)?;
-    mount_bind(format!("/{OWN_PROGRAM}"), of_descriptor(&file)).doing(what)
+    Ok(())
 }
 
 /// The modules disk, if it has modules for this kernel and the root has none. Says whether.
@@ -110,6 +94,21 @@ fn mount_modules(union: &OwnedFd) -> Result<bool> {
     mount_bind(&source, of_descriptor(&target))
         .doing(|| format!("mounting the modules of {release} at /{place}"))?;
     Ok(true)
+}
+
+/// Memory at `run`, if nothing is mounted there yet. An init that finds it so keeps it.
+pub fn mount_run(union: &OwnedFd) -> Result<()> {
+    let run = directory_in(union, "run", 0o755)?;
+    let device = |directory: &OwnedFd| {
+        fstat(directory)
+            .map(|status| status.st_dev)
+            .doing(|| "looking at /run in the root".into())
+    };
+    if device(&run)? != device(union)? {
+        return Ok(());
+    }
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::STRICTATIME;
+    mount("tmpfs", &of_descriptor(&run), "tmpfs", flags, RUN_OPTIONS)
 }
 
 /// A directory of the union, made if it is not there. Links are the union's own: `lib` may be one

@@ -203,7 +203,8 @@ fn port_bytes(text: &str) -> Option<usize> {
     ((1..=5).contains(&digits) && ends).then_some(1 + digits)
 }
 
-fn unescaped(text: &str) -> Parsed<String> {
+/// The text that `%HH` stand for; a `%` at its end stands for itself.
+pub(crate) fn unescaped(text: &str) -> Parsed<String> {
     let bytes = text.as_bytes();
     let mut value = Vec::with_capacity(bytes.len());
     let mut at = 0;

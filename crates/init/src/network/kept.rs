@@ -6,16 +6,14 @@ use std::io::Write;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, fstat, openat2, statat};
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, openat2, statat};
 use rustix::io::Errno;
-use rustix::mount::MountFlags;
 
 use super::Network;
 use super::interface::netmask;
 use crate::console::say;
 use crate::failure::{Failure, Result, While};
-use crate::root::mount;
-use crate::union::{directory_in, of_descriptor};
+use crate::union::{directory_in, mount_run};
 
 /// Below the union; a tmpfs is at `run`, so that the booted system keeps it and no layer does.
 const DIRECTORY: &str = "run/estive";
@@ -127,27 +125,6 @@ impl Network {
         }
         text
     }
-}
-
-/// Memory at `run`, if nothing is mounted there yet. An init that finds it so keeps it.
-fn mount_run(union: &OwnedFd) -> Result<()> {
-    let run = directory_in(union, "run", 0o755)?;
-    let device = |directory: &OwnedFd| {
-        fstat(directory)
-            .map(|status| status.st_dev)
-            .doing(|| "looking at /run in the root".into())
-    };
-    if device(&run)? != device(union)? {
-        return Ok(());
-    }
-    let flags = MountFlags::NOSUID | MountFlags::NODEV;
-    mount(
-        "tmpfs",
-        &of_descriptor(&run),
-        "tmpfs",
-        flags,
-        "mode=0755,size=20%",
-    )
 }
 
 /// For a shell: in single quotes, those inside taken out of them.

@@ -19,9 +19,7 @@ use estive_boot::disk;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::mount::{MountFlags, mount_bind, mount_move};
 
-use super::{
-    MOUNT_POINTS, UNIONS, directory_in, keep_own_program, mount_modules, of_descriptor, open_in,
-};
+use super::{MOUNT_POINTS, UNIONS, directory_in, mount_modules, of_descriptor, open_in};
 use crate::devices;
 use crate::failure::{Result, While, fail};
 use crate::loaders::{Layer, Layers, OWN_DIRECTORY};
@@ -237,5 +235,5 @@ fn move_layers(layers: &Layers) -> Result<()> {
         }
         .doing(|| format!("moving {} to /{UNIONS}/{name}", mounted.display()))?;
     }
-    keep_own_program(&union)
+    Ok(())
 }

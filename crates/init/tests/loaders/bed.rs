@@ -59,20 +59,25 @@ pub fn kernel() -> &'static KernelTree {
 /// The static program that is the init of roots made by hand.
 pub fn probe() -> &'static Path {
     static PROBE: OnceLock<PathBuf> = OnceLock::new();
-    PROBE.get_or_init(|| {
-        let out = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("probe");
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/loaders/probe.rs");
-        let is_static = ["-C", "target-feature=+crt-static"];
-        let is_plain = ["-C", "relocation-model=static", "-C", "panic=abort"];
-        run(
-            Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
-                .args(["--edition", "2024", "-O", source, "-o"])
-                .arg(&out)
-                .args(is_static)
-                .args(is_plain),
-        );
-        out
-    })
+    PROBE.get_or_init(|| compiled("probe"))
+}
+
+/// A static program of this suite, from its source `NAME.rs`. Once for each.
+pub fn compiled(name: &str) -> PathBuf {
+    let out = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/loaders");
+    let is_static = ["-C", "target-feature=+crt-static"];
+    let is_plain = ["-C", "relocation-model=static", "-C", "panic=abort"];
+    run(
+        Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
+            .args(["--edition", "2024", "-O", "--crate-name", name])
+            .arg(format!("{directory}/{name}.rs"))
+            .arg("-o")
+            .arg(&out)
+            .args(is_static)
+            .args(is_plain),
+    );
+    out
 }
 
 /// A directory to make an image of: with `/etc/layer-NAME`, which says NAME.
@@ -149,8 +154,8 @@ pub struct Machine {
     pub memory_mib: u32,
     /// In the initramfs besides.
     pub programs: Programs,
-    /// Whether something is typed on its console.
-    pub is_typed_on: bool,
+    /// Whether its console can be typed to: see [`Guest::tell`].
+    pub is_typed_to: bool,
 }
 
 impl Machine {
@@ -166,7 +171,7 @@ impl Machine {
             network: false,
             memory_mib: 256,
             programs: Programs::default(),
-            is_typed_on: false,
+            is_typed_to: false,
         }
     }
 
@@ -225,14 +230,17 @@ impl Machine {
             .arg("-initrd")
             .arg(self.path("initramfs"))
             .args(["-append", &line]);
-        let [console, report, typed] =
-            ["console", "report", "typed"].map(|name| self.path(name).display().to_string());
-        let console = match self.is_typed_on {
-            true => format!("socket,id=console,path={typed},server=on,wait=off,logfile={console}"),
-            false => format!("file,id=console,path={console}"),
-        };
-        qemu.args(["-chardev", &console, "-chardev"])
-            .arg(format!("file,id=report,path={report}"));
+        for name in ["console", "report"] {
+            let path = self.path(name);
+            let path = path.display();
+            qemu.arg("-chardev").arg(match name {
+                "console" if self.is_typed_to => {
+                    let socket = format!("path={path}.socket,server=on,wait=off");
+                    format!("socket,id={name},{socket},logfile={path}")
+                }
+                _ => format!("file,id={name},path={path}"),
+            });
+        }
         qemu.args("-serial chardev:console -device virtio-rng-pci".split(' '))
             .args("-device virtio-serial-pci".split(' '))
             .args("-device virtserialport,chardev=report,name=org.estive.report".split(' '));
@@ -268,6 +276,8 @@ impl Machine {
         Guest {
             child: child.expect("qemu-system-x86_64 is needed"),
             directory: self.directory,
+            heard: 0,
+            typist: None,
         }
     }
 }
@@ -276,6 +286,9 @@ impl Machine {
 pub struct Guest {
     child: Child,
     directory: tempfile::TempDir,
+    /// How much of the console was listened to.
+    heard: usize,
+    typist: Option<UnixStream>,
 }
 
 impl Guest {
@@ -285,7 +298,7 @@ impl Guest {
         String::from_utf8_lossy(&bytes).replace('\r', "")
     }
 
-    /// Writes to a socket of its directory, which QEMU listens on: `typed` is its console.
+    /// Writes to a socket of its directory, which QEMU listens on.
     pub fn write(&self, socket: &str, text: &str) {
         let mut socket = UnixStream::connect(self.directory.path().join(socket)).unwrap();
         socket.write_all(text.as_bytes()).unwrap();
@@ -312,6 +325,40 @@ impl Guest {
             found,
             story: self.story(),
         }
+    }
+
+    /// Waits until its console says `text`, after what was heard before.
+    pub fn hears(&mut self, text: &str) {
+        let polls = PATIENCE.as_millis() / POLL.as_millis();
+        for _ in 0..polls {
+            let console = self.text("console");
+            let heard = console.get(self.heard..).and_then(|new| new.find(text));
+            if let Some(at) = heard {
+                self.heard += at + text.len();
+                return;
+            }
+            std::thread::sleep(POLL);
+        }
+        panic!("{text:?} was not said in {PATIENCE:?}\n{}", self.story());
+    }
+
+    /// Types a line on its console.
+    pub fn tell(&mut self, line: &str) {
+        let path = self.directory.path().join("console.socket");
+        let typist = self.typist.get_or_insert_with(|| {
+            let typist = UnixStream::connect(path).unwrap();
+            // What is not read makes the machine wait; it is in the log all the same.
+            let mut reader = typist.try_clone().unwrap();
+            std::thread::spawn(move || std::io::copy(&mut reader, &mut std::io::sink()));
+            typist
+        });
+        typist.write_all(format!("{line}\n").as_bytes()).unwrap();
+    }
+
+    /// What it said until it was off.
+    pub fn ending(mut self) -> String {
+        self.wait_for_end();
+        self.story()
     }
 
     /// What PID 1 stopped at.
@@ -406,6 +453,11 @@ impl Facts {
     /// All that the machine said.
     pub fn story(&self) -> &str {
         &self.story
+    }
+
+    /// That the machine said so, too.
+    pub fn said(&self, text: &str) {
+        assert!(self.story.contains(text), "{text}\n{}", self.story);
     }
 
     /// The files `/etc/layer-*` that are seen, in order.

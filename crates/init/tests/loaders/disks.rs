@@ -244,11 +244,11 @@ fn an_encrypted_disk_is_opened_with_the_key_from_a_port() {
 #[test]
 fn a_key_is_asked_for_on_the_console_until_it_is_right() {
     let mut machine = machine("luks+block:/dev/vda", &["luks2"]);
-    machine.is_typed_on = true;
+    machine.is_typed_to = true;
     let mut guest = machine.boot();
     for (question, answer) in [("(try 1 of 3)", "wrong"), ("(try 2 of 3)", KEY)] {
         guest.wait_until(question, |guest| guest.text("console").contains(question));
-        guest.write("typed", &format!("{answer}\r"));
+        guest.tell(answer);
     }
     opens_silently(guest, "luks2");
 }

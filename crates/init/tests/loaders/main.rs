@@ -8,4 +8,7 @@ mod clone;
 mod disks;
 mod local;
 mod net;
+mod rescue;
 mod shared;
+mod shutdown;
+mod unpack;

@@ -1,16 +1,13 @@
 //! The set `dump`: a clone copies itself to a raw disk, which then boots alone, with no kernel from outside.
 
 use std::fs::{self, File};
-use std::io::Write as _;
 use std::path::Path;
 
-use estive_archive::LAYER_DISK_BYTES;
-use estive_boot::command_line;
-use estive_layers::{DeploymentSecret, OwnSets, Render, RenderHere, RenderRequest, herd};
+use estive_layers::DeploymentSecret;
 
 use crate::cluster::sets_reference;
 use crate::common::{run, stdout, told, work};
-use crate::machine::{Machine, SSH_PORT};
+use crate::machine::{Clone, Machine, SSH_PORT};
 
 const DISK_BYTES: u64 = 2 << 30;
 
@@ -80,53 +77,16 @@ fn inside_dumped() {
 
 /// The clone as an agent would start it, with one disk more.
 fn start_clone(directory: &Path, disk: &Path, secret: &DeploymentSecret) -> Machine {
-    let herd = herd::parse("herd.yaml", HERD, "dumped").unwrap();
-    let layer = directory.join("layer");
-    let mut file = File::create(&layer).unwrap();
-    let request = RenderRequest::new(&herd, &OwnSets::new(), secret).unwrap();
-    let rendered = RenderHere.render(&request).unwrap();
-    file.write_all(&rendered.layer_of("clone01").unwrap().bytes)
-        .unwrap();
-    file.set_len(LAYER_DISK_BYTES).unwrap();
-    let identity = directory.join("identity");
-    let mac = &herd.clones[0].mac;
-    let text = serde_json::json!({
-        "version": 1, "name": "clone01", "hostname": "clone01", "mac": mac, "address": "10.77.0.101/24",
-        "gateway": null, "seed": "5a".repeat(64),
-    });
-    fs::write(&identity, text.to_string()).unwrap();
     let reference = sets_reference();
-    let report = directory.join("report");
-    let mut arguments: Vec<String> = [
-        "-chardev",
-        &format!("file,id=report,path={}", report.display()),
-        "-device",
-        "virtserialport,chardev=report,name=org.estive.report",
-        "-kernel",
-        &reference.kernel.display().to_string(),
-        "-initrd",
-        &reference.initramfs.display().to_string(),
-        "-append",
-        &command_line(None, []).unwrap(),
-        "-fw_cfg",
-        &format!("name=opt/org.estive/identity,file={}", identity.display()),
-    ]
-    .map(str::to_owned)
-    .to_vec();
-    let image = told("ESTIVE_SETS_REFERENCE");
-    let disks = [
-        ("estive-layer", layer.as_path(), "on"),
-        ("estive-root", &image, "on"),
-        ("dump", disk, "off"),
-    ];
-    for (serial, path, read_only) in disks {
-        let path = path.display();
-        arguments.extend([
-            "-blockdev".to_owned(),
-            format!("driver=raw,node-name={serial},read-only={read_only},file.driver=file,file.filename={path}"),
-            "-device".to_owned(),
-            format!("virtio-blk-pci,drive={serial},serial={serial}"),
-        ]);
+    Clone {
+        name: "clone01",
+        herd: HERD,
+        secret,
+        image: &told("ESTIVE_SETS_REFERENCE"),
+        kernel: &reference.kernel,
+        initramfs: &reference.initramfs,
+        words: &[],
+        disk: ("dump", disk),
     }
-    Machine::start("clone01", directory, 512, &arguments)
+    .start(directory)
 }

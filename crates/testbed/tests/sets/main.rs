@@ -11,6 +11,7 @@ mod common;
 mod cluster;
 mod dumped;
 mod machine;
+mod shut_down;
 
 #[test]
 fn every_set_does_what_it_says() {
@@ -20,4 +21,9 @@ fn every_set_does_what_it_says() {
 #[test]
 fn a_dumped_clone_boots_alone() {
     common::on_guests("dumped::inside_dumped");
+}
+
+#[test]
+fn a_clone_with_a_state_is_shut_down_clean() {
+    common::on_guests("shut_down::inside_shut_down");
 }
