@@ -245,6 +245,11 @@ fn what_is_wrong_is_said_and_nothing_is_written() {
         1,
     );
     refused(&["out", "--root", "/dev/vda", "--init", "gone"], "gone", 1);
+    refused(
+        &["out", "--root", "luks+block:/dev/vda"],
+        "package cryptsetup-bin",
+        1,
+    );
 }
 
 #[test]

@@ -259,17 +259,33 @@ fn papers_server() -> Server {
     server.serving(&exports)
 }
 
+/// An archive with one file, in a directory of archives.
+fn add_package(directory: &Path) {
+    fs::create_dir_all(directory).unwrap();
+    let package = tempfile::tempdir().unwrap();
+    fs::create_dir(package.path().join("etc")).unwrap();
+    fs::write(package.path().join("etc/layer-package"), "package").unwrap();
+    run(Command::new("tar")
+        .args(["--owner=0", "--group=0", "-czf"])
+        .arg(directory.join("package.tar.gz"))
+        .arg("-C")
+        .arg(package.path())
+        .arg("etc"));
+}
+
 #[test]
 fn the_papers_stateless_clone_boots_from_nfs_as_written() {
     let server = papers_server();
+    add_package(&server.path("clone01/var/tmpfs-overlay"));
     let machine = on_network(
         "nfs:10.0.0.1:/:ro;nfs:10.0.0.1:/var/state/systems/clone01:ro;tmpfs:rw",
         PAPERS_NETWORK,
     )
+    .word("unpack=/var/tmpfs-overlay")
     .word("probe.write=/etc/new,/etc/layer-root")
     .word("probe.read=/run/estive/net,/etc/resolv.conf,/proc/mounts");
     let facts = machine.boot().facts();
-    assert_eq!(facts.layers(), ["clone01", "root"]);
+    assert_eq!(facts.layers(), ["clone01", "package", "root"]);
     facts.are(&[("write /etc/new", "written"), ("root is", "overlay")]);
     // The lease is kept for the booted system, and its name server where the root has none.
     let net = facts.of("/run/estive/net");
