@@ -41,8 +41,9 @@ async fn inside_any_root() {
     let witness = Witness::start(Path::new(TOOL), bed.topology())
         .await
         .unwrap();
-    let yaml =
-        tiny_herd(&[("plain", None), ("own", None)]).replace("  own:", "  own: {reference: own}");
+    let yaml = tiny_herd(&[("plain", None), ("own", None)])
+        .replace("  own:", "  own: {reference: own}")
+        .replace("  plain:", "  plain: {root: 'erofs;estive;tmpfs:size=30%'}");
     let rows = bed
         .estive_json(&["up", &herd("roots", &yaml)])
         .await
@@ -54,6 +55,12 @@ async fn inside_any_root() {
             row["to_switched_ms"].as_u64() <= row["to_answering_ms"].as_u64(),
             "{row}"
         );
+    }
+    // A root line of the herd file's is what the clone's init followed.
+    let boots = [("plain", true), ("own", false)];
+    for (clone, has_line) in boots {
+        let boot = done(&bed, &["boot", clone, "--output", "json"]).await;
+        assert_eq!(boot.contains("tmpfs:size=30%"), has_line, "{boot}");
     }
     move_there_and_back(&bed, &witness, "plain").await;
     move_there_and_back(&bed, &witness, "own").await;
