@@ -55,10 +55,14 @@ impl BootLog {
                 .read_to_end(&mut bytes)?;
             Ok(bytes)
         };
-        let mut log: Self = read()
-            .ok()
-            .and_then(|text| serde_json::from_slice(&text).ok())
-            .unwrap_or_default();
+        let mut log: Self = match read() {
+            Ok(text) => serde_json::from_slice(&text).unwrap_or_else(|error| {
+                let path = place.join(FILE);
+                tracing::warn!(path = %path.display(), %error, "the kept boots are not readable and begin anew");
+                Self::default()
+            }),
+            Err(_) => Self::default(),
+        };
         log.host = host.to_string();
         let lines = std::mem::take(&mut log.lines);
         if log.boots.last().is_none() && !lines.is_empty() {
@@ -73,9 +77,12 @@ impl BootLog {
     /// Writes it to the domain's directory.
     pub fn keep(&self, place: &Path) {
         let path = place.join(FILE);
+        // Aside first: one that is killed here must not leave half of what was known.
+        let aside = place.join(format!(".{FILE}.new"));
         let written = serde_json::to_vec(self)
             .map_err(std::io::Error::from)
-            .and_then(|text| std::fs::write(&path, text));
+            .and_then(|text| std::fs::write(&aside, text))
+            .and_then(|()| std::fs::rename(&aside, &path));
         if let Err(error) = written {
             tracing::warn!(path = %path.display(), %error, "the boot's times were not kept");
         }

@@ -5,7 +5,7 @@
 //! refuses what one of them would change; everything of `root=` can be written without (`%27` for `'`).
 
 use crate::command_line::{join, refuse};
-use crate::{INIT_WORD, Result};
+use crate::{CommandLine, Error, INIT_WORD, Result};
 
 /// What machines have that Estive does not start itself. The last console is the one that `/dev/console` is: on a
 /// machine with a screen that is where a person looks; the kernel writes on both.
@@ -63,7 +63,12 @@ pub fn machine_line(root: &str, words: &[&str], has_screen: bool) -> Result<Stri
             return refuse(word, "the program to run as init must be an absolute path");
         }
     }
+    if let Some(word) = words.iter().find(|word| word.starts_with("root=")) {
+        return refuse(word, "the root line is written as --root");
+    }
     let line = join(all)?;
+    // What the machine would stop at is said here.
+    CommandLine::parse(&line).map_err(|error| Error::Line { error })?;
     if line.len() > BYTES_MAX {
         return refuse(
             &line,

@@ -19,6 +19,9 @@ pub enum Error {
     #[error("the kernel command line cannot carry {word:?}: {reason}")]
     CommandLine { word: String, reason: &'static str },
     #[cfg(feature = "builder")]
+    #[error("{error}")]
+    Line { error: crate::CommandLineError },
+    #[cfg(feature = "builder")]
     #[error("reading {path}")]
     Read {
         path: PathBuf,

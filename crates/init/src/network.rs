@@ -125,14 +125,15 @@ pub fn bring_up(line: &IpLine, patience_ms: u64) -> Result<Option<Network>> {
             say(&format!("asking for an address on {}", interface.name()));
             let granted = dhcp::ask(&interface, options)?;
             if let (None, Some(mtu_bytes)) = (common.mtu_bytes, granted.mtu_bytes) {
-                interface.set_mtu(mtu_bytes)?;
+                passed_over("MTU", interface.set_mtu(mtu_bytes));
             }
             interface.set_address(granted.address.into(), granted.prefix)?;
             let network = granted.network(interface.name());
             network.add_default_route(&interface)?;
             for route in &granted.routes {
                 let gateway = (!route.gateway.is_unspecified()).then(|| route.gateway.into());
-                interface.add_route(route.destination.into(), route.prefix, gateway)?;
+                let added = interface.add_route(route.destination.into(), route.prefix, gateway);
+                passed_over("route", added);
             }
             network.with(common)
         }
@@ -145,6 +146,13 @@ pub fn bring_up(line: &IpLine, patience_ms: u64) -> Result<Option<Network>> {
         network.device, network.address, network.prefix
     ));
     Ok(Some(network))
+}
+
+/// What a lease offers beside its address stops no boot.
+fn passed_over(what: &str, done: Result<()>) {
+    if let Err(failure) = done {
+        say(&format!("the lease's {what} is left out: {}", failure.0));
+    }
 }
 
 impl Network {

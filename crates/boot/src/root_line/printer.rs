@@ -63,7 +63,12 @@ fn quoted(value: &str, alone: bool) -> String {
 
 fn is_plain(text: &str) -> bool {
     text.bytes()
-        .all(|byte| byte.is_ascii_graphic() && byte != b'"')
+        .all(|byte| byte.is_ascii_graphic() && !is_changed(byte))
+}
+
+/// Whether the kernel, or a boot loader (GRUB, iPXE), may read it as another than itself.
+fn is_changed(byte: u8) -> bool {
+    matches!(byte, b'"' | b'\'' | b'\\' | b'$')
 }
 
 /// With `%HH` for what cannot stand in a line, and for the first `at_least` bytes.
@@ -73,7 +78,7 @@ fn escaped(value: &str, at_least: usize) -> String {
     for (at, byte) in value.bytes().enumerate() {
         let is_plain = at >= at_least
             && match byte {
-                b'"' => false,
+                byte if is_changed(byte) => false,
                 b'%' => at + 1 == value.len(),
                 b'[' | b']' => brackets_are_plain,
                 _ => byte.is_ascii_graphic(),

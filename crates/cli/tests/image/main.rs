@@ -244,10 +244,20 @@ fn what_is_wrong_is_said_and_nothing_is_written() {
         "GRUB changes quotes",
         1,
     );
+    refused(
+        &["out", "--root", "/dev/vda", "--words", "root=/dev/vdb"],
+        "written as --root",
+        1,
+    );
+    refused(
+        &["out", "--root", "/dev/vda", "--words", "ip=dhp"],
+        "ip=dhp",
+        1,
+    );
     refused(&["out", "--root", "/dev/vda", "--init", "gone"], "gone", 1);
     refused(
         &["out", "--root", "luks+block:/dev/vda"],
-        "package cryptsetup-bin",
+        "needs cryptsetup of the reference: name its root as a directory",
         1,
     );
 }

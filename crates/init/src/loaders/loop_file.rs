@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use estive_boot::loaders::loop_file::Options;
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
+use rustix::fs::{FileType, FlockOperation, Mode, OFlags, ResolveFlags, flock, fstat, openat2};
 use rustix::io::Errno;
 
 use super::{Context, Given};
@@ -35,13 +35,28 @@ pub fn open(options: &Options, below: Option<Given>, context: &mut Context) -> R
         },
     };
     let shown = shown.join(path.trim_start_matches('/'));
+    // An image is what many machines start from: it is written to only where the line says so, and by one.
+    context.reads_only |= !context.must_be_writable();
     let status = fstat(&file).doing(|| format!("looking at {}", shown.display()))?;
     match FileType::from_raw_mode(status.st_mode) {
+        FileType::RegularFile if context.wants_writing() && !is_ours(&file)? => fail(format!(
+            "{} is written to by another machine or device",
+            shown.display()
+        )),
         FileType::RegularFile => context
             .mount_file(&File::from(file), &shown)
             .map(|directory| Given::Directories(vec![directory])),
         FileType::Directory => images(&file, &shown, context),
         _ => fail(format!("{} is neither file nor directory", shown.display())),
+    }
+}
+
+/// Takes the lock of a file that is to be written to. The loop device keeps the file, and with it the lock.
+fn is_ours(file: &OwnedFd) -> Result<bool> {
+    match flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(true),
+        Err(Errno::WOULDBLOCK) => Ok(false),
+        Err(errno) => fail(format!("locking the file that is written to: {errno}")),
     }
 }
 

@@ -71,7 +71,7 @@ impl Apart {
                 let may_detach =
                     !mount.is_on_disk() && mount.kind != UNION_KIND && !left.iter().any(is_under);
                 match self.unmount(&mount, may_detach) {
-                    Ok(()) => progress = true,
+                    Ok(went) => progress |= went,
                     Err(why) => left.push(Leftover { mount, why }),
                 }
             }
@@ -120,7 +120,9 @@ impl Apart {
         }
     }
 
-    fn unmount(&mut self, mount: &Mount, may_detach: bool) -> Result<(), String> {
+    /// Says whether it went now: what was gone before is no progress, or a mount under another one, which is listed and
+    /// not found, would be tried for ever.
+    fn unmount(&mut self, mount: &Mount, may_detach: bool) -> Result<bool, String> {
         if self.hung.contains(&mount.point) {
             return Err("it does not answer".to_owned());
         }
@@ -134,7 +136,8 @@ impl Apart {
             let call = move || unmount(&point, flags | UnmountFlags::NOFOLLOW);
             match bounded(CALL_SECONDS, call) {
                 // The kernel lists a mount that went with another one no more.
-                Some(Ok(()) | Err(Errno::INVAL | Errno::NOENT)) => return Ok(()),
+                Some(Ok(())) => return Ok(true),
+                Some(Err(Errno::INVAL | Errno::NOENT)) => return Ok(false),
                 Some(Err(errno)) => why = errno.to_string(),
                 None => {
                     self.hung.insert(mount.point.clone());
