@@ -251,14 +251,14 @@ fn what_is_wrong_is_said_and_nothing_is_written() {
     );
     refused(
         &["out", "--root", "/dev/vda", "--words", "ip=dhp"],
-        "ip=dhp",
+        "ip= on the command line: it must be an address",
         1,
     );
     refused(&["out", "--root", "/dev/vda", "--init", "gone"], "gone", 1);
     refused(
         &["out", "--root", "luks+block:/dev/vda"],
         "needs cryptsetup of the reference: name its root as a directory",
-        1,
+        2,
     );
 }
 
