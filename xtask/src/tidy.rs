@@ -28,6 +28,7 @@ const FLOORS: &[(&str, Floor)] = &[
     ("estive-model", Floor::At(0)),
     ("estive-archive", Floor::At(0)),
     ("estive-beneath", Floor::At(0)),
+    ("estive-loop-device", Floor::At(0)),
     ("estive-boot", Floor::At(1)),
     ("estive-moves", Floor::At(1)),
     ("estive-layers", Floor::At(2)),

@@ -55,6 +55,8 @@ impl Domain {
             let mut log = self.boot_log();
             log.begin(self.record.asked_ms, began_ms);
             log.did(HostWork::Interface, asked_ms, began_ms);
+            // An agent that ends here must not take what this boot reports for the former one's.
+            log.keep(&self.agent.place(&self.name));
         }
         let created = self.agent.hypervisor.create(&spec).await;
         let mut log = self.boot_log();

@@ -1,24 +1,48 @@
 //! Initial RAM file systems for clones with a `root:` of their own: the reference's where that has all the line needs,
 //! else made here, once for each content, and sent to agents as the reference's files are.
 
+use crate::agents::chain;
 use crate::reference::{Reference, SharedFile, digest_of};
 use estive_api::Problem;
 use estive_boot::{KernelTree, Root, initramfs, programs};
 use estive_layers::ClonePlan;
 use estive_model::Digest;
 use sha2::{Digest as _, Sha256};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// The file to start this clone with; blocks while one is made.
-pub(crate) fn initramfs(
-    clone: &ClonePlan,
+/// What was made for one herd: most of its clones have the same line.
+#[derive(Default)]
+pub(crate) struct Made(BTreeMap<(String, String), SharedFile>);
+
+impl Made {
+    /// The file to start this clone with; blocks while one is made.
+    pub fn initramfs(
+        &mut self,
+        clone: &ClonePlan,
+        reference: &Reference,
+        state: &Path,
+    ) -> Result<SharedFile, Problem> {
+        let Some(line) = &clone.root else {
+            return Ok(reference.initramfs.clone());
+        };
+        let key = (clone.reference.clone(), line.clone());
+        if let Some(made) = self.0.get(&key) {
+            return Ok(made.clone());
+        }
+        let wrong = |what: String| Problem::impossible(format!("root: of {}: {what}", clone.name));
+        let made = for_line(line, reference, state, wrong)?;
+        self.0.insert(key, made.clone());
+        Ok(made)
+    }
+}
+
+fn for_line(
+    line: &str,
     reference: &Reference,
     state: &Path,
+    wrong: impl Fn(String) -> Problem,
 ) -> Result<SharedFile, Problem> {
-    let Some(line) = &clone.root else {
-        return Ok(reference.initramfs.clone());
-    };
-    let wrong = |what: String| Problem::impossible(format!("root: of {}: {what}", clone.name));
     // It was read with the herd file.
     let root = Root::parse(line).map_err(|problem| wrong(problem.to_string()))?;
     if root.is_of_clones() {
@@ -48,16 +72,31 @@ pub(crate) fn initramfs(
             ));
         }
     };
-    let make = || -> Result<Vec<u8>, String> {
-        let init = std::fs::read(&early.init)
-            .map_err(|error| format!("reading {}: {error}", early.init.display()))?;
-        let kernel = KernelTree::find(&early.kernel_tree).map_err(|error| chain(&error))?;
-        initramfs::build_for(&init, &kernel, &needs, programs.members())
-            .map_err(|error| chain(&error))
-    };
-    let bytes = make().map_err(wrong)?;
+    let init = std::fs::read(&early.init)
+        .map_err(|error| wrong(format!("reading {}: {error}", early.init.display())))?;
+    let kernel = kernel_of(reference, &early.kernel_tree)
+        .map_err(|(what, advice)| wrong(what).advice(advice))?;
+    let bytes = initramfs::build_for(&init, &kernel, &needs, programs.members())
+        .map_err(|error| wrong(chain(&error)))?;
     keep(state, &bytes)
         .map_err(|error| Problem::failed(format!("keeping an initial RAM file system: {error}")))
+}
+
+/// The tree's kernel, whose modules are taken: it must be the one that clones start, which takes no others.
+fn kernel_of(reference: &Reference, tree: &Path) -> Result<KernelTree, (String, &'static str)> {
+    let advice = "give kernel: and early: {kernel_tree: …} of the reference the same kernel";
+    let kernel = KernelTree::find(tree).map_err(|error| (chain(&error), advice))?;
+    let shown = kernel.vmlinuz.display();
+    let found = SharedFile::load(&kernel.vmlinuz)
+        .map_err(|error| (format!("reading {shown}: {error}"), advice))?;
+    if found.digest != reference.kernel.digest {
+        let starts = reference.kernel.path.display();
+        return Err((
+            format!("clones start the kernel {starts}, and {shown} with its modules is another"),
+            advice,
+        ));
+    }
+    Ok(kernel)
 }
 
 /// A file that was made before, by its digest.
@@ -76,7 +115,8 @@ fn place(state: &Path, digest: &Digest) -> PathBuf {
 fn keep(state: &Path, bytes: &[u8]) -> std::io::Result<SharedFile> {
     let digest = digest_of(Sha256::new_with_prefix(bytes))?;
     let path = place(state, &digest);
-    if !path.exists() {
+    // One that was damaged is made anew.
+    if !SharedFile::load(&path).is_ok_and(|kept| kept.digest == digest) {
         let directory = state.join("initramfs");
         std::fs::create_dir_all(&directory)?;
         let aside = tempfile::NamedTempFile::new_in(&directory)?;
@@ -85,17 +125,6 @@ fn keep(state: &Path, bytes: &[u8]) -> std::io::Result<SharedFile> {
         aside.persist(&path).map_err(|error| error.error)?;
     }
     Ok(SharedFile { path, digest })
-}
-
-/// An error with all that caused it.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]
@@ -109,8 +138,42 @@ mod tests {
         assert_eq!(kept.path, keep(state.path(), b"abc").unwrap().path);
         let found = made(state.path(), &kept.digest).await.unwrap();
         assert_eq!(&found.read().await.unwrap()[..], b"abc");
+        // A damaged one is whole again.
+        std::fs::write(&found.path, b"ab").unwrap();
+        keep(state.path(), b"abc").unwrap();
+        assert_eq!(&found.read().await.unwrap()[..], b"abc");
         let other = keep(state.path(), b"abd").unwrap().digest;
         std::fs::remove_file(place(state.path(), &other)).unwrap();
         assert!(made(state.path(), &other).await.is_none());
+    }
+
+    #[test]
+    fn modules_of_another_kernel_are_refused() {
+        let home = tempfile::tempdir().unwrap();
+        let path = |name: &str| home.path().join(name);
+        std::fs::create_dir_all(path("tree/boot")).unwrap();
+        std::fs::create_dir_all(path("tree/lib/modules/6.1")).unwrap();
+        std::fs::write(path("tree/lib/modules/6.1/modules.dep"), "").unwrap();
+        std::fs::write(path("tree/boot/vmlinuz-6.1"), "kernel").unwrap();
+        std::fs::write(path("same"), "kernel").unwrap();
+        std::fs::write(path("other"), "another").unwrap();
+        let reference = |kernel: &str| Reference {
+            root: estive_model::NbdSource {
+                host: "127.0.0.1".into(),
+                port: 1,
+                export: "root".into(),
+                tls: false,
+            },
+            kernel: SharedFile::load(&path(kernel)).unwrap(),
+            initramfs: SharedFile::load(&path("same")).unwrap(),
+            modules: SharedFile::load(&path("same")).unwrap(),
+            early: None,
+            tree: None,
+            sets: Vec::new(),
+        };
+        let found = kernel_of(&reference("same"), &path("tree")).unwrap();
+        assert_eq!(found.release, "6.1");
+        let (error, _) = kernel_of(&reference("other"), &path("tree")).unwrap_err();
+        assert!(error.contains("is another"), "{error}");
     }
 }

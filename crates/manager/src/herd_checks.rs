@@ -17,6 +17,12 @@ pub(crate) fn checks_of(clone: &ClonePlan, sets: &[String]) -> Vec<UpCheck> {
     }
 }
 
+/// What the herd file adds to the clone's command line: `init:`, `root:` and `words:`.
+pub(crate) fn words_of(plan: &ClonePlan) -> Vec<String> {
+    let init = plan.init.iter().map(|init| format!("init={init}"));
+    init.chain(plan.kernel_words()).collect()
+}
+
 /// A clone that is there already must be as the herd file says: `up` starts it, it does not make it anew.
 pub(crate) fn check_same(
     deployment: &DeploymentName,
@@ -31,6 +37,9 @@ pub(crate) fn check_same(
         .advice("give this herd's clones other names, or take that deployment down first"));
     }
     let address = plan.address.to_string();
+    let wanted_words = words_of(plan);
+    // Records of before do not say it.
+    let words = record.words.as_ref().unwrap_or(&wanted_words);
     let differences: Vec<String> = [
         (
             "memory_mib",
@@ -43,6 +52,11 @@ pub(crate) fn check_same(
             "reference",
             record.reference.clone(),
             plan.reference.clone(),
+        ),
+        (
+            "init:, root: and words:",
+            shown(words),
+            shown(&wanted_words),
         ),
     ]
     .into_iter()
@@ -58,6 +72,13 @@ pub(crate) fn check_same(
         differences.join(", ")
     ))
     .advice(format!("estive down {deployment} first, then up again")))
+}
+
+fn shown(words: &[String]) -> String {
+    match words {
+        [] => "none".to_owned(),
+        words => format!("\"{}\"", words.join(" ")),
+    }
 }
 
 pub(crate) fn check_address<'a>(

@@ -49,6 +49,9 @@ pub(crate) struct DomainRecord {
     /// Without prefix.
     pub address: String,
     pub reference: String,
+    /// What the herd file adds to its kernel's command line; `None`: it was recorded before this was.
+    #[serde(default)]
+    pub words: Option<Vec<String>>,
     /// Of the herd file, outermost first.
     #[serde(default)]
     pub groups: Vec<String>,

@@ -5,9 +5,9 @@
 use crate::agents::{self, Agent};
 use crate::boot_watch::{Asked, Awaited};
 use crate::clone_archive;
-use crate::early;
+use crate::early::Made;
 use crate::event_log::About;
-use crate::herd_checks::{check_address, check_same, checks_of};
+use crate::herd_checks::{check_address, check_same, checks_of, words_of};
 use crate::herd_folder;
 use crate::herd_layers::LayerMaker;
 use crate::manager::{Doing, Manager};
@@ -176,6 +176,7 @@ impl Manager {
         let rendered = self.render_clones(name, folder).await?;
         let (name, state) = (name.clone(), self.state.clone());
         blocking(move || {
+            let mut made = Made::default();
             let RenderedClones {
                 clones,
                 herd,
@@ -187,7 +188,7 @@ impl Manager {
                 .map(|((plan, reference, checks), layer)| {
                     let layer = herd.layer(layer).map(|layer| layer.bytes);
                     let layer = layer.unwrap_or_default();
-                    let initramfs = early::initramfs(&plan, &reference, &state)?;
+                    let initramfs = made.initramfs(&plan, &reference, &state)?;
                     let archive =
                         clone_archive::pack(&name, &plan, &reference, &initramfs, &layer)?;
                     Ok(Prepared {
@@ -402,6 +403,7 @@ impl Manager {
                     cpus: plan.cpus,
                     address: plan.address.to_string(),
                     reference: plan.reference.clone(),
+                    words: Some(words_of(plan)),
                     groups: plan.groups.clone(),
                     checks: clone.checks.clone(),
                     post_copy_allowed: plan.post_copy_allowed,

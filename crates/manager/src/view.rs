@@ -166,6 +166,7 @@ mod tests {
             cpus: 1,
             address: "10.0.0.1".into(),
             reference: "default".into(),
+            words: None,
             groups: Vec::new(),
             checks: vec![],
             post_copy_allowed: false,

@@ -90,6 +90,19 @@ async fn a_herd_comes_up_once_and_goes_down_whole() {
         problem.error.contains("memory_mib 128, not 64"),
         "{problem}"
     );
+    // What its kernel was started with does not change while it runs.
+    let (failed, _) = world
+        .up("first", &FOUR.replacen('{', "{words: quiet, ", 1))
+        .await;
+    let UpLine::Failed { problem } = failed else {
+        panic!("{failed:?}")
+    };
+    assert!(
+        problem
+            .error
+            .contains("init:, root: and words: none, not \"quiet\""),
+        "{problem}"
+    );
 
     let deployments: Vec<DeploymentReport> = world
         .client()

@@ -25,7 +25,6 @@ mod filter;
 mod first;
 mod keeper;
 mod limits;
-mod loop_device;
 mod messages;
 mod mounts;
 mod progress;

@@ -19,7 +19,6 @@ use rustix::process::fchdir;
 
 use crate::cage::Outside;
 use crate::limits::{Limits, shown_bytes};
-use crate::loop_device;
 use crate::mounts::{self, SEALED};
 use crate::request::ScriptRequest;
 use crate::set_files;
@@ -139,7 +138,8 @@ fn reference(path: &Path, root: &OwnedFd, outside: &Outside) -> Result<OwnedFd, 
 }
 
 fn image(file: &File, root: &OwnedFd) -> Result<OwnedFd, std::io::Error> {
-    let (device, path) = loop_device::attach(file)?;
+    let (device, path) = estive_loop_device::attach(file, Path::new("root"), true)?;
+    let path = path.display().to_string();
     let mounted = mounts::file_system("erofs", &[("source", path)], true, SEALED)?;
     drop(device);
     // Its parts can be bound only while it stands somewhere.

@@ -129,6 +129,10 @@ impl Image {
     }
 
     fn write(self, start: Start) -> Result<Made, Failure> {
+        // Neither is replaced when the other one cannot be.
+        if let Some(out) = self.out.as_deref() {
+            image::directory::is_replaceable(out).map_err(unfit)?;
+        }
         // The disk first: it needs programs that may not be there.
         let disk = self
             .disk

@@ -60,8 +60,9 @@ pub fn write(start: &Start, out: &Path) -> Result<Vec<WrittenFile>, ExportError>
     Ok(written)
 }
 
-/// Whether something is there that may be replaced: an empty directory, or one of ours and nothing else in it.
-fn is_replaceable(out: &Path) -> Result<bool, ExportError> {
+/// Whether something is there that may be replaced: an empty directory, or one of ours and nothing else in it. Anything
+/// else is an error.
+pub fn is_replaceable(out: &Path) -> Result<bool, ExportError> {
     let refuse = |what: String| {
         Err(ExportError::InTheWay {
             path: out.to_owned(),
