@@ -2,7 +2,8 @@
 //! last few are kept. On the same port the clone's own system registers later.
 
 use estive_api::wire::{Answered, BootTimes, Boots, Registration};
-use estive_boot::record::{ArrivedLine, BOOTS_BYTES_MAX, BootRecord, HostSpan, HostWork};
+use estive_boot::boots::BOOTS_BYTES_MAX;
+use estive_boot::record::{ArrivedLine, BootRecord, HostSpan, HostWork};
 use estive_boot::report::{LINE_BYTES_MAX, Line, Phase, REPORT_BYTES_MAX};
 use estive_model::HostName;
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,9 @@ pub struct BootLog {
     registered: Option<Registration>,
     /// The archive that was taken for the next boot.
     archive: Option<HostSpan>,
+    /// What was known before the boot that is being made, until there is an instance that boots.
+    #[serde(skip)]
+    before: Option<Box<(Boots, Option<HostSpan>)>>,
     /// Bytes of the report already read.
     offset: u64,
     /// When the report was looked at last; nothing is known of before.
@@ -136,6 +140,18 @@ impl BootLog {
 
     /// Another boot begins, in a QEMU of its own, whose report begins anew.
     pub fn begin(&mut self, asked_ms: Option<u64>, now_ms: u64) {
+        // One that was begun and did not come about before this agent was killed.
+        let is_nothing = |boot: &BootRecord| {
+            boot.host == self.host
+                && !boot.rebooted
+                && boot.lines.is_empty()
+                && boot.host_span(HostWork::Interface).is_some()
+                && boot.host_span(HostWork::Emulator).is_none()
+        };
+        if self.boots.last().is_some_and(is_nothing) {
+            self.boots.0.pop();
+        }
+        self.before = Some(Box::new((self.boots.clone(), self.archive)));
         self.boots.begin(BootRecord {
             host: self.host.clone(),
             asked_ms,
@@ -147,7 +163,14 @@ impl BootLog {
 
     /// It did not come about: there was no instance that could have booted.
     pub fn give_up(&mut self) {
-        self.boots.0.pop();
+        if let Some(before) = self.before.take() {
+            (self.boots, self.archive) = *before;
+        }
+    }
+
+    /// There is an instance that boots.
+    pub fn came_about(&mut self) {
+        self.before = None;
     }
 
     /// This agent did something for the boot that is under way.
@@ -177,13 +200,9 @@ impl BootLog {
         }
     }
 
-    /// Boots that came along with a domain from another host; those that it had here are kept instead.
-    pub fn came_along(&mut self, boots: Boots) -> bool {
-        let is_new = self.boots.last().is_none();
-        if is_new {
-            self.boots = boots.cleaned();
-        }
-        is_new
+    /// Boots that came along with a domain from another host: when it is to move here, and when it has.
+    pub fn came_along(&mut self, boots: Boots) {
+        self.boots.merge(boots);
     }
 
     fn take(&mut self, line: Line, arrived_ms: u64) {
@@ -285,6 +304,7 @@ impl BootLog {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use estive_boot::boots::BOOTS_MAX;
     use std::io::Write as _;
 
     fn host() -> HostName {
@@ -400,9 +420,10 @@ mod tests {
         assert_eq!(works, [vec![HostWork::Archive, HostWork::Emulator], vec![]]);
         assert_eq!(log.boots.0[0].answered.as_ref().unwrap().by, "ping");
         assert_eq!(log.times().asked_ms, Some(70));
-        // What comes along from another host is for a domain that has none yet.
+        // What comes along from another host takes nothing from what is known here.
         let mut other = BootLog::new(&HostName::new("host2").unwrap());
-        assert!(other.came_along(log.boots.clone()) && !other.came_along(Boots::default()));
+        other.came_along(log.boots.clone());
+        other.came_along(Boots::default());
         assert_eq!(other.boots, log.boots);
         // A guest that begins again does so where it is.
         for _ in 0..2 {
@@ -422,6 +443,52 @@ mod tests {
             .map(|boot| boot.host.as_str())
             .collect();
         assert_eq!(hosts, ["host1", "host1", "host2"]);
+    }
+
+    #[test]
+    fn a_start_that_fails_takes_nothing_away() {
+        let mut log = BootLog::new(&host());
+        for asked_ms in 1..=BOOTS_MAX as u64 {
+            log.begin(Some(asked_ms), asked_ms);
+            log.came_about();
+        }
+        log.take_archive(20, 21);
+        let known = (log.boots.clone(), log.archive);
+        for asked_ms in 30..50 {
+            log.begin(Some(asked_ms), asked_ms);
+            log.did(HostWork::Interface, asked_ms, asked_ms);
+            log.give_up();
+            assert_eq!((&log.boots, &log.archive), (&known.0, &known.1));
+        }
+    }
+
+    #[test]
+    fn a_boot_is_its_own_though_the_agent_is_killed_while_it_begins() {
+        let home = tempfile::tempdir().unwrap();
+        let report = home.path().join("report");
+        let mut log = BootLog::new(&host());
+        for asked_ms in [5, 6, 7] {
+            log.begin(Some(asked_ms), asked_ms);
+            log.did(HostWork::Interface, asked_ms, asked_ms);
+            if asked_ms == 5 {
+                log.did(HostWork::Emulator, 5, 5);
+                log.came_about();
+                std::fs::write(&report, "{\"phase\":\"init\",\"uptime_ms\":9}\n").unwrap();
+                log.read_on(&report, 5).unwrap();
+            }
+            log.keep(home.path());
+            // Killed here; the second left no QEMU, the third did.
+            log = BootLog::load(home.path(), &host());
+        }
+        std::fs::write(&report, "{\"phase\":\"init\",\"uptime_ms\":8}\n").unwrap();
+        log.read_on(&report, 8).unwrap();
+        let known: Vec<_> = log
+            .boots
+            .0
+            .iter()
+            .map(|boot| (boot.number, boot.asked_ms, boot.lines.len()))
+            .collect();
+        assert_eq!(known, [(1, Some(5), 1), (2, Some(7), 1)]);
     }
 
     #[test]

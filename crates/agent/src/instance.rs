@@ -61,7 +61,10 @@ impl Domain {
         let created = self.agent.hypervisor.create(&spec).await;
         let mut log = self.boot_log();
         match &created {
-            Ok(()) => log.did(HostWork::Emulator, began_ms, now_ms()),
+            Ok(()) => {
+                log.did(HostWork::Emulator, began_ms, now_ms());
+                log.came_about();
+            }
             Err(_) => log.give_up(),
         }
         log.keep(&self.agent.place(&self.name));

@@ -41,6 +41,8 @@ const ORDERERS: &[Role] = &[Role::Manager, Role::User];
 const MANAGERS: &[Role] = &[Role::Manager, Role::User];
 /// Who may say that a move goes on: the other side of it.
 const AGENTS: &[Role] = &[Role::Agent];
+/// Who may bring along what belongs to a domain that moves: who drives the move, and the other side of it.
+const MOVERS: &[Role] = &[Role::Manager, Role::User, Role::Agent];
 /// Lines that may wait for a slow reader.
 const LINES: usize = 16;
 const LONGEST_GRACE_MS: u64 = 600_000;

@@ -11,7 +11,7 @@ use estive_hypervisor::{
 };
 use estive_model::{DomainName, HostName, OperationId};
 use estive_moves::{Answer, CommitOutcome, Grant, Input};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
@@ -21,6 +21,8 @@ const PROGRESS: Duration = Duration::from_millis(100);
 /// How long the source stays halted for a destination that does not say "ready".
 const READY_PATIENCE: Duration = Duration::from_millis(1500);
 const COMMIT_PATIENCE: Duration = Duration::from_secs(5);
+/// For what was learned of a domain's boots, once the destination runs it.
+const CARRY_PATIENCE: Duration = Duration::from_secs(2);
 const FIRST_BACKOFF: Duration = Duration::from_millis(20);
 const LAST_BACKOFF: Duration = Duration::from_secs(1);
 /// A connection is kept for 45 s.
@@ -297,6 +299,7 @@ pub(crate) async fn send_commit(peer: Peer) {
         });
         until_nothing_follows(&peer).await;
     }
+    carry_boots(&peer).await;
     let note = match outcome {
         CommitOutcome::Taken => format!("{} runs it", peer.destination),
         CommitOutcome::Lost => format!(
@@ -305,6 +308,30 @@ pub(crate) async fn send_commit(peer: Peer) {
         ),
     };
     peer.saw(Input::Committed(peer.grant.generation, outcome), note);
+}
+
+/// What was known of the domain's boots when it began to be sent is there already; what was learned since goes after
+/// it, before it is dropped here. A move does not fail for it, and an agent that is killed here does it again.
+async fn carry_boots(peer: &Peer) {
+    let report = peer.agent.hypervisor.channels(&peer.name).report;
+    let boots = {
+        let mut log = peer
+            .handle
+            .boot
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        // Its last words here: its processors are halted.
+        let _ = log.read_on(&report, peer.agent.clock.now_ms());
+        log.boots.clone()
+    };
+    let path = format!("/domain/{}/boots", peer.name);
+    let carried = peer
+        .client
+        .put_json::<()>(&path, &boots, CARRY_PATIENCE)
+        .await;
+    if let Err(error) = carried {
+        tracing::debug!(domain = %peer.name, %error, "what was learned of its boots did not go along");
+    }
 }
 
 /// In post-copy the rest of memory follows the switch: the source's instance is needed until then.

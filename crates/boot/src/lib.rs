@@ -8,6 +8,7 @@
 pub mod aliases;
 #[cfg(feature = "builder")]
 pub mod boot_loader;
+pub mod boots;
 mod command_line;
 pub mod drawing;
 mod error;

@@ -9,14 +9,13 @@
 use crate::report::{Line, Phase, STEPS_MAX, clean_words};
 use serde::{Deserialize, Serialize};
 
-/// Boots that are kept of one clone.
-pub const BOOTS_MAX: usize = 8;
 /// Units of a clone's own init that are kept of one boot: those that began first.
 pub const UNITS_MAX: usize = 400;
-/// The longest document of all boots of a clone, in bytes.
-pub const BOOTS_BYTES_MAX: usize = 1 << 20;
-/// The same where another boot begins: one alone, as long as it can be, still fits above this.
-const BEGIN_BYTES_MAX: usize = 512 << 10;
+/// The longest record of one boot, in bytes of JSON: what follows, and what its host and its manager say.
+pub const RECORD_BYTES_MAX: usize = 96 << 10;
+/// Of which the lines of the report, and the units of its own init, in bytes of JSON.
+const LINES_BYTES_MAX: usize = 40 << 10;
+const UNITS_BYTES_MAX: usize = 44 << 10;
 const LINES_MAX: usize = STEPS_MAX + 64;
 const FAILURES_MAX: usize = 4;
 const NAME_CHARACTERS_MAX: usize = 100;
@@ -160,18 +159,30 @@ impl BootRecord {
         self
     }
 
-    /// Takes a line of the report, if there is room for it. One that begins the report anew is another boot's.
+    /// Takes a line of the report, if there is room for it, and a phase once: what begins the report anew is another
+    /// boot's.
     pub fn take(&mut self, line: ArrivedLine) {
         let failures = || {
             let failed = |arrived: &&ArrivedLine| matches!(arrived.line, Line::Failed { .. });
             self.lines.iter().filter(failed).count()
         };
-        if self.lines.len() < LINES_MAX
-            && let Some(line) = line.cleaned()
-            && (!matches!(line.line, Line::Failed { .. }) || failures() < FAILURES_MAX)
-        {
+        let Some(line) = line.cleaned() else {
+            return;
+        };
+        let has_room = match &line.line {
+            // Each once, so that there is always room for it.
+            Line::Done { phase, .. } => self.phase(*phase).is_none(),
+            Line::Failed { .. } => failures() < FAILURES_MAX && self.has_room_for(&line),
+            _ => self.has_room_for(&line),
+        };
+        if has_room {
             self.lines.push(line);
         }
+    }
+
+    fn has_room_for(&self, line: &ArrivedLine) -> bool {
+        let bytes: usize = self.lines.iter().map(json_bytes).sum();
+        self.lines.len() < LINES_MAX && bytes + json_bytes(line) <= LINES_BYTES_MAX
     }
 
     /// The guest time at which a phase was done, and when its host saw that.
@@ -232,79 +243,27 @@ impl SystemBoot {
         }
         self.units
             .sort_by_key(|unit| (unit.began_ms.or(unit.ended_ms), unit.ended_ms));
-        let more = self.units.len().saturating_sub(UNITS_MAX);
-        self.units.truncate(UNITS_MAX);
+        let mut bytes = 0;
+        let fitting = self.units.iter().take(UNITS_MAX).take_while(|unit| {
+            bytes += json_bytes(unit);
+            bytes <= UNITS_BYTES_MAX
+        });
+        let fitting = fitting.count();
+        let more = self.units.len() - fitting;
+        self.units.truncate(fitting);
         self.left_out = self.left_out.saturating_add(more as u64);
     }
 }
 
-/// All boots that are kept of a clone, the oldest first.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Boots(pub Vec<BootRecord>);
-
-impl Boots {
-    /// The one under way, or the last.
-    pub fn last(&self) -> Option<&BootRecord> {
-        self.0.last()
-    }
-
-    /// The same, to add to it.
-    pub fn last_mut(&mut self) -> Option<&mut BootRecord> {
-        self.0.last_mut()
-    }
-
-    /// Begins another boot: it gets the next number, and the oldest go when they are too many.
-    pub fn begin(&mut self, record: BootRecord) {
-        let number = self.last().map_or(0, |last| last.number).saturating_add(1);
-        self.0.push(BootRecord { number, ..record });
-        self.bound();
-    }
-
-    /// One by its number.
-    pub fn by_number(&self, number: u64) -> Option<&BootRecord> {
-        self.0.iter().find(|record| record.number == number)
-    }
-
-    /// The same from outside: bounded, in the order of their numbers, none twice.
-    pub fn cleaned(self) -> Boots {
-        let mut records: Vec<BootRecord> = self.0.into_iter().map(BootRecord::cleaned).collect();
-        records.sort_by_key(|record| record.number);
-        records.dedup_by_key(|record| record.number);
-        let mut boots = Boots(records);
-        boots.bound();
-        boots
-    }
-
-    fn bound(&mut self) {
-        let more = self.0.len().saturating_sub(BOOTS_MAX);
-        self.0.drain(..more);
-        let bytes = |record: &BootRecord| serde_json::to_vec(record).map_or(0, |json| json.len());
-        let mut left: usize = self.0.iter().map(bytes).sum();
-        while left > BEGIN_BYTES_MAX && self.0.len() > 1 {
-            left -= bytes(&self.0.remove(0));
-        }
-    }
+/// How long it is where it is kept, with what parts it from the next.
+fn json_bytes(value: &impl Serialize) -> usize {
+    serde_json::to_vec(value).map_or(0, |json| json.len() + 1)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::report::Step;
-
-    #[test]
-    fn the_newest_boots_are_kept_and_numbers_go_on() {
-        let mut boots = Boots::default();
-        for _ in 0..BOOTS_MAX + 3 {
-            boots.begin(BootRecord::default());
-        }
-        assert_eq!(boots.0.len(), BOOTS_MAX);
-        assert_eq!(boots.last().unwrap().number, BOOTS_MAX as u64 + 3);
-        assert_eq!(
-            (boots.by_number(3), boots.by_number(4).is_some()),
-            (None, true)
-        );
-    }
 
     #[test]
     fn what_comes_from_outside_is_bounded() {
@@ -335,9 +294,9 @@ mod tests {
             ..SystemBoot::default()
         });
         let record = record.cleaned();
-        assert_eq!(record.lines.len(), LINES_MAX);
+        assert!(record.lines.len() > 100, "{}", record.lines.len());
         let system = record.system.as_ref().unwrap();
-        assert_eq!(system.units.len(), UNITS_MAX);
+        assert!(system.units.len() > 200 && system.left_out == u64::MAX);
         assert!(system.units.is_sorted_by_key(|unit| unit.began_ms));
         assert!(
             system
@@ -345,26 +304,40 @@ mod tests {
                 .iter()
                 .all(|unit| unit.ended_ms >= unit.began_ms)
         );
-        let boots = Boots(vec![record; 100]).cleaned();
-        assert_eq!(boots.0.len(), 1);
-        // Each character of a name is four bytes long.
-        let mut longest = boots.0[0].clone();
-        for arrived in &mut longest.lines {
-            arrived.line = Line::Step(Step {
-                step: "\u{1f404}".repeat(STEPS_MAX),
-                began_ms: u64::MAX,
-                ended_ms: u64::MAX,
-            });
+        // Each character of a name is four bytes long, and a quote is two.
+        let mut longest = record.clone();
+        for text in ["\u{1f404}", "\""] {
+            let text = text.repeat(9000);
+            for arrived in &mut longest.lines {
+                arrived.line = Line::Step(Step {
+                    step: text.clone(),
+                    began_ms: u64::MAX,
+                    ended_ms: u64::MAX,
+                });
+            }
+            longest.lines[0].line = Line::Failed {
+                error: text.clone(),
+                phase: Phase::Identity,
+            };
+            for unit in &mut longest.system.as_mut().unwrap().units {
+                unit.name.clone_from(&text);
+            }
+            (longest.host, longest.system_unknown) = (text.clone(), Some(text.clone()));
+            longest = longest.cleaned();
+            // What it says last of its boot has room still.
+            let switch = Line::Done {
+                phase: Phase::Switch,
+                uptime_ms: u64::MAX,
+            };
+            for _ in 0..2 {
+                longest.take(line(switch.clone()));
+            }
+            assert!(longest.phase(Phase::Switch).is_some() && longest.failure().is_some());
+            let done = |arrived: &&ArrivedLine| matches!(arrived.line, Line::Done { .. });
+            assert_eq!(longest.lines.iter().filter(done).count(), 1);
+            let json = serde_json::to_string(&longest).unwrap();
+            assert!(json.len() < RECORD_BYTES_MAX, "{}", json.len());
+            assert!(!json.contains("\\u00"), "no control characters");
         }
-        let many = (0..100).map(|number| BootRecord {
-            number,
-            ..longest.clone()
-        });
-        let mut many = Boots(many.collect()).cleaned();
-        many.begin(longest.cleaned());
-        let json = serde_json::to_vec(&many).unwrap();
-        assert!(json.len() < BOOTS_BYTES_MAX, "{}", json.len());
-        let text = String::from_utf8(json).unwrap();
-        assert!(!text.contains("\\u00"), "no control characters");
     }
 }

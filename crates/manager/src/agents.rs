@@ -205,11 +205,7 @@ impl Agent {
     }
 
     /// Tells it the boots of a domain that moves there.
-    pub async fn bring_along(
-        &self,
-        domain: &DomainName,
-        boots: &Boots,
-    ) -> Result<bool, ClientError> {
+    pub async fn bring_along(&self, domain: &DomainName, boots: &Boots) -> Result<(), ClientError> {
         self.client
             .put_json(&format!("/domain/{domain}/boots"), boots, QUESTION)
             .await

@@ -1,6 +1,6 @@
 //! The routes of a domain's boots: told to whoever asks, brought along when it moves, and when it answered.
 
-use super::{MANAGERS, Shared, held, trusted};
+use super::{MANAGERS, MOVERS, Shared, held, trusted};
 use crate::agent::Agent;
 use crate::boot_log::BootLog;
 use crate::domain::Handle;
@@ -50,13 +50,13 @@ pub(super) async fn bring_along(
     Extension(peer): Extension<Peer>,
     Path(name): Path<String>,
     JsonBody(boots): JsonBody<Boots>,
-) -> Result<Json<bool>, Problem> {
-    peer.require(MANAGERS)?;
+) -> Result<Json<()>, Problem> {
+    peer.require(MOVERS)?;
     let handle = trusted(&agent, &name)?;
     let mut log = log(&handle);
-    let is_taken = log.came_along(boots);
+    log.came_along(boots);
     keep(&agent, &handle, &log);
-    Ok(Json(is_taken))
+    Ok(Json(()))
 }
 
 pub(super) async fn answered(

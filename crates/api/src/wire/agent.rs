@@ -1,7 +1,8 @@
 //! Wire types of the agent.
 
+pub use estive_boot::boots::Boots;
 pub use estive_boot::push::{Left, PushReport, ServiceAct, Unnamed, WhyLeft};
-pub use estive_boot::record::{Answered, ArrivedLine, BootRecord, Boots};
+pub use estive_boot::record::{Answered, ArrivedLine, BootRecord};
 use estive_model::{Capacity, Digest, DomainName, DomainState, Generation, HostName, OperationId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -22,7 +22,7 @@
 //! | `/operation/ID` | GET | → [`OperationReport`] |
 //! | `/domain/NAME/boot` | GET | → boot report lines as init wrote them, with the agent's time of arrival |
 //! | `/domain/NAME/boots` | GET | → [`Boots`]: what is known of each boot that is kept, the oldest first |
-//! | `/domain/NAME/boots` | PUT | [`Boots`] → whether they were taken: those of a domain that moves here, from where it was |
+//! | `/domain/NAME/boots` | PUT | [`Boots`] → nothing: those of a domain that moves here, from where it is or was; joined with what is known here |
 //! | `/domain/NAME/boots/answered` | PUT | [`AnsweredOrder`] → whether that is its last boot |
 //! | `/domain/NAME/console.log` | GET | → text |
 //! | `/domain/NAME/console`, `/domain/NAME/tcp/PORT` | GET + Upgrade `estive-stream` | a byte stream |
