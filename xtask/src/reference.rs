@@ -143,6 +143,7 @@ fn sealed(root: &Path, directory: &Path) -> Result<PathBuf> {
         if path
             .metadata()
             .is_ok_and(|metadata| metadata.len() == record.size_bytes)
+            && estive_exports::seal::manifest_path(&path).is_file()
         {
             return Ok(path);
         }

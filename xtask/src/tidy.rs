@@ -30,6 +30,7 @@ const FLOORS: &[(&str, Floor)] = &[
     ("estive-beneath", Floor::At(0)),
     ("estive-loop-device", Floor::At(0)),
     ("estive-boot", Floor::At(1)),
+    ("estive-chunks", Floor::At(1)),
     ("estive-moves", Floor::At(1)),
     ("estive-layers", Floor::At(2)),
     ("estive-hypervisor", Floor::At(3)),

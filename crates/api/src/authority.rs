@@ -11,10 +11,11 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use estive_chunks::{Manifest, SignedManifest};
 use rcgen::string::Ia5String;
 use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
+    Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType, SigningKey as _,
 };
 use rustix::fs::{CWD, RenameFlags};
 use time::OffsetDateTime;
@@ -90,7 +91,9 @@ impl Authority {
         Self::open(directory)
     }
 
-    fn open(directory: &Path) -> Result<Self, Error> {
+    /// Loads the authority of a directory. Errors: [`Error::AuthorityDamaged`] when there is none, or not all of it.
+    pub fn open(directory: impl AsRef<Path>) -> Result<Self, Error> {
+        let directory = directory.as_ref();
         let damaged = |reason: String| Error::AuthorityDamaged {
             directory: directory.to_owned(),
             reason,
@@ -142,6 +145,23 @@ impl Authority {
     /// Its certificate, which everyone needs and everyone may see.
     pub fn certificate_pem(&self) -> &str {
         &self.certificate_pem
+    }
+
+    /// Signs the manifest of a sealed root (ECDSA P-256 with SHA-256, in DER);
+    /// [`AuthorityKey::vouches_for`](crate::credentials::AuthorityKey::vouches_for) checks it.
+    pub fn sign_root(&self, manifest: Manifest) -> Result<SignedManifest, Error> {
+        let signature = self
+            .issuer
+            .key()
+            .sign(&SignedManifest::signing_payload(&manifest))
+            .map_err(|source| Error::Certificate {
+                what: "a signature",
+                source,
+            })?;
+        Ok(SignedManifest {
+            manifest,
+            signature,
+        })
     }
 
     /// Makes a key and a certificate for `role`/`name`, valid from a day ago until `lifetime` from now (never
@@ -463,6 +483,35 @@ mod tests {
             fs::read_to_string(directory.join(SERVER_CERT)).unwrap(),
             second.certificate_pem()
         );
+    }
+
+    #[test]
+    fn a_root_is_vouched_for_by_its_own_authority_only_and_only_unchanged() {
+        let home = tempfile::tempdir().unwrap();
+        let of = |name: &str| {
+            let authority = Authority::open_or_create(home.path().join(name)).unwrap();
+            let directory = home.path().join(format!("{name}-agent"));
+            let issued = authority.issue(Role::Agent, "a", &[], DAY).unwrap();
+            issued.write_to(&directory).unwrap();
+            let credentials = crate::Credentials::load(&directory).unwrap();
+            (authority, credentials.authority().clone())
+        };
+        let ((authority, key), (_, other_key)) = (of("one"), of("two"));
+        let root = |bytes: &[u8]| Manifest::read(&mut &*bytes).unwrap();
+        let signed = authority.sign_root(root(b"root")).unwrap();
+        assert!(key.vouches_for(&signed));
+        assert!(!other_key.vouches_for(&signed));
+        assert!(!key.vouches_for(&SignedManifest::unsigned(root(b"root"))));
+        let other_root = SignedManifest {
+            manifest: root(b"r00t"),
+            ..signed.clone()
+        };
+        assert!(!key.vouches_for(&other_root));
+        for at in 0..signed.signature.len() {
+            let mut changed = signed.clone();
+            changed.signature[at] ^= 1;
+            assert!(!key.vouches_for(&changed), "byte {at}");
+        }
     }
 
     #[test]

@@ -5,10 +5,11 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use estive_chunks::SignedManifest;
 use rustls::client::Resumption;
 use rustls::crypto::ring;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{ClientConfig, RootCertStore, ServerConfig, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -24,7 +25,12 @@ pub struct Credentials {
     name: String,
     server: Arc<ServerConfig>,
     client: Arc<ClientConfig>,
+    authority: AuthorityKey,
 }
+
+/// The authority's public key: says whether the authority signed a root. Cheap to clone.
+#[derive(Clone)]
+pub struct AuthorityKey(Arc<[u8]>);
 
 impl Credentials {
     /// Reads `ca-cert.pem`, `server-cert.pem` and `server-key.pem`. Errors: [`Error::BadCredentials`] naming the
@@ -51,6 +57,11 @@ impl Credentials {
         };
         let provider = Arc::new(ring::default_provider());
         let versions = &[&rustls::version::TLS13];
+        let authority_key =
+            AuthorityKey::of(&authority).map_err(|reason| Error::BadCredentials {
+                path: directory.join(CA_CERT),
+                reason,
+            })?;
         let mut roots = RootCertStore::empty();
         roots.add(authority).map_err(|error| tls(error.into()))?;
         let roots = Arc::new(roots);
@@ -79,7 +90,13 @@ impl Credentials {
             name,
             server: Arc::new(server),
             client: Arc::new(client),
+            authority: authority_key,
         })
+    }
+
+    /// The key of the authority that our certificate comes from.
+    pub fn authority(&self) -> &AuthorityKey {
+        &self.authority
     }
 
     /// The directory they came from; QEMU's `tls-creds-x509,dir=` takes it as it is.
@@ -105,6 +122,31 @@ impl Credentials {
     /// For connecting: shows our certificate, and demands one of the same authority for the address called.
     pub fn client_config(&self) -> Arc<ClientConfig> {
         self.client.clone()
+    }
+}
+
+impl AuthorityKey {
+    fn of(certificate: &CertificateDer<'_>) -> Result<Self, String> {
+        let (_, parsed) = x509_parser::parse_x509_certificate(certificate)
+            .map_err(|error| format!("it does not parse: {error}"))?;
+        let key = &parsed.public_key().subject_public_key.data;
+        Ok(Self(key.as_ref().into()))
+    }
+
+    /// Whether [`Authority::sign_root`](crate::authority::Authority::sign_root) of this authority signed this manifest.
+    pub fn vouches_for(&self, signed: &SignedManifest) -> bool {
+        let message = SignedManifest::signing_payload(&signed.manifest);
+        ring::default_provider()
+            .signature_verification_algorithms
+            .mapping
+            .iter()
+            .filter(|(scheme, _)| *scheme == SignatureScheme::ECDSA_NISTP256_SHA256)
+            .flat_map(|(_, algorithms)| algorithms.iter())
+            .any(|algorithm| {
+                algorithm
+                    .verify_signature(&self.0, &message, &signed.signature)
+                    .is_ok()
+            })
     }
 }
 

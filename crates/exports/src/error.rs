@@ -42,6 +42,13 @@ pub enum ExportError {
         source: io::Error,
     },
 
+    #[error("the manifest of {path} cannot be made or read")]
+    Manifest {
+        path: PathBuf,
+        #[source]
+        source: estive_chunks::ManifestError,
+    },
+
     #[error("{doing}")]
     Boot {
         doing: &'static str,
@@ -122,6 +129,13 @@ pub enum ExportError {
 impl ExportError {
     pub(crate) fn boot(doing: &'static str) -> impl FnOnce(estive_boot::Error) -> Self {
         move |source| Self::Boot { doing, source }
+    }
+
+    pub(crate) fn manifest(
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(estive_chunks::ManifestError) -> Self {
+        let path = path.into();
+        move |source| Self::Manifest { path, source }
     }
 
     pub(crate) fn io(

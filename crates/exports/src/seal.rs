@@ -1,17 +1,18 @@
-//! Sealing: a root as it stands becomes one read-only EROFS image, named by its digest.
+//! Sealing: a root as it stands becomes one read-only EROFS image, named by its manifest
+//! (`estive_chunks`), which lies beside it.
 //!
 //! The image is plain (uncompressed: a second or two where lz4hc takes most of a minute), with one
 //! time stamp for every file and a fixed UUID, so that the same tree gives the same bytes.
 
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use estive_chunks::{MAX_ENCODED_BYTES, Manifest, SignedManifest};
 use rustix::fs::FlockOperation;
-use sha2::{Digest, Sha256};
 
 use crate::ExportError;
 use crate::left_out;
@@ -28,9 +29,10 @@ const TEMPORARY_PREFIX: &str = ".seal-";
 /// A sealed image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sealed {
-    /// `sha256:<64 hex digits>` of the image's bytes.
+    /// `sha256:<64 hex digits>`: the name that the image's manifest gives it ([`Manifest::name`]).
     pub digest: String,
-    /// `<out_dir>/<64 hex digits>.erofs`, mode 0600 (it may hold /etc/shadow).
+    /// `<out_dir>/<64 hex digits>.erofs`, mode 0600 (it may hold /etc/shadow). The manifest of a root lies beside it,
+    /// [`manifest_path`].
     pub path: PathBuf,
     pub size_bytes: u64,
 }
@@ -60,15 +62,35 @@ pub fn seal_with(
     if entries.next().is_none() {
         return Err(ExportError::EmptyRoot { root });
     }
-    image_of(&root, out_dir, options)
+    let (half_made, out_dir) = half_made_image(&root, out_dir, options)?;
+    // The manifest first: an image never lies there without one.
+    let manifest = half_made.manifest()?;
+    write_manifest(&out_dir, &manifest)?;
+    half_made.keep(&out_dir, &manifest)
 }
 
-/// The image of any directory, also an empty one.
+/// Where the manifest of the image at `path` lies: beside it, `<64 hex digits>.manifest`.
+pub fn manifest_path(path: &Path) -> PathBuf {
+    path.with_extension("manifest")
+}
+
+/// The image of any directory, also an empty one, without a manifest.
 pub(crate) fn image_of(
     root: &Path,
     out_dir: &Path,
     options: &SealOptions,
 ) -> Result<Sealed, ExportError> {
+    let (half_made, out_dir) = half_made_image(root, out_dir, options)?;
+    let manifest = half_made.manifest()?;
+    half_made.keep(&out_dir, &manifest)
+}
+
+/// An image that vanishes unless it is kept, and where it is to be kept.
+fn half_made_image(
+    root: &Path,
+    out_dir: &Path,
+    options: &SealOptions,
+) -> Result<(Temporary, PathBuf), ExportError> {
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -100,7 +122,37 @@ pub(crate) fn image_of(
             Err(error) => return Err(error),
         }
     }
-    temporary.keep_as_digest(&out_dir)
+    Ok((temporary, out_dir))
+}
+
+/// Writes an unsigned manifest, unless the one that is there, perhaps signed, is of this root.
+fn write_manifest(out_dir: &Path, manifest: &Manifest) -> Result<(), ExportError> {
+    let known = read_manifest(&out_dir.join(format!("{}.manifest", manifest.name().hex())));
+    if known.is_ok_and(|known| known.manifest == *manifest) {
+        return Ok(());
+    }
+    put_manifest(out_dir, &SignedManifest::unsigned(manifest.clone()))
+}
+
+/// Reads a manifest, signed or not.
+pub fn read_manifest(path: &Path) -> Result<SignedManifest, ExportError> {
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(MAX_ENCODED_BYTES + 1).read_to_end(&mut bytes))
+        .map_err(ExportError::io("reading the manifest", path))?;
+    SignedManifest::decode(&bytes).map_err(ExportError::manifest(path))
+}
+
+/// Puts a manifest into `out_dir` under its root's name, whole and 0600, in place of one that is there.
+pub fn put_manifest(out_dir: &Path, signed: &SignedManifest) -> Result<(), ExportError> {
+    let path = out_dir.join(format!("{}.manifest", signed.manifest.name().hex()));
+    let bytes = signed.encode().map_err(ExportError::manifest(&path))?;
+    let mut half_made = Temporary::new(out_dir)?;
+    half_made
+        .file
+        .write_all(&bytes)
+        .map_err(ExportError::io("writing", &half_made.path))?;
+    half_made.rename(&path)
 }
 
 pub(crate) fn canonical_root(root: &Path) -> Result<PathBuf, ExportError> {
@@ -189,35 +241,31 @@ impl Temporary {
         Ok(Self { path, file })
     }
 
-    fn keep_as_digest(mut self, out_dir: &Path) -> Result<Sealed, ExportError> {
-        let mut hasher = Sha256::new();
-        let mut buffer = vec![0; 1 << 20];
-        let mut size_bytes = 0;
-        loop {
-            let count = self
-                .file
-                .read(&mut buffer)
-                .map_err(ExportError::io("reading back", &self.path))?;
-            if count == 0 {
-                break;
-            }
-            hasher.update(&buffer[..count]);
-            size_bytes += count as u64;
-        }
-        let hex = hex(&hasher.finalize());
-        let path = out_dir.join(format!("{hex}.erofs"));
-        self.file
-            .sync_all()
-            .map_err(ExportError::io("writing to disk", &self.path))?;
-        fs::rename(&self.path, &path).map_err(ExportError::io("naming", &path))?;
+    /// Of what was written into it, read from its start.
+    fn manifest(&self) -> Result<Manifest, ExportError> {
+        Manifest::read(&mut &self.file).map_err(ExportError::manifest(&self.path))
+    }
+
+    /// Keeps an image under the name of its manifest.
+    fn keep(self, out_dir: &Path, manifest: &Manifest) -> Result<Sealed, ExportError> {
+        let name = manifest.name();
+        let path = out_dir.join(format!("{}.erofs", name.hex()));
+        self.rename(&path)?;
         File::open(out_dir)
             .and_then(|dir| dir.sync_all())
             .map_err(ExportError::io("writing to disk", out_dir))?;
         Ok(Sealed {
-            digest: format!("sha256:{hex}"),
+            digest: name.to_string(),
             path,
-            size_bytes,
+            size_bytes: manifest.size_bytes(),
         })
+    }
+
+    fn rename(self, path: &Path) -> Result<(), ExportError> {
+        self.file
+            .sync_all()
+            .map_err(ExportError::io("writing to disk", &self.path))?;
+        fs::rename(&self.path, path).map_err(ExportError::io("naming", path))
     }
 }
 
@@ -246,8 +294,4 @@ fn remove_abandoned(out_dir: &Path) {
             let _ = fs::remove_file(entry.path());
         }
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -7,6 +7,7 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Command;
 
+use estive_chunks::{Manifest, SignedManifest};
 use estive_exports::{ExportError, SealOptions, modules, seal, seal_with};
 
 fn write(root: &Path, path: &str, text: &str) {
@@ -74,6 +75,11 @@ fn same_tree_same_bytes_whatever_the_order_of_making() {
     let two = seal(&dir.path().join("two"), &dir.path().join("out2")).unwrap();
     assert_eq!(one.digest, two.digest);
     assert_eq!(one.size_bytes, fs::metadata(&one.path).unwrap().len());
+    let beside = fs::read(seal::manifest_path(&one.path)).unwrap();
+    let signed = SignedManifest::decode(&beside).unwrap();
+    let image = Manifest::read(&mut fs::File::open(&one.path).unwrap()).unwrap();
+    assert_eq!(signed.manifest, image);
+    assert_eq!(image.name().to_string(), one.digest);
     let name = one.path.file_name().unwrap().to_str().unwrap();
     assert_eq!(
         format!("sha256:{}", name.strip_suffix(".erofs").unwrap()),
@@ -157,7 +163,7 @@ fn half_made_images_of_the_killed_are_swept() {
         .unwrap()
         .map(|e| e.unwrap().file_name())
         .collect();
-    assert_eq!(names.len(), 1, "{names:?}");
+    assert_eq!(names.len(), 2, "image and manifest: {names:?}");
 }
 
 #[test]
@@ -169,6 +175,7 @@ fn modules_have_the_kernel_version_on_top() {
     assert!(matches!(bare, Err(ExportError::Modules { .. })), "{bare:?}");
     write(&modules_dir, "6.1.0/modules.dep", "kernel/a.ko:\n");
     let image = modules::image(Some(&modules_dir), &dir.path().join("out")).unwrap();
+    assert!(!seal::manifest_path(&image.path).exists(), "no root");
     if let Some(paths) = paths_in(&image.path) {
         assert!(paths.contains("6.1.0/modules.dep"), "{paths:?}");
     }

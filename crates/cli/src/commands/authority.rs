@@ -1,10 +1,10 @@
-//! `estive authority`: certificates for agents, managers, users and storage places.
+//! `estive authority`: certificates for agents, managers, users and storage places, and the signature of sealed roots.
 
 use crate::failure::{Failure, failed};
 use clap::{Args, Subcommand};
 use estive_api::Role;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 #[derive(Debug, Args)]
@@ -17,6 +17,21 @@ pub struct Authority {
 enum What {
     /// Make a key and a certificate (and the authority itself, the first time)
     Issue(Issue),
+    /// Sign the manifests of sealed roots: hosts take no other root
+    Sign(Sign),
+}
+
+#[derive(Debug, Args)]
+struct Sign {
+    /// Directory of the authority.
+    #[arg(long, value_name = "DIR")]
+    authority: PathBuf,
+    /// Directory for the signed manifests; without it each is signed where it lies.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Manifests, as `estive seal` wrote them.
+    #[arg(required = true, value_name = "MANIFEST")]
+    manifests: Vec<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -43,13 +58,47 @@ struct Issue {
 
 impl Authority {
     pub fn run(self) -> Result<u8, Failure> {
-        let What::Issue(issue) = self.what;
-        let authority =
-            estive_api::authority::Authority::open_or_create(&issue.authority).map_err(failed)?;
-        authority
-            .issue(issue.role, &issue.name, &issue.addresses, issue.lifetime)
-            .and_then(|issued| issued.write_to(&issue.out))
+        match self.what {
+            What::Issue(issue) => issue.run(),
+            What::Sign(sign) => sign.run(),
+        }
+    }
+}
+
+impl Issue {
+    fn run(self) -> Result<u8, Failure> {
+        estive_api::authority::Authority::open_or_create(&self.authority)
+            .and_then(|authority| {
+                authority.issue(self.role, &self.name, &self.addresses, self.lifetime)
+            })
+            .and_then(|issued| issued.write_to(&self.out))
             .map_err(failed)?;
         Ok(0)
     }
+}
+
+impl Sign {
+    fn run(self) -> Result<u8, Failure> {
+        let authority = estive_api::authority::Authority::open(&self.authority).map_err(failed)?;
+        for path in &self.manifests {
+            let out = match (&self.out, path.parent()) {
+                (Some(out), _) => out,
+                (None, Some(parent)) => parent,
+                (None, None) => Path::new("."),
+            };
+            sign_manifest(&authority, path, out)?;
+        }
+        Ok(0)
+    }
+}
+
+/// Signs the manifest at `path` and puts it into `out`, whole, under its root's name.
+pub fn sign_manifest(
+    authority: &estive_api::authority::Authority,
+    path: &Path,
+    out: &Path,
+) -> Result<(), Failure> {
+    let unsigned = estive_exports::seal::read_manifest(path).map_err(failed)?;
+    let signed = authority.sign_root(unsigned.manifest).map_err(failed)?;
+    estive_exports::seal::put_manifest(out, &signed).map_err(failed)
 }
