@@ -54,6 +54,8 @@ impl Domain {
                 let made = around(Some("move.incoming_created"), self.create_incoming(grant)).await;
                 self.or_create_failed(made).await
             }
+            // No domain has a volume yet: nothing is to be cut.
+            Effect::Fence(_) => Ok(()),
             Effect::Resume => {
                 let point = match input {
                     Input::Start(_) => Some("start.resumed"),

@@ -17,7 +17,7 @@
 //!     │ Incoming(n)                            │ or post-copy is switched to
 //!     │  │   │ commit(n)                       ▼
 //!     │  │   └──────────► Running(n)       Released(g,n)      ◄── the point of no return, write (2)
-//!     │  │                write (3)            │ destination says "taken" or "lost"
+//!     │  │                write (3), fence(n)   │ destination says "taken" or "lost"
 //!     │  │ discard(n)                          ▼
 //!     └──┴──────────────────────────────────  Absent
 //!
@@ -35,6 +35,9 @@
 //! 4. The destination runs only after `commit(n)`, which the source sends only after it has persisted `Released(n)`.
 //! 5. Only the source ends a move. The manager tells a destination to discard only after the source's journal says
 //!    that this grant is over.
+//!
+//! 6. Before the first instruction under a generation, the storage has confirmed that no export of the domain's volume
+//!    below that generation is left ([`Effect::Fence`]); a running domain's own export is never cut.
 //!
 //! Source: architecture page, "State and truth" (a move commits in four durable writes).
 

@@ -102,6 +102,10 @@ pub enum Effect {
     Create,
     /// Make an instance that waits for the stream, processors halted.
     CreateIncoming(Grant),
+    /// Have the storage cut every export of the domain's volume below this generation, and wait until it says so. A
+    /// domain without a volume has nothing to cut. While the storage does not answer, what comes after in the step must
+    /// not be done: look again ([`Input::Restarted`]) until it does.
+    Fence(Generation),
     /// Start the processors, unless they run.
     Resume,
     /// End the instance.
@@ -125,7 +129,7 @@ pub enum Effect {
 
 use Answer::{AlreadyReleased, Committed, Done, NotYet, Ready, Refused};
 use Effect::{
-    AskReady, CancelStream, Create, CreateIncoming, Kill, Persist, Resume, SendCommit,
+    AskReady, CancelStream, Create, CreateIncoming, Fence, Kill, Persist, Resume, SendCommit,
     StartPostCopy, StartStream,
 };
 use Holding::{Absent, Incoming, Outgoing, Released, Running, Stopped};
@@ -237,7 +241,7 @@ fn start(entry: Entry, seen: Seen, generation: Generation) -> Vec<Effect> {
     match entry.holding {
         Running if generation == entry.generation && seen != Seen::Gone => {
             if seen == Seen::Prelaunch {
-                vec![Resume, Effect::Answer(Done)]
+                vec![Fence(generation), Resume, Effect::Answer(Done)]
             } else {
                 answer(Done)
             }
@@ -252,6 +256,7 @@ fn start(entry: Entry, seen: Seen, generation: Generation) -> Vec<Effect> {
                     floor: generation,
                 }),
                 Create,
+                Fence(generation),
                 Resume,
                 Effect::Answer(Done),
             ];
@@ -391,6 +396,7 @@ fn commit(entry: Entry, seen: Seen, generation: Generation) -> Vec<Effect> {
             match seen {
                 Seen::Loaded => vec![
                     Persist(taken),
+                    Fence(generation),
                     Resume,
                     Effect::Answer(Committed(CommitOutcome::Taken)),
                 ],
@@ -406,7 +412,11 @@ fn commit(entry: Entry, seen: Seen, generation: Generation) -> Vec<Effect> {
         }
         // Taken before; a crash may have fallen between the journal and the processors.
         Running if entry.generation == generation && seen == Seen::Loaded => {
-            vec![Resume, Effect::Answer(Committed(CommitOutcome::Taken))]
+            vec![
+                Fence(generation),
+                Resume,
+                Effect::Answer(Committed(CommitOutcome::Taken)),
+            ]
         }
         // It may be halted still: the source goes on asking until that is known. (Found by the exploration: the source
         // forgot it, and nobody came back to start the processors.)
@@ -445,8 +455,10 @@ fn restarted(entry: Entry, seen: Seen) -> Vec<Effect> {
         },
         (Absent | Stopped, Seen::Gone) => vec![],
         (Absent | Stopped, _) => vec![Kill],
-        // Asked to run and halted before its first instruction here, or after a move that was given up.
-        (Running, Seen::Prelaunch | Seen::Loaded | Seen::Sent) => vec![Resume],
+        // Asked to run and halted before its first instruction here.
+        (Running, Seen::Prelaunch | Seen::Loaded) => vec![Fence(entry.generation), Resume],
+        // After a move that was given up: it has run here, so nothing older is left to cut.
+        (Running, Seen::Sent) => vec![Resume],
         (Running, Seen::Streaming) => vec![CancelStream, Resume],
         (Running, _) => vec![],
         (Outgoing(grant), Seen::Sent | Seen::Gone) => vec![AskReady(grant)],

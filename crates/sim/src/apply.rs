@@ -36,6 +36,7 @@ impl World {
                 let state = self.at_mut(host);
                 state.queue = Queue::default();
                 state.down = true;
+                state.unfenced = false;
             }
             Action::Restart(host) => {
                 self.at_mut(host).down = false;
@@ -123,6 +124,9 @@ impl World {
     fn tell_seeing(&mut self, host: Host, seen: Seen, input: Input, rules: &Rules) {
         let state = self.at_mut(host);
         let effects = (rules.step)(&state.entry, seen, input);
+        if input == Input::Restarted {
+            state.unfenced = false;
+        }
         state.queue = Queue::filled(effects, input);
     }
 
@@ -186,6 +190,12 @@ impl World {
         let heard = match effect {
             Effect::Create | Effect::CreateIncoming(_) => Input::CreateFailed,
             Effect::StartStream(_) => Input::StreamFailed,
+            // The storage is silent: the processors are not started, and the agent looks again.
+            Effect::Fence(_) => {
+                self.at_mut(host).queue = Queue::default();
+                self.at_mut(host).unfenced = true;
+                return;
+            }
             _ => {
                 self.at_mut(host).queue.pop();
                 return;
@@ -210,6 +220,15 @@ impl World {
                 self.do_in_vain(host, rules);
                 return Ok(());
             }
+            // An export below the fence is refused, so there is no instance of that generation.
+            Effect::Create if state.entry.generation < self.fenced => {
+                self.do_in_vain(host, rules);
+                return Ok(());
+            }
+            Effect::CreateIncoming(grant) if grant.generation < self.fenced => {
+                self.do_in_vain(host, rules);
+                return Ok(());
+            }
             Effect::StartStream(_) if state.life != Life::Running => {
                 self.do_in_vain(host, rules);
                 return Ok(());
@@ -226,6 +245,7 @@ impl World {
             Effect::CreateIncoming(grant) => {
                 self.at_mut(host).life = Life::Awaiting(grant.generation);
             }
+            Effect::Fence(generation) => self.fenced = self.fenced.max(generation),
             Effect::Resume => {
                 if matches!(
                     state.life,

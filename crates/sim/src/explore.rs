@@ -220,6 +220,8 @@ impl Interned {
             manager: self.managers.number(&world.manager),
             rest: link
                 | u32::from(world.excused) << 2
+                // Generations are few: five bits.
+                | (world.fenced.0 as u32) << 3
                 | u32::from(world.crashes_left[0]) << 8
                 | u32::from(world.crashes_left[1]) << 16
                 | u32::from(world.deaths_left) << 24,
@@ -236,6 +238,7 @@ impl Interned {
                 _ => Some(crate::Host::B),
             },
             excused: small.rest & 4 != 0,
+            fenced: estive_model::Generation(u64::from(small.rest >> 3 & 31)),
             crashes_left: [(small.rest >> 8) as u8, (small.rest >> 16) as u8],
             deaths_left: (small.rest >> 24) as u8,
         }
@@ -313,7 +316,7 @@ pub fn explore(start: &World, rules: &Rules, bounds: &Bounds) -> Report {
                 small.hosts[0],
                 small.hosts[1],
                 small.manager,
-                small.rest & 7,
+                small.rest & 0xff,
             ))
             && let Err(violation) = comes_to_rest(&world, rules, bounds)
             && counts(&violation)

@@ -143,6 +143,7 @@ impl Run {
                 let state = self.world.at_mut(host);
                 state.queue = Queue::default();
                 state.down = true;
+                state.unfenced = false;
                 self.inbox[host as usize].clear();
                 self.asking[host as usize] = false;
             }
@@ -413,7 +414,7 @@ impl Run {
             (Holding::Outgoing(grant), Life::Streaming) if grant.post_copy && !self.converges => {
                 Some(Input::SwitchToPostCopy)
             }
-            _ if self.looks => Some(Input::Restarted),
+            _ if self.looks || self.world.at(host).unfenced => Some(Input::Restarted),
             _ => None,
         }
     }

@@ -74,6 +74,7 @@ pub(crate) fn effect(effect: Effect) -> String {
         Effect::CreateIncoming(given) => {
             format!("make the instance that awaits {}", grant(given))
         }
+        Effect::Fence(generation) => format!("have the storage cut all below {generation}"),
         Effect::Resume => "start the processors".to_owned(),
         Effect::Kill => "end the instance".to_owned(),
         Effect::StartStream(given) => format!("start the stream {}", grant(given)),

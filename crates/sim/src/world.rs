@@ -82,10 +82,13 @@ impl Life {
     }
 }
 
-/// Effects still to be done by an agent, at most six.
+/// The longest step: kill, write, make, fence, resume, answer; one is spare.
+const EFFECTS: usize = 7;
+
+/// Effects still to be done by an agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Queue {
-    effects: [Option<Effect>; 6],
+    effects: [Option<Effect>; EFFECTS],
     /// The generation that was asked about, for the answer.
     pub asked: Generation,
 }
@@ -103,7 +106,7 @@ impl Queue {
 
     pub(crate) fn pop(&mut self) {
         self.effects.rotate_left(1);
-        self.effects[5] = None;
+        self.effects[EFFECTS - 1] = None;
         if self.is_empty() {
             self.asked = Generation(0);
         }
@@ -142,6 +145,8 @@ pub struct HostState {
     pub queue: Queue,
     /// The agent is not there.
     pub down: bool,
+    /// The storage did not answer when it was to cut older exports: the agent looks again.
+    pub unfenced: bool,
 }
 
 /// The manager: what its store says (durable), and what it was told last (volatile).
@@ -201,6 +206,9 @@ pub struct World {
     pub crashes_left: [u8; 2],
     /// Deaths still allowed to instances.
     pub deaths_left: u8,
+    /// What the storage has confirmed (durable): no export of the volume below this generation is left, and none is made
+    /// any more.
+    pub fenced: Generation,
 }
 
 /// How a stream fails.
@@ -223,7 +231,8 @@ pub enum Action {
     DeliverUnclear(Message),
     /// An agent does the next effect.
     Do(Host),
-    /// The next effect fails (`CreateIncoming`, `Create`, `StartStream`), or comes too late (`CancelStream`).
+    /// The next effect fails (`CreateIncoming`, `Create`, `StartStream`; `Fence`: the storage is silent), or comes too
+    /// late (`CancelStream`).
     DoInVain(Host),
     /// An agent dies.
     Crash(Host),
@@ -287,6 +296,10 @@ pub enum Broken {
     LostByRules,
     /// (v) Left alone, it does not come to rest as one domain held by its owner.
     Stuck,
+    /// (vii) Processors run under a generation while an export of an older one may be left: who holds that can write.
+    Unfenced,
+    /// (viii) The volume of processors that run was cut off under them.
+    CutOff,
     /// (vi) Left alone and at rest, the next move does not succeed.
     NextMoveFails,
 }
@@ -310,6 +323,7 @@ impl World {
             partial: false,
             queue: Queue::default(),
             down: false,
+            unfenced: false,
         };
         let holding = if running {
             Holding::Running
@@ -345,6 +359,7 @@ impl World {
             excused: false,
             crashes_left: bounds.crashes,
             deaths_left: bounds.deaths,
+            fenced: if running { first } else { Generation(0) },
         }
     }
 
@@ -424,12 +439,13 @@ impl World {
                         | Effect::CreateIncoming(_)
                         | Effect::StartStream(_)
                         | Effect::CancelStream
+                        | Effect::Fence(_)
                 ) {
                     out.push(Action::DoInVain(host));
                 }
             }
             None => {
-                if bounds.looks {
+                if bounds.looks || state.unfenced {
                     out.push(Action::Look(host));
                 }
                 if matches!(state.entry.holding, Holding::Outgoing(grant) if grant.post_copy)
@@ -513,7 +529,7 @@ impl World {
         }
     }
 
-    /// (i) and (ii), which must hold in every world.
+    /// (i), (ii), (vii) and (viii), which must hold in every world.
     pub fn check(&self) -> Result<(), Violation> {
         if self.hosts.iter().all(|host| host.life.runs()) {
             return Err(Violation {
@@ -539,6 +555,20 @@ impl World {
                     ),
                 });
             }
+            if !state.life.runs() || self.fenced == state.entry.generation {
+                continue;
+            }
+            let (broken, what) = match self.fenced < state.entry.generation {
+                true => (Broken::Unfenced, "older exports may be left"),
+                false => (Broken::CutOff, "its export was cut"),
+            };
+            return Err(Violation {
+                broken,
+                words: format!(
+                    "processors run on host {host} under generation {}, the storage is fenced at {}: {what}",
+                    state.entry.generation, self.fenced
+                ),
+            });
         }
         Ok(())
     }

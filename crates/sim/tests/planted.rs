@@ -143,3 +143,89 @@ fn an_abort_that_is_answered_but_not_written_down_is_found() {
         "{trace}"
     );
 }
+
+/// Processors are started without the storage's word that older exports are gone.
+fn no_fence(entry: &Entry, seen: Seen, input: Input) -> Vec<Effect> {
+    let mut effects = step(entry, seen, input);
+    effects.retain(|effect| !matches!(effect, Effect::Fence(_)));
+    effects
+}
+
+#[test]
+fn a_destination_that_does_not_fence_runs_while_the_source_can_write() {
+    let rules = Rules {
+        step: no_fence,
+        ..Rules::default()
+    };
+    let trace = finds("no fence", rules, None);
+    assert_eq!(trace.violation.broken, Broken::Unfenced);
+}
+
+/// Only a crash shows it: who comes back and finds it loaded starts it at once.
+fn no_fence_after_a_restart(entry: &Entry, seen: Seen, input: Input) -> Vec<Effect> {
+    let mut effects = step(entry, seen, input);
+    if input == Input::Restarted {
+        effects.retain(|effect| !matches!(effect, Effect::Fence(_)));
+    }
+    effects
+}
+
+#[test]
+fn an_agent_that_comes_back_and_does_not_fence_is_found() {
+    let rules = Rules {
+        step: no_fence_after_a_restart,
+        ..Rules::default()
+    };
+    let trace = finds("no fence after a restart", rules, None);
+    assert_eq!(trace.violation.broken, Broken::Unfenced);
+}
+
+/// The destination fences as soon as it stands ready: the guest still runs on the source.
+fn fences_at_prepare(entry: &Entry, seen: Seen, input: Input) -> Vec<Effect> {
+    let mut effects = step(entry, seen, input);
+    if let Input::Prepare(grant) = input
+        && effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::CreateIncoming(_)))
+    {
+        effects.push(Effect::Fence(grant.generation));
+    }
+    effects
+}
+
+#[test]
+fn a_fence_before_the_release_cuts_the_guest_off() {
+    let rules = Rules {
+        step: fences_at_prepare,
+        ..Rules::default()
+    };
+    let trace = finds("fence at prepare", rules, None);
+    assert_eq!(trace.violation.broken, Broken::CutOff);
+}
+
+/// A storage that does not answer is taken for one that has nothing to cut.
+fn forgets_a_silent_storage(entry: &Entry, seen: Seen, input: Input) -> Vec<Effect> {
+    match input {
+        Input::Restarted if entry.holding == Holding::Running => vec![],
+        _ => step(entry, seen, input),
+    }
+}
+
+#[test]
+fn a_silent_storage_that_is_not_asked_again_leaves_it_halted() {
+    let rules = Rules {
+        step: forgets_a_silent_storage,
+        ..Rules::default()
+    };
+    // Nobody crashes: it can only be the storage.
+    let bounds = Bounds {
+        starts: true,
+        crashes: [0, 0],
+        deaths: 0,
+        only: Some(Broken::Stuck),
+        ..Bounds::default()
+    };
+    let report = explore(&World::new(false, &bounds), &rules, &bounds);
+    let trace = report.broken.expect("a start whose fence failed is found");
+    assert_eq!(trace.violation.broken, Broken::Stuck);
+}
