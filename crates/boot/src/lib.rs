@@ -24,6 +24,7 @@ pub mod ip_line;
 #[cfg(feature = "builder")]
 pub mod kernel;
 pub mod loaders;
+pub mod md_end;
 pub mod md_scan;
 #[cfg(feature = "builder")]
 mod module_info;

@@ -47,7 +47,7 @@ impl Kind {
         match self {
             Kind::Luks => "write luks+block:DEVICE",
             Kind::LvmVolume => "write lvm2:/dev/GROUP/VOLUME",
-            Kind::RaidMember => "write md:/dev/md0",
+            Kind::RaidMember => "write md:/dev/md0, or fs=TYPE if that array is no more",
             _ => "there is nothing to mount in it",
         }
     }
@@ -174,7 +174,7 @@ fn lvm(head: Head) -> Option<Recognised> {
 }
 
 fn raid(head: Head) -> Option<Recognised> {
-    // Version 1.2, then 1.1; the others stand at the end of a device.
+    // Version 1.2, then 1.1; the others stand at the end of a device: see `md_end`.
     let at = [4096, 0]
         .into_iter()
         .find(|at| head.has(*at, &0xa92b_4efc_u32.to_le_bytes()).is_some())?;

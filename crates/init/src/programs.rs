@@ -20,6 +20,8 @@ const OUTPUT_BYTES_MAX: usize = 64 << 10;
 /// Of a program's complaint, in an error.
 const SHOWN_BYTES_MAX: usize = 600;
 const POLL: Duration = Duration::from_millis(2);
+/// For a program that was ended to be gone.
+const REAP_MS: u64 = 5000;
 
 /// One run: the program, its words, and what it may take.
 pub struct Run<'a> {
@@ -112,7 +114,7 @@ impl Run<'_> {
 }
 
 /// Runs a command to its end, or ends it.
-fn bounded(name: &str, mut command: Command, input: &[u8], bound_ms: u64) -> Result<Output> {
+pub fn bounded(name: &str, mut command: Command, input: &[u8], bound_ms: u64) -> Result<Output> {
     let pipes = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -121,9 +123,17 @@ fn bounded(name: &str, mut command: Command, input: &[u8], bound_ms: u64) -> Res
     let ended = follow(name, &mut child, input, bound_ms);
     if ended.is_err() {
         let _ = child.kill();
-        let _ = child.wait();
+        reap(&mut child);
     }
     ended
+}
+
+/// One that waits for a disk or a server that is gone does not end: it is left behind.
+fn reap(child: &mut Child) {
+    let deadline_ms = uptime_ms() + REAP_MS;
+    while matches!(child.try_wait(), Ok(None)) && uptime_ms() < deadline_ms {
+        std::thread::sleep(POLL);
+    }
 }
 
 fn follow(name: &str, child: &mut Child, mut input: &[u8], bound_ms: u64) -> Result<Output> {
