@@ -178,7 +178,7 @@ impl Network {
         present_mac(&self.device).map(|mac| mac.to_string())
     }
 
-    /// The machine for people and for itself, the same at each boot as long as it has its name.
+    /// The machine for people: its name may be lent, and another one next time.
     pub fn owner(&self) -> String {
         let mac = self.machine_name().unwrap_or_default();
         match &self.hostname {

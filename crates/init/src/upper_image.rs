@@ -1,54 +1,45 @@
 //! A place to write on an NFS server: a file system in one file there, since overlayfs refuses to write to NFS.
 //!
 //! ```text
-//! EXPORT/.estive/upper.img      ext4, sparse; made by the root's own mkfs.ext4 when it is not there
-//! EXPORT/.estive/upper.img.new  while it is made; never holds anything of value
-//! EXPORT/.estive/owner          who has it, in words
-//! EXPORT/.estive/lock           with NFS 3: who has it, for certain
+//! EXPORT/.estive/upper.img        ext4, sparse; made by the root's own mkfs.ext4 when it is not there
+//! EXPORT/.estive/upper.img.new.…  while it is made, by whoever has made the name
+//! EXPORT/.estive/lock             who has it: see `mark`
 //! ```
 //!
 //! Two machines that write to one file system destroy it. With NFS 4 the image is locked at the server: the loop device
 //! over it holds the lock as long as it lives, and the server drops it when the machine has gone. With NFS 3, whose
 //! locks need more daemons than an early userspace has, a file that only one can make names the machine that may; the
-//! same machine may come again, and another one only when somebody has removed the file.
+//! same machine may come again, and another one only when somebody has removed the file. Both leave the file, and both
+//! look at it.
+//!
+//! An image that is there is never made anew: each machine makes its own aside, and `link`, which replaces nothing,
+//! gives the first of them its name.
 
-use std::fs::{self, File};
-use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
-use std::os::unix::process::CommandExt;
+mod directory;
+mod file_system;
+mod mark;
+
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use rustix::fs::{
-    AtFlags, FlockOperation, Mode, OFlags, ResolveFlags, flock, fstat, fsync, mkdirat, openat2,
-    renameat, statat,
-};
+use rustix::fs::{FlockOperation, OFlags, flock, fstat};
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, UnmountFlags, mount_bind, unmount};
-use rustix::process::{chdir, chroot};
+use rustix::mount::MountFlags;
 
 use crate::console::{say, uptime_ms};
 use crate::failure::{Result, While, fail};
 use crate::loaders::{Context, OWN_DIRECTORY};
 use crate::loop_device;
 use crate::network::Network;
-use crate::root::{mount, open_directory};
-use crate::union::stack;
+use crate::root::mount;
+use directory::Directory;
+use mark::{Claim, Mark};
 
 const IMAGE: &str = "upper.img";
-const MAKING: &str = "upper.img.new";
-const OWNER: &str = "owner";
-const LOCK: &str = "lock";
-const OWNER_BYTES_MAX: u64 = 512;
+/// A random ending follows.
+const MAKING: &str = "upper.img.new.";
 const RETRY: Duration = Duration::from_millis(500);
-/// Where a root has its programs for file systems.
-const MKFS: [&str; 4] = [
-    "/usr/sbin/mkfs.ext4",
-    "/sbin/mkfs.ext4",
-    "/usr/bin/mkfs.ext4",
-    "/bin/mkfs.ext4",
-];
 
 /// How one machine at a time is seen to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,44 +57,49 @@ pub fn open(
     network: &Network,
     context: &mut Context,
 ) -> Result<Option<PathBuf>> {
-    let directory = match own_directory(place) {
+    let directory = match Directory::open(place) {
         Ok(directory) => directory,
+        Err(errno) if !refuses_writing(errno) => {
+            return Err(errno).doing(|| format!("making {OWN_DIRECTORY} on the NFS server"));
+        }
         Err(errno) if context.must_be_writable() => {
             return fail(format!(
                 "the NFS server lets nothing be written ({errno}): export it rw and no_root_squash, or put tmpfs over it"
             ));
         }
-        Err(_) => return Ok(None),
+        Err(errno) => {
+            say(&format!(
+                "the NFS server lets nothing be written to {} ({errno}): the root is read-only (export it rw and no_root_squash, or put tmpfs over it)",
+                context.device
+            ));
+            context.reads_only = true;
+            return Ok(None);
+        }
     };
     let home = Home {
         directory,
-        owner: network.owner(),
+        ours: Mark::of(network, lock),
+        lock,
         patience_ms: u64::from(context.line.wait_s) * 1000,
-        shown: place.join(OWN_DIRECTORY),
     };
-    if lock == Lock::ByName {
-        home.lock_by_name()?;
-    }
-    let (image, is_new) = home.image(lock)?;
-    home.write(OWNER, &home.owner)?;
-    if is_new {
+    let image = home.image(|image| {
         let began_ms = uptime_ms();
         image
             .set_len(size_bytes)
             .doing(|| format!("making {IMAGE} on the NFS server"))?;
-        let device = loop_device::attach(&image, &home.shown.join(MAKING), false)?;
-        make_file_system(&device, context)?;
-        // The mount below needs the same device; it is kept.
-        fsync(&image).doing(|| format!("making {IMAGE} on the NFS server"))?;
-        renameat(&home.directory, MAKING, &home.directory, IMAGE)
-            .doing(|| format!("making {IMAGE} on the NFS server"))?;
-        context
-            .report
-            .step("upper.img is made on the server", began_ms, uptime_ms());
-        return mount_image(&device, context).map(Some);
-    }
-    let device = loop_device::attach(&image, &home.shown.join(IMAGE), false)?;
+        file_system::make(image, context)?;
+        let what = format!("{IMAGE} is made on the server");
+        context.report.step(&what, began_ms, uptime_ms());
+        Ok(())
+    })?;
+    let shown = place.join(OWN_DIRECTORY).join(IMAGE);
+    let device = loop_device::attach(&image, &shown, false)?;
     mount_image(&device, context).map(Some)
+}
+
+/// Whether a server says so that it does not let us write; all else is a failure of its own.
+fn refuses_writing(errno: Errno) -> bool {
+    [Errno::ROFS, Errno::ACCESS, Errno::PERM].contains(&errno)
 }
 
 fn mount_image(device: &Path, context: &mut Context) -> Result<PathBuf> {
@@ -125,60 +121,100 @@ fn mount_image(device: &Path, context: &mut Context) -> Result<PathBuf> {
     Ok(place)
 }
 
-/// `.estive` of the export.
-fn own_directory(place: &Path) -> rustix::io::Result<OwnedFd> {
-    let top = open_directory(&place.to_string_lossy()).map_err(|_| Errno::IO)?;
-    match mkdirat(&top, OWN_DIRECTORY, Mode::RWXU) {
-        Ok(()) | Err(Errno::EXIST) => {}
-        Err(errno) => return Err(errno),
-    }
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    openat2(&top, OWN_DIRECTORY, flags, Mode::empty(), beneath)
-}
-
-/// `.estive`, and who wants it.
+/// `.estive` on the server, and who wants it.
 struct Home {
-    directory: OwnedFd,
-    owner: String,
+    directory: Directory,
+    ours: Mark,
+    lock: Lock,
     patience_ms: u64,
-    shown: PathBuf,
 }
 
 impl Home {
-    /// The image, ours alone, and whether a file system is yet to be made in it.
-    fn image(&self, lock: Lock) -> Result<(File, bool)> {
+    /// The image, ours alone; `make` makes a file system in a new file.
+    fn image(&self, mut make: impl FnMut(&File) -> Result<()>) -> Result<File> {
         let doing = || format!("opening {OWN_DIRECTORY}/{IMAGE} on the NFS server");
+        let deadline_ms = uptime_ms() + self.patience_ms;
+        let claim = Claim {
+            directory: &self.directory,
+            ours: &self.ours,
+            deadline_ms,
+        };
+        match self.lock {
+            Lock::ByName => claim.take()?,
+            // Nothing is made where another machine may be at work.
+            Lock::OfServer => claim.is_free()?,
+        }
+        let mut is_made = false;
         loop {
-            let (file, name) = match self.open(IMAGE, OFlags::RDWR) {
-                Ok(file) => (file, IMAGE),
-                Err(Errno::NOENT) => {
-                    let file = self
-                        .open(MAKING, OFlags::RDWR | OFlags::CREATE)
-                        .doing(doing)?;
-                    (file, MAKING)
+            let file = match self.directory.file(IMAGE, OFlags::RDWR) {
+                Ok(file) => file,
+                Err(Errno::NOENT) if !is_made => {
+                    self.make(&mut make)?;
+                    is_made = true;
+                    continue;
+                }
+                // Another machine has made it, and what is known of the directory is from before.
+                Err(Errno::NOENT) if uptime_ms() < deadline_ms => {
+                    std::thread::sleep(RETRY);
+                    continue;
                 }
                 Err(errno) => return Err(errno).doing(doing),
             };
-            if lock == Lock::OfServer {
-                self.lock_at_server(&file)?;
+            if self.lock == Lock::OfServer {
+                self.lock_at_server(&file, deadline_ms)?;
             }
-            // Whoever had the lock before us may have made the one we opened the real one.
+            // Somebody may have moved it away while its lock was waited for.
             let ours = fstat(&file).doing(doing)?;
-            let named = statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW);
-            if named.is_ok_and(|named| named.st_ino == ours.st_ino) {
-                let is_new = name == MAKING;
-                if is_new {
-                    // Left by a machine that went while it was made.
-                    file.set_len(0).doing(doing)?;
-                }
-                return Ok((file, is_new));
+            if self.directory.inode(IMAGE) != Ok(ours.st_ino) && uptime_ms() < deadline_ms {
+                continue;
+            }
+            if self.lock == Lock::OfServer {
+                claim.take()?;
+            }
+            return Ok(file);
+        }
+    }
+
+    /// Makes an image aside and gives it its name, unless another has it by then.
+    fn make(&self, make: &mut impl FnMut(&File) -> Result<()>) -> Result<()> {
+        let doing = || format!("making {OWN_DIRECTORY}/{IMAGE} on the NFS server");
+        if self.lock == Lock::OfServer {
+            self.remove_abandoned();
+        }
+        let (file, name) = self.directory.private(MAKING).doing(doing)?;
+        let made = || {
+            if self.lock == Lock::OfServer {
+                // Whoever looks for abandoned ones passes it over.
+                flock(&file, FlockOperation::NonBlockingLockExclusive).doing(doing)?;
+            }
+            make(&file)?;
+            file.sync_all().doing(doing)?;
+            match self.directory.link(&name, IMAGE) {
+                Ok(()) | Err(Errno::EXIST) => Ok(()),
+                Err(errno) => Err(errno).doing(doing),
+            }
+        };
+        let made = { made }();
+        // Closed first: the client would keep the name of an open file, changed.
+        drop(file);
+        let removed = self.directory.remove(&name);
+        made?;
+        removed.doing(|| format!("removing {OWN_DIRECTORY}/{name} on the NFS server"))
+    }
+
+    /// Images that were never finished, by machines that have gone. What cannot be removed only takes its place.
+    fn remove_abandoned(&self) {
+        for name in self.directory.names(MAKING) {
+            let file = self.directory.file(&name, OFlags::RDWR);
+            let is_free = file
+                .is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok());
+            if is_free {
+                let _ = self.directory.remove(&name);
             }
         }
     }
 
-    fn lock_at_server(&self, file: &File) -> Result<()> {
-        let deadline_ms = uptime_ms() + self.patience_ms;
+    fn lock_at_server(&self, file: &File, deadline_ms: u64) -> Result<()> {
         let mut is_said = false;
         loop {
             match flock(file, FlockOperation::NonBlockingLockExclusive) {
@@ -206,129 +242,120 @@ impl Home {
         }
     }
 
-    fn lock_by_name(&self) -> Result<()> {
-        match self.open(LOCK, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL) {
-            Ok(file) => write_all(file, &self.owner, LOCK),
-            Err(Errno::EXIST) if self.read(LOCK) == self.owner => Ok(()),
-            Err(Errno::EXIST) => fail(format!(
-                "{OWN_DIRECTORY}/{IMAGE} on the NFS server belongs to {}: if that machine is gone for good, remove {OWN_DIRECTORY}/{LOCK} there; else give this one a directory of its own, or use vers=4.2",
-                shown(&self.read(LOCK))
-            )),
-            Err(errno) => {
-                Err(errno).doing(|| format!("making {OWN_DIRECTORY}/{LOCK} on the NFS server"))
-            }
-        }
-    }
-
     fn present_owner(&self) -> String {
-        shown(&self.read(OWNER))
+        let mark = self.directory.text(mark::LOCK).ok().flatten();
+        let mark = mark.and_then(|text| Mark::parse(&text));
+        mark.map_or_else(|| "another machine".to_owned(), |mark| mark.words)
     }
+}
 
-    fn read(&self, name: &str) -> String {
-        let mut text = String::new();
-        if let Ok(file) = self.open(name, OFlags::RDONLY) {
-            // What cannot be read is nobody's name.
-            let _ = file.take(OWNER_BYTES_MAX).read_to_string(&mut text);
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use super::*;
+
+    fn home(place: &Path, machine: &str, lock: Lock) -> Home {
+        Home {
+            directory: Directory::open(place).unwrap(),
+            ours: Mark::new(Some(machine.into()), format!("host ({machine})"), lock),
+            lock,
+            patience_ms: 0,
         }
-        text.trim_end().to_owned()
     }
 
-    fn write(&self, name: &str, text: &str) -> Result<()> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC;
-        let file = self
-            .open(name, flags)
-            .doing(|| format!("writing {OWN_DIRECTORY}/{name} on the NFS server"))?;
-        write_all(file, text, name)
+    const ONE: &str = "52:54:00:00:00:01";
+    const TWO: &str = "52:54:00:00:00:02";
+
+    fn writes(text: &'static str) -> impl FnMut(&File) -> Result<()> {
+        move |mut file| {
+            file.write_all(text.as_bytes())
+                .doing(|| "writing".to_owned())
+        }
     }
 
-    fn open(&self, name: &str, flags: OFlags) -> rustix::io::Result<File> {
-        let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-        let mode = Mode::RUSR | Mode::WUSR;
-        let mode = match flags.contains(OFlags::CREATE) {
-            true => mode,
-            false => Mode::empty(),
+    fn content(mut file: &File) -> String {
+        let mut text = String::new();
+        file.read_to_string(&mut text).unwrap();
+        text
+    }
+
+    fn names(place: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(place.join(OWN_DIRECTORY)).unwrap();
+        let mut names: Vec<String> = entries
+            .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn an_image_that_another_made_meanwhile_is_left_as_it_is() {
+        for lock in [Lock::OfServer, Lock::ByName] {
+            let place = tempfile::tempdir().unwrap();
+            let home = home(place.path(), ONE, lock);
+            let path = place.path().join(OWN_DIRECTORY).join(IMAGE);
+            let file = home.image(|mut file| {
+                std::fs::write(&path, "theirs").unwrap();
+                file.write_all(b"ours").doing(|| "writing".to_owned())
+            });
+            let Ok(file) = file else {
+                panic!("it is refused")
+            };
+            assert_eq!(content(&file), "theirs");
+            assert_eq!(names(place.path()), [mark::LOCK, IMAGE]);
+        }
+    }
+
+    #[test]
+    fn an_image_that_could_not_be_made_leaves_nothing_and_one_that_was_is_kept() {
+        let place = tempfile::tempdir().unwrap();
+        let home = home(place.path(), ONE, Lock::OfServer);
+        let own = place.path().join(OWN_DIRECTORY);
+        std::fs::write(own.join(format!("{MAKING}1")), "abandoned").unwrap();
+        assert!(home.image(|_| fail("no mkfs")).is_err());
+        assert_eq!(names(place.path()), [""; 0]);
+        assert!(home.image(writes("made")).is_ok());
+        let Ok(again) = home.image(|_| fail("it is there")) else {
+            panic!("it is made again")
         };
-        openat2(
-            &self.directory,
-            name,
-            flags | OFlags::CLOEXEC,
-            mode,
-            beneath,
-        )
-        .map(File::from)
+        assert_eq!(content(&again), "made");
     }
-}
 
-fn write_all(mut file: File, text: &str, name: &str) -> Result<()> {
-    let doing = || format!("writing {OWN_DIRECTORY}/{name} on the NFS server");
-    file.write_all(text.as_bytes()).doing(doing)?;
-    file.write_all(b"\n").doing(doing)?;
-    file.sync_all().doing(doing)
-}
-
-/// For people: what a server holds may hold anything.
-fn shown(owner: &str) -> String {
-    match owner.is_empty() {
-        true => "another machine".to_owned(),
-        false => owner
-            .chars()
-            .map(|c| if c.is_control() { '?' } else { c })
-            .collect(),
+    #[test]
+    fn machines_of_both_versions_refuse_each_other() {
+        let place = tempfile::tempdir().unwrap();
+        let place = place.path();
+        let by_4 = home(place, ONE, Lock::OfServer).image(writes("made"));
+        let refused = |machine, lock| {
+            let image = home(place, machine, lock).image(|_| fail("it is made"));
+            image.err().map(|failure| failure.0)
+        };
+        assert!(by_4.is_ok());
+        let error = refused(TWO, Lock::ByName).unwrap();
+        assert!(error.contains(ONE) && error.contains("by NFS 4"), "{error}");
+        let error = refused(TWO, Lock::OfServer).unwrap();
+        assert!(
+            error.contains(&format!("in use by host ({ONE})")),
+            "{error}"
+        );
+        // It has gone: the server knows, and the file names the next.
+        drop(by_4);
+        assert_eq!(refused(TWO, Lock::OfServer), None);
+        assert!(refused(ONE, Lock::ByName).unwrap().contains(TWO));
+        assert_eq!(refused(TWO, Lock::ByName), None);
+        // Nobody knows whether that one has gone.
+        let error = refused(ONE, Lock::OfServer).unwrap();
+        assert!(error.contains(TWO) && error.contains("remove"), "{error}");
+        assert_eq!(refused(TWO, Lock::OfServer), None);
     }
-}
 
-/// Runs the root's own mkfs.ext4 in the root as it is below us.
-fn make_file_system(device: &Path, context: &mut Context) -> Result<()> {
-    let root = context.place()?;
-    stack::join_read_only(context.layers, &root)?;
-    let made = run_mkfs(&root, device);
-    unmount(&root, UnmountFlags::DETACH).doing(|| format!("unmounting {}", root.display()))?;
-    made
-}
-
-fn run_mkfs(root: &Path, device: &Path) -> Result<()> {
-    let advice = "install e2fsprogs in it, or make .estive/upper.img on the server: truncate -s 8G upper.img; mkfs.ext4 upper.img";
-    let present =
-        |path: &&&str| fs::symlink_metadata(root.join(path.trim_start_matches('/'))).is_ok();
-    let Some(mkfs) = MKFS.iter().find(present) else {
-        return fail(format!(
-            "the root has no mkfs.ext4, which makes the place to write on the NFS server: {advice}"
-        ));
-    };
-    let dev = root.join("dev");
-    mount_bind("/dev", &dev)
-        .doing(|| "giving the devices to mkfs.ext4 of the root (has the root a /dev?)".into())?;
-    let mut command = Command::new(mkfs);
-    command
-        .args(["-q", "-F", "-m", "0", "-L", "estive-upper", "-E"])
-        .arg("lazy_itable_init=1,lazy_journal_init=1,nodiscard")
-        .arg(device)
-        .env_clear()
-        .stdin(Stdio::null());
-    let inside = root.to_owned();
-    // SAFETY: between fork and exec only the two system calls are made, with a path that was allocated before.
-    unsafe {
-        command.pre_exec(move || {
-            chroot(&inside)?;
-            chdir("/")?;
-            Ok(())
-        });
+    #[test]
+    fn only_a_server_that_refuses_makes_a_root_read_only() {
+        assert!([Errno::ROFS, Errno::ACCESS, Errno::PERM].map(refuses_writing) == [true; 3]);
+        assert!(
+            [Errno::NOSPC, Errno::DQUOT, Errno::STALE, Errno::IO].map(refuses_writing)
+                == [false; 4]
+        );
     }
-    let output = command.output();
-    unmount(&dev, UnmountFlags::DETACH).doing(|| "taking the devices back".into())?;
-    let output = output.doing(|| format!("running {mkfs} of the root"))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    let said: String = said
-        .trim()
-        .chars()
-        .take(300)
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
-    fail(format!(
-        "{mkfs} of the root failed ({}): {said}: {advice}",
-        output.status
-    ))
 }

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use estive_boot::{Root, programs};
+use estive_boot::superblock::{self, Kind};
+use estive_boot::{Root, md_end, programs};
 
 use crate::bed::{Guest, Machine, Tree, from_environment, kernel, probe, run};
 
 /// The disks that are made: serial, and size in MiB.
-const DISKS: [(&str, u64); 13] = [
+const DISKS: [(&str, u64); 15] = [
     ("luks1", 16),
     ("luks2", 32),
     ("lvm-a", 16),
@@ -19,6 +20,8 @@ const DISKS: [(&str, u64); 13] = [
     ("vault", 40),
     ("mirror-a", 16),
     ("mirror-b", 16),
+    ("late-a", 4),
+    ("old-a", 4),
     ("stripe-a", 16),
     ("stripe-b", 16),
     ("paper-a", 16),
@@ -186,6 +189,20 @@ fn a_mirror_with_a_disk_missing_starts_when_the_line_says_so() {
             .contains("/dev/md/mirror runs degraded: 1 of its 2 disks missing")
     });
     boots_as(guest, "mirror");
+}
+
+#[test]
+fn half_of_a_mirror_looks_like_the_whole_and_says_at_its_end_that_it_is_not() {
+    for (serial, is_certain) in [("late-a", true), ("old-a", false)] {
+        let bytes = fs::read(made().join(serial)).unwrap();
+        let tail = &bytes[bytes.len() - md_end::TAIL_BYTES as usize..];
+        let head = superblock::recognise(&bytes).unwrap();
+        assert_eq!(head.kind, Kind::Ext);
+        assert_eq!(head.label.as_deref(), serial.strip_suffix("-a"));
+        let member = md_end::member(tail, bytes.len() as u64).unwrap();
+        assert_eq!(member.found.kind, Kind::RaidMember);
+        assert_eq!(member.is_certain, is_certain);
+    }
 }
 
 #[test]

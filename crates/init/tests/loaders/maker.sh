@@ -40,7 +40,7 @@ lvm() {
 array() {
     node=$1
     shift
-    mdadm --create "$node" --run --homehost=maker --metadata=1.2 --assume-clean --raid-devices=2 "$@"
+    mdadm --create "$node" --run --homehost=maker --metadata="${metadata:-1.2}" --assume-clean --raid-devices=2 "$@"
 }
 
 encrypt --type=luks1 "$(disk luks1)"
@@ -68,6 +68,14 @@ lvm lvchange -an vault/crypt
 array /dev/md/mirror --name=mirror --level=1 --bitmap=none "$(disk mirror-a)" "$(disk mirror-b)"
 fill mirror /dev/md/mirror
 mdadm --stop /dev/md/mirror
+
+# Their metadata stands at their end: each half looks like the whole.
+metadata=1.0 array /dev/md/late --name=late --level=1 --bitmap=none "$(disk late-a)" missing
+mkfs.ext4 -q -F -L late /dev/md/late
+mdadm --stop /dev/md/late
+metadata=0.90 array /dev/md90 --level=1 --bitmap=none "$(disk old-a)" missing
+mkfs.ext4 -q -F -L old /dev/md90
+mdadm --stop /dev/md90
 
 array /dev/md/stripe --name=stripe --level=0 --uuid=01234567:89abcdef:01234567:89abcdef \
     "$(disk stripe-a)" "$(disk stripe-b)"

@@ -352,7 +352,30 @@ fn the_papers_stateful_clone_remembers_and_is_booted_by_one_machine_at_a_time() 
         error.contains("in use by the machine with 52:54:00:12:34:56"),
         "{error}"
     );
+    // Nor by the older version, which knows of no lock at the server.
+    let mut older = on_network(&format!("{line}:vers=3"), PAPERS_NETWORK);
+    older.arguments[3] += ",mac=52:54:00:00:00:99";
+    let error = older.boot().failure();
+    assert!(
+        error.contains("belongs to the machine with 52:54:00:12:34:56, by NFS 4"),
+        "{error}"
+    );
     assert!(second.text("console").contains("fact /etc/kept=written"));
+}
+
+#[test]
+fn a_top_directory_that_its_server_only_lets_read_makes_the_root_read_only() {
+    let server = Server::start(&[("srv", "/srv", "RO")]);
+    fs::create_dir_all(server.path("srv/etc")).unwrap();
+    fs::create_dir_all(server.path("srv/.estive")).unwrap();
+    fs::write(server.path("srv/etc/layer-srv"), "srv").unwrap();
+    let machine = on_network("/dev/vda;nfs:10.0.2.2:/srv", "user,id=n0").word("probe.write=/new");
+    let image = machine.path("a");
+    Tree::with_probe("a").erofs(&image, &[]);
+    let facts = machine.disk(&image, "virtio-blk-pci").boot().facts();
+    assert_eq!(facts.layers(), ["a", "srv"]);
+    facts.are(&[("write /new", "ReadOnlyFilesystem"), ("root is", "overlay")]);
+    facts.said("lets nothing be written to nfs:10.0.2.2:/srv");
 }
 
 #[test]
