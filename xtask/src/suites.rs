@@ -112,6 +112,7 @@ const TABLE: &[Row] = &[
     plain("estive-manager", "push", 120),
     plain("estive-manager", "up_meanwhile", 120),
     plain("estive-manager", "boots", 120),
+    plain("estive-manager", "references", 120),
     plain("estive-sim", "explore", 300),
     plain("estive-sim", "faults", 300),
     plain("estive-sim", "planted", 300),

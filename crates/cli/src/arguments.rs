@@ -53,7 +53,7 @@ pub enum Command {
     /// Take a deployment down: its clones are stopped and removed
     Down(commands::down::Down),
     /// List the domains
-    Ls,
+    Ls(commands::ls::Ls),
     /// Show one domain: where it is, what it does, what is under way
     Show(commands::show::Show),
     /// Draw a clone's boot: where its time went, from the request to the answer

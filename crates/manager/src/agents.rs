@@ -18,6 +18,8 @@ pub(crate) const ORDER: Duration = Duration::from_secs(60);
 /// For files of some hundred megabytes.
 const UPLOAD: Duration = Duration::from_secs(300);
 /// The largest archive without its shared files: a layer and two small documents.
+/// A kernel, its modules or an initial RAM file system.
+const SHARED_BYTES: usize = 1 << 30;
 const ARCHIVE_BYTES: usize = 64 << 20;
 /// How much of a console log is read for a message.
 const CONSOLE_BYTES: usize = 64 << 20;
@@ -104,6 +106,16 @@ impl Agent {
             .put_bytes(&path, "application/octet-stream", bytes, UPLOAD)
             .await?;
         Ok(())
+    }
+
+    /// A shared file that a domain there is started with, as it says it is.
+    pub async fn shared_file(
+        &self,
+        domain: &DomainName,
+        digest: &Digest,
+    ) -> Result<Bytes, ClientError> {
+        let path = format!("/domain/{domain}/{digest}");
+        self.client.get_bytes(&path, SHARED_BYTES, UPLOAD).await
     }
 
     pub async fn order(

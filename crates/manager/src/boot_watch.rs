@@ -55,6 +55,7 @@ impl Manager {
                 lines: mpsc::channel(1).0,
                 given_up: self.shutdown.child_token(),
                 ours: Ours::default(),
+                older: Default::default(),
             };
             let generation = record.ownership.generation;
             self.await_answers(&awaited, Some(asked), generation, &telling)

@@ -20,7 +20,9 @@ pub(crate) const MOVE_ENDS: Duration = Duration::from_secs(60);
 impl Manager {
     /// Takes a deployment down, telling each domain that is gone.
     pub async fn down(self: Arc<Self>, name: DeploymentName, lines: mpsc::Sender<DownLine>) {
-        let line = match self.take_down(&name, &lines).await {
+        let taken = self.take_down(&name, &lines).await;
+        self.forget_initramfs().await;
+        let line = match taken {
             Ok(()) => DownLine::Done,
             Err(problem) => DownLine::Failed { problem },
         };

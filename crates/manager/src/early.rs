@@ -2,14 +2,19 @@
 //! else made here, once for each content, and sent to agents as the reference's files are.
 
 use crate::agents::chain;
+use crate::manager::Manager;
+use crate::records::DomainRecord;
 use crate::reference::{Reference, SharedFile, digest_of};
 use estive_api::Problem;
 use estive_boot::{KernelTree, Root, initramfs, programs};
 use estive_layers::ClonePlan;
 use estive_model::Digest;
 use sha2::{Digest as _, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+
+/// Of the state directory.
+const DIRECTORY: &str = "initramfs";
 
 /// What was made for one herd: most of its clones have the same line.
 #[derive(Default)]
@@ -108,7 +113,7 @@ pub(crate) async fn made(state: &Path, digest: &Digest) -> Option<SharedFile> {
 }
 
 fn place(state: &Path, digest: &Digest) -> PathBuf {
-    state.join("initramfs").join(digest.hex())
+    state.join(DIRECTORY).join(digest.hex())
 }
 
 /// Under its digest, whole or not at all.
@@ -117,7 +122,7 @@ fn keep(state: &Path, bytes: &[u8]) -> std::io::Result<SharedFile> {
     let path = place(state, &digest);
     // One that was damaged is made anew.
     if !SharedFile::load(&path).is_ok_and(|kept| kept.digest == digest) {
-        let directory = state.join("initramfs");
+        let directory = state.join(DIRECTORY);
         std::fs::create_dir_all(&directory)?;
         let aside = tempfile::NamedTempFile::new_in(&directory)?;
         std::fs::write(aside.path(), bytes)?;
@@ -125,6 +130,56 @@ fn keep(state: &Path, bytes: &[u8]) -> std::io::Result<SharedFile> {
         aside.persist(&path).map_err(|error| error.error)?;
     }
     Ok(SharedFile { path, digest })
+}
+
+impl Manager {
+    /// Removes those that nothing needs any more: no clone's record names them, nor does the configuration. While an
+    /// `up` is under way nothing is, since what that makes is not recorded yet: it comes here at its end.
+    pub async fn forget_initramfs(&self) {
+        let Ok(_alone) = self.making_initramfs.try_write() else {
+            return;
+        };
+        let Ok(records) = self.records.domains().await else {
+            return;
+        };
+        let mut needed = BTreeSet::new();
+        for record in &records {
+            match &record.made_of {
+                Some(made_of) => needed.insert(place(&self.state, &made_of.initramfs)),
+                // It cannot be told.
+                None if may_have_its_own(record) => return,
+                None => false,
+            };
+        }
+        let references = self.references.values();
+        needed.extend(references.map(|reference| reference.initramfs.path.clone()));
+        let directory = self.state.join(DIRECTORY);
+        let removed = tokio::task::spawn_blocking(move || remove_others(&directory, &needed));
+        if let Ok(Err(error)) = removed.await {
+            tracing::warn!(%error, "initial RAM file systems that nothing needs could not be removed");
+        }
+    }
+}
+
+/// What of `root:` was recorded before what a clone is made of was.
+fn may_have_its_own(record: &DomainRecord) -> bool {
+    let words = record.words.as_ref();
+    words.is_none_or(|words| words.iter().any(|word| word.starts_with("root=")))
+}
+
+/// All files there but these, also what a manager that was killed has left half made.
+fn remove_others(directory: &Path, needed: &BTreeSet<PathBuf>) -> std::io::Result<()> {
+    let entries = match std::fs::read_dir(directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let path = entry?.path();
+        if !needed.contains(&path) {
+            std::fs::remove_file(&path)?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -145,6 +200,19 @@ mod tests {
         let other = keep(state.path(), b"abd").unwrap().digest;
         std::fs::remove_file(place(state.path(), &other)).unwrap();
         assert!(made(state.path(), &other).await.is_none());
+    }
+
+    #[test]
+    fn what_is_needed_stays() {
+        let state = tempfile::tempdir().unwrap();
+        let kept = keep(state.path(), b"abc").unwrap().path;
+        let other = keep(state.path(), b"abd").unwrap().path;
+        let directory = state.path().join(DIRECTORY);
+        for _ in 0..2 {
+            remove_others(&directory, &[kept.clone()].into()).unwrap();
+            assert_eq!((kept.exists(), other.exists()), (true, false));
+        }
+        remove_others(&state.path().join("none"), &BTreeSet::new()).unwrap();
     }
 
     #[test]

@@ -342,6 +342,11 @@ impl Manager {
                 record.ownership.host
             ));
         }
+        let made_of = record.made_of.as_ref();
+        if let Some((made_of, reference)) = made_of.zip(self.references.get(&record.reference)) {
+            let older = made_of.older_than_reference(reference);
+            view.older = older.into_iter().map(str::to_owned).collect();
+        }
         view
     }
 }

@@ -13,15 +13,18 @@ mod early;
 mod error;
 mod event_log;
 mod herd_checks;
+mod herd_clones;
 mod herd_folder;
 mod herd_layers;
 mod inventory;
+mod made_of;
 mod manager;
 mod migrate;
 mod move_loop;
 mod placement;
 mod probe;
 mod push;
+mod recording;
 mod records;
 mod reference;
 mod routes;
@@ -97,6 +100,7 @@ pub async fn run_with(
         shutdown.clone(),
     )
     .await?;
+    manager.forget_initramfs().await;
     manager.resume_moves().await.map_err(ManagerError::Store)?;
     manager.watch_hosts();
     let mut serving = tokio::task::JoinSet::new();

@@ -48,6 +48,8 @@ pub(crate) struct Manager {
     pub boot_timeout: Duration,
     /// Held while memory is counted and promised.
     pub placing: tokio::sync::Mutex<()>,
+    /// Held for reading while there may be initial RAM file systems that no record names yet.
+    pub making_initramfs: tokio::sync::RwLock<()>,
     pub moves: Mutex<HashMap<DomainName, ActiveMove>>,
     pub shutdown: CancellationToken,
     domains: Mutex<HashMap<DomainName, Arc<tokio::sync::Mutex<()>>>>,
@@ -156,6 +158,7 @@ impl Manager {
             references: references?,
             boot_timeout: Duration::from_secs(config.boot_timeout_s),
             placing: tokio::sync::Mutex::default(),
+            making_initramfs: tokio::sync::RwLock::default(),
             moves: Mutex::default(),
             shutdown,
             domains: Mutex::default(),

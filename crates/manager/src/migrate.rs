@@ -9,11 +9,14 @@ use crate::manager::Manager;
 use crate::move_loop::{Known, Stage};
 use crate::placement;
 use crate::records::{Change, DomainRecord, OpenMove};
+use crate::reference::digest_of;
+use bytes::Bytes;
 use estive_api::fault;
 use estive_api::wire::{MigrateLine, MigrateOrder, MissingFiles};
 use estive_api::{ClientError, Problem};
 use estive_model::{Digest, DomainName, DomainState, EventKind, Generation, HostName};
 use estive_moves::{Entry, Holding, HostView, PendingMove, Seen};
+use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedMutexGuard, watch};
@@ -307,8 +310,14 @@ impl Manager {
         Ok(())
     }
 
-    /// Sends the files that an agent lacks, each once.
-    pub async fn upload(&self, agent: &Agent, missing: &[Digest]) -> Result<(), Problem> {
+    /// Sends the files that an agent lacks, each once. What no reference has any more is taken from where the domain
+    /// is, if it is somewhere.
+    pub async fn upload(
+        &self,
+        agent: &Agent,
+        missing: &[Digest],
+        from: Option<(&Agent, &DomainName)>,
+    ) -> Result<(), Problem> {
         for digest in missing {
             let of_reference = self
                 .references
@@ -318,23 +327,45 @@ impl Manager {
                 Some(file) => Some(file),
                 None => early::made(&self.state, digest).await,
             };
-            let file = file.ok_or_else(|| {
-                Problem::impossible(format!(
-                    "host {} lacks the file {digest}, which no reference of this manager has any more",
-                    agent.name
-                ))
-                .advice("put back the kernel, initramfs or modules that the clone was made with")
-            })?;
-            let bytes = file.read().await?;
+            let bytes = match (file, from) {
+                (Some(file), _) => file.read().await?,
+                (None, Some((source, domain))) => shared_file(source, domain, digest).await?,
+                (None, None) => {
+                    return Err(Problem::impossible(format!(
+                        "host {} lacks the file {digest}, which no reference of this manager has any more",
+                        agent.name
+                    ))
+                    .advice(
+                        "put back the kernel, initramfs or modules that the clone was made with",
+                    ));
+                }
+            };
             agent.put_file(digest, bytes).await.map_err(|error| {
-                agents::problem(
-                    &agent.name,
-                    format!("sending {}", file.path.display()),
-                    &error,
-                )
+                agents::problem(&agent.name, format!("sending {digest}"), &error)
             })?;
         }
         Ok(())
+    }
+}
+
+/// From the host of a domain that is started with it; it must be what it is said to be.
+async fn shared_file(
+    source: &Agent,
+    domain: &DomainName,
+    digest: &Digest,
+) -> Result<Bytes, Problem> {
+    let bytes = source.shared_file(domain, digest).await.map_err(|error| {
+        let doing = format!("reading {digest}, which no reference has any more");
+        agents::problem(&source.name, doing, &error)
+    })?;
+    let is = digest_of(Sha256::new_with_prefix(&bytes))
+        .map_err(|error| Problem::failed(error.to_string()))?;
+    match is == *digest {
+        true => Ok(bytes),
+        false => Err(Problem::failed(format!(
+            "what host {} has as {digest} is {is}",
+            source.name
+        ))),
     }
 }
 

@@ -262,7 +262,11 @@ impl Drive {
         if let Err(error) = &prepared
             && let Some(missing) = missing_files(error)
         {
-            if let Err(problem) = self.manager.upload(destination, &missing).await {
+            if let Err(problem) = self
+                .manager
+                .upload(destination, &missing, Some((source, &self.name)))
+                .await
+            {
                 return self.give_up(problem).await;
             }
             prepared = destination.prepare(&self.name, &query, archive).await;

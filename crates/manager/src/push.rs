@@ -5,9 +5,9 @@
 use crate::agents;
 use crate::event_log::About;
 use crate::herd_checks::check_same;
+use crate::herd_clones::RenderedClones;
 use crate::manager::{Doing, Manager};
 use crate::migrate::refuse_moving;
-use crate::up::RenderedClones;
 use bytes::Bytes;
 use estive_api::Problem;
 use estive_api::wire::{LayerLine, PushLine, PushOutcome, PushQuery, PushRow};

@@ -1,6 +1,7 @@
 //! What the store holds, typed: one row for each domain and deployment, changed only by compare-and-swap.
 
 use crate::agents::chain;
+use crate::made_of::MadeOf;
 use estive_api::Problem;
 use estive_layers::UpCheck;
 use estive_model::{DeploymentName, DomainName, Generation, HostName, OperationId};
@@ -52,6 +53,9 @@ pub(crate) struct DomainRecord {
     /// What the herd file adds to its kernel's command line; `None`: it was recorded before this was.
     #[serde(default)]
     pub words: Option<Vec<String>>,
+    /// What of its reference its host was sent; `None`: it was recorded before this was.
+    #[serde(default)]
+    pub made_of: Option<MadeOf>,
     /// Of the herd file, outermost first.
     #[serde(default)]
     pub groups: Vec<String>,

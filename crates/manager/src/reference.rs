@@ -53,6 +53,14 @@ impl Reference {
         })
     }
 
+    /// What its root is called: another name is another root.
+    pub fn root_name(&self) -> String {
+        let NbdSource {
+            host, port, export, ..
+        } = &self.root;
+        format!("nbd://{host}:{port}/{export}")
+    }
+
     pub fn file(&self, digest: &Digest) -> Option<&SharedFile> {
         [&self.kernel, &self.initramfs, &self.modules]
             .into_iter()

@@ -4,47 +4,24 @@
 
 use crate::agents::{self, Agent};
 use crate::boot_watch::{Asked, Awaited};
-use crate::clone_archive;
-use crate::early::Made;
 use crate::event_log::About;
-use crate::herd_checks::{check_address, check_same, checks_of, words_of};
-use crate::herd_folder;
-use crate::herd_layers::LayerMaker;
-use crate::manager::{Doing, Manager};
+use crate::herd_clones::Prepared;
+use crate::made_of::Older;
+use crate::manager::{Doing, Manager, lock};
 use crate::migrate::missing_files;
-use crate::placement::{self, Wish};
-use crate::records::{Change, DeploymentRecord, DomainRecord, DomainRow};
-use crate::reference::Reference;
-use crate::status::refuse_doubt;
+use crate::records::{Change, DomainRecord};
 use crate::take_back::Ours;
 use bytes::Bytes;
 use estive_api::Problem;
 use estive_api::fault;
 use estive_api::wire::{Placement, UpLine, UpRow};
-use estive_layers::{ClonePlan, DeploymentSecret, HERD_FILE, HerdWarnings, RenderedHerd, UpCheck};
 use estive_model::{DeploymentName, DomainName, EventKind, Generation, HostName};
-use estive_moves::{Entry, Holding, HostView, Ownership, Wanted};
-use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
-use std::sync::Arc;
+use estive_moves::{Entry, Holding, HostView};
+use std::sync::{Arc, Mutex};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-
-/// A clone as it is to be, ready to be sent.
-pub(crate) struct Prepared {
-    pub plan: ClonePlan,
-    pub checks: Vec<UpCheck>,
-    pub archive: Bytes,
-}
-
-/// A herd's clones and their layers, in one order.
-pub(crate) struct RenderedClones {
-    pub clones: Vec<(ClonePlan, Reference, Vec<UpCheck>)>,
-    pub herd: RenderedHerd,
-    pub warnings: HerdWarnings,
-}
 
 /// What one `up` shares between its clones.
 pub(crate) struct Telling {
@@ -52,6 +29,8 @@ pub(crate) struct Telling {
     /// Another clone has failed, or the deployment is taken down: stop waiting.
     pub given_up: CancellationToken,
     pub ours: Ours,
+    /// Those that go on with what their reference had before.
+    pub older: Mutex<Older>,
 }
 
 /// Why an `up` did not come to its end.
@@ -123,7 +102,19 @@ impl Manager {
         folder: Bytes,
         lines: &mpsc::Sender<UpLine>,
     ) -> Result<Vec<UpRow>, Problem> {
+        let result = self.bring_up_clones(name, folder, lines).await;
+        self.forget_initramfs().await;
+        result
+    }
+
+    async fn bring_up_clones(
+        self: &Arc<Self>,
+        name: &DeploymentName,
+        folder: Bytes,
+        lines: &mpsc::Sender<UpLine>,
+    ) -> Result<Vec<UpRow>, Problem> {
         let busy = self.occupy(name, Doing::Up)?;
+        let _making = self.making_initramfs.read().await;
         let ended = || {
             Problem::failed(format!(
                 "{name} is being taken down, so it is not brought up"
@@ -151,8 +142,14 @@ impl Manager {
                     lines: lines.clone(),
                     given_up: busy.given_up.child_token(),
                     ours: ours.clone(),
+                    older: Mutex::default(),
                 });
-                self.bring_clones(prepared, placements, &telling).await
+                let brought = self.bring_clones(prepared, placements, &telling).await;
+                let older = lock(&telling.older).lines();
+                for text in older {
+                    busy.say(lines, UpLine::Warning { text }).await;
+                }
+                brought
             }
             Err(problem) => Err(Unfinished::Failed(problem)),
         };
@@ -165,260 +162,6 @@ impl Manager {
                 Err(self.take_back(name, made, &ours, problem).await)
             }
         }
-    }
-
-    /// Layers and archives of all clones; nothing is changed anywhere but the deployment's secret.
-    async fn prepare_clones(
-        &self,
-        name: &DeploymentName,
-        folder: Bytes,
-    ) -> Result<(Vec<Prepared>, HerdWarnings), Problem> {
-        let rendered = self.render_clones(name, folder).await?;
-        let (name, state) = (name.clone(), self.state.clone());
-        blocking(move || {
-            let mut made = Made::default();
-            let RenderedClones {
-                clones,
-                herd,
-                warnings,
-            } = rendered;
-            let prepared: Result<Vec<Prepared>, Problem> = clones
-                .into_iter()
-                .zip(&herd.layers)
-                .map(|((plan, reference, checks), layer)| {
-                    let layer = herd.layer(layer).map(|layer| layer.bytes);
-                    let layer = layer.unwrap_or_default();
-                    let initramfs = made.initramfs(&plan, &reference, &state)?;
-                    let archive =
-                        clone_archive::pack(&name, &plan, &reference, &initramfs, &layer)?;
-                    Ok(Prepared {
-                        plan,
-                        checks,
-                        archive,
-                    })
-                })
-                .collect();
-            Ok((prepared?, warnings))
-        })
-        .await
-    }
-
-    /// The layers of all clones of a herd's folder; nothing is changed anywhere but the deployment's secret.
-    pub(crate) async fn render_clones(
-        &self,
-        name: &DeploymentName,
-        folder: Bytes,
-    ) -> Result<RenderedClones, Problem> {
-        let default_name = name.clone();
-        // A clone that is there keeps its address, whoever comes to the herd.
-        let domains = self.records.domains_of(name).await?;
-        let addresses: BTreeMap<String, Ipv4Addr> = domains
-            .iter()
-            .filter_map(|record| Some((record.name.to_string(), record.address.parse().ok()?)))
-            .collect();
-        let (sets, mut plan) = blocking(move || {
-            let folder = herd_folder::read(&folder)?;
-            let (text, default) = (&folder.herd_file, default_name.as_str());
-            let plan = estive_layers::herd::parse_knowing(HERD_FILE, text, default, &addresses)
-                .map_err(|error| {
-                    Problem::impossible(error.to_string()).advice("correct the herd file")
-                })?;
-            Ok((folder.sets, plan))
-        })
-        .await?;
-        // Whatever the file calls itself: this is the name that `down` will be given.
-        plan.deployment = name.clone();
-        let mut clones = Vec::new();
-        for clone in &mut plan.clones {
-            let reference = self.references.get(&clone.reference).ok_or_else(|| {
-                let known: Vec<&str> = self.references.keys().map(String::as_str).collect();
-                Problem::impossible(format!(
-                    "{} is to be made from the reference {:?}, and there is none of that name; there are {}: {}",
-                    clone.name,
-                    clone.reference,
-                    known.len(),
-                    known.join(", ")
-                ))
-                .advice("correct reference: in the herd file, or references: in the manager's configuration")
-            })?;
-            if clone.sets.is_empty() {
-                clone.sets = reference.sets.clone();
-            }
-            let checks = checks_of(clone, &clone.sets);
-            clones.push((clone.clone(), reference.clone(), checks));
-        }
-        let secret = self.secret(name).await?;
-        let maker = LayerMaker::of(self);
-        blocking(move || {
-            let (herd, warnings) = maker.render(&plan, &sets, &secret)?;
-            Ok(RenderedClones {
-                clones,
-                herd,
-                warnings,
-            })
-        })
-        .await
-    }
-
-    /// The deployment's secret, made at its first `up`.
-    pub async fn secret(&self, name: &DeploymentName) -> Result<DeploymentSecret, Problem> {
-        let fresh = DeploymentSecret::new(crate::random_bytes()).to_hex();
-        let record = self
-            .records
-            .change_deployment(name, |known| {
-                Ok(match known {
-                    Some(_) => Change::Keep,
-                    None => Change::Write(DeploymentRecord {
-                        name: name.clone(),
-                        secret: fresh.clone(),
-                    }),
-                })
-            })
-            .await?;
-        record
-            .and_then(|record| DeploymentSecret::from_hex(&record.secret))
-            .ok_or_else(|| {
-                Problem::failed(format!(
-                    "the secret of {name} in the manager's store is damaged"
-                ))
-            })
-    }
-
-    /// Places the clones that are new and writes their records; their names go to `made`, also when it fails.
-    async fn record_clones(
-        &self,
-        name: &DeploymentName,
-        prepared: &[Prepared],
-        made: &mut Vec<DomainName>,
-    ) -> Result<Vec<Placement>, Problem> {
-        let _placing = self.placing.lock().await;
-        let known: BTreeMap<DomainName, DomainRecord> = self
-            .records
-            .domains()
-            .await?
-            .into_iter()
-            .map(|record| (record.name.clone(), record))
-            .collect();
-        let mut placements = Vec::new();
-        let mut wishes = Vec::new();
-        for clone in prepared {
-            let plan = &clone.plan;
-            match known.get(&plan.name) {
-                Some(record) => {
-                    check_same(name, plan, record)?;
-                    placements.push(Placement {
-                        domain: plan.name.clone(),
-                        host: record.ownership.host.clone(),
-                        reason: "it is there already".to_owned(),
-                    });
-                }
-                None => {
-                    check_address(plan, known.values())?;
-                    wishes.push(Wish {
-                        domain: plan.name.clone(),
-                        memory_mib: plan.memory_mib,
-                        pinned: plan.host.clone(),
-                    });
-                }
-            }
-        }
-        let placed = placement::place(&wishes, &self.spaces().await?)?;
-        for placement in &placed {
-            let Some(clone) = prepared
-                .iter()
-                .find(|clone| clone.plan.name == placement.domain)
-            else {
-                continue;
-            };
-            let floor = self.floor_there(&placement.domain, &placement.host).await?;
-            fault::before("up.recorded");
-            self.record_clone(name, clone, &placement.host, floor)
-                .await?;
-            fault::after("up.recorded");
-            made.push(placement.domain.clone());
-        }
-        placements.extend(placed);
-        placements.sort_by(|a, b| a.domain.cmp(&b.domain));
-        Ok(placements)
-    }
-
-    /// What the host's journal remembers of earlier domains of that name; it must not hold one now.
-    async fn floor_there(
-        &self,
-        domain: &DomainName,
-        host: &HostName,
-    ) -> Result<Generation, Problem> {
-        let agent = &self.host(host)?.agent;
-        let report = agent
-            .status(domain)
-            .await
-            .map_err(|error| agents::problem(host, format!("placing {domain}"), &error))?;
-        if let Some(report) = &report {
-            refuse_doubt(report)?;
-        }
-        match report.as_ref().map(agents::view_of) {
-            None => Ok(Generation(0)),
-            Some(HostView::Says(
-                Entry {
-                    holding: Holding::Absent,
-                    floor,
-                    ..
-                },
-                _,
-            )) => Ok(floor),
-            Some(_) => Err(Problem::impossible(format!(
-                "host {host} holds a domain {domain} that this manager knows nothing of"
-            ))
-            .advice(format!(
-                "choose another name, or remove it: estive --agent {} delete {domain}",
-                agent.endpoint
-            ))),
-        }
-    }
-
-    async fn record_clone(
-        &self,
-        deployment: &DeploymentName,
-        clone: &Prepared,
-        host: &HostName,
-        floor: Generation,
-    ) -> Result<(), Problem> {
-        let plan = &clone.plan;
-        self.records
-            .change_row(&plan.name, |row| {
-                if let Some(DomainRow::Live(record)) = &row {
-                    return Err(Problem::impossible(format!(
-                        "{} was just made by {}",
-                        plan.name, record.deployment
-                    )));
-                }
-                let granted = row
-                    .map_or(Generation(0), |row| row.granted())
-                    .max(floor)
-                    .next();
-                Ok(Change::Write(DomainRow::Live(Box::new(DomainRecord {
-                    name: plan.name.clone(),
-                    deployment: deployment.clone(),
-                    memory_mib: plan.memory_mib,
-                    cpus: plan.cpus,
-                    address: plan.address.to_string(),
-                    reference: plan.reference.clone(),
-                    words: Some(words_of(plan)),
-                    groups: plan.groups.clone(),
-                    checks: clone.checks.clone(),
-                    post_copy_allowed: plan.post_copy_allowed,
-                    ownership: Ownership {
-                        host: host.clone(),
-                        generation: granted,
-                        granted,
-                        wanted: Wanted::Running,
-                        moving: None,
-                    },
-                    move_order: None,
-                }))))
-            })
-            .await?;
-        Ok(())
     }
 
     /// All clones at once; the first that fails stops the waiting for the others, one that somebody has stopped does not.
@@ -516,7 +259,7 @@ impl Manager {
         let record = self.records.domain(name).await?;
         crate::migrate::refuse_moving(&record)?;
         telling.go_on()?;
-        let record = self.define(clone, agent, record).await?;
+        let record = self.define(clone, agent, record, telling).await?;
         telling.step(name, "defined", ms_since(begun));
         telling.go_on()?;
         let asked = Instant::now();
@@ -528,15 +271,20 @@ impl Manager {
         Ok(Some(Asked { at: asked, ordered }))
     }
 
-    /// Sends the clone's archive, unless its host holds it already.
+    /// Sends the clone's archive, unless its host holds it already. One that is stopped, and of which the reference has
+    /// something else by now, is made of that.
     async fn define(
         &self,
         clone: &Prepared,
         agent: &Agent,
         mut record: DomainRecord,
+        telling: &Telling,
     ) -> Result<DomainRecord, Problem> {
         let name = &clone.plan.name;
         let failed = |error| agents::problem(&agent.name, format!("sending {name}"), &error);
+        // Of one that was recorded before this was known, nothing is said.
+        let older = record.made_of.as_ref();
+        let older = older.map_or(Vec::new(), |made_of| made_of.older_than(&clone.made_of));
         let floor = match agent
             .status(name)
             .await
@@ -553,7 +301,20 @@ impl Manager {
                 },
                 _,
             )) => floor,
-            Some(_) => return Ok(record),
+            Some(HostView::Says(
+                Entry {
+                    holding: Holding::Stopped,
+                    floor,
+                    ..
+                },
+                _,
+            )) if !older.is_empty() => floor,
+            Some(_) => {
+                if !older.is_empty() {
+                    lock(&telling.older).note(name, &record.reference, older);
+                }
+                return Ok(record);
+            }
         };
         if record.ownership.generation <= floor {
             record = self
@@ -578,28 +339,25 @@ impl Manager {
             if let Err(error) = &defined
                 && let Some(missing) = missing_files(error)
             {
-                self.upload(agent, &missing).await?;
+                self.upload(agent, &missing, None).await?;
                 defined = agent.define(name, generation, clone.archive.clone()).await;
             }
         }
         defined.map_err(failed)?;
         fault::after("up.defined");
-        Ok(record)
+        if record.made_of.as_ref() == Some(&clone.made_of) {
+            return Ok(record);
+        }
+        let made_of = |record: &DomainRecord| {
+            Ok(Change::Write(DomainRecord {
+                made_of: Some(clone.made_of.clone()),
+                ..record.clone()
+            }))
+        };
+        self.records.change_domain(name, made_of).await
     }
 }
 
 pub(crate) fn ms_since(start: Instant) -> u64 {
     u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX)
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
-) -> Result<T, Problem> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .unwrap_or_else(|error| {
-            Err(Problem::failed(format!(
-                "a part of the manager failed: {error}"
-            )))
-        })
 }

@@ -82,6 +82,8 @@ pub(crate) fn join(
         memory_mib: record.memory_mib,
         cpus: record.cpus,
         groups: record.groups.clone(),
+        reference: record.reference.clone(),
+        older: Vec::new(),
         moving,
         note,
         boot: speaks
@@ -167,6 +169,7 @@ mod tests {
             address: "10.0.0.1".into(),
             reference: "default".into(),
             words: None,
+            made_of: None,
             groups: Vec::new(),
             checks: vec![],
             post_copy_allowed: false,

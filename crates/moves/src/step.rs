@@ -223,7 +223,8 @@ fn halted(seen: Seen) -> bool {
 
 fn define(entry: Entry, generation: Generation) -> Vec<Effect> {
     match entry.holding {
-        Absent if generation > entry.floor => vec![
+        // A stopped one is made anew, of something else.
+        Absent | Stopped if generation > entry.floor => vec![
             Persist(Entry {
                 holding: Stopped,
                 generation,

@@ -69,6 +69,13 @@ pub struct HerdDomain {
     /// The groups of the herd file that it stands in, outermost first.
     #[serde(default)]
     pub groups: Vec<String>,
+    /// What it was made from.
+    #[serde(default)]
+    pub reference: String,
+    /// What of that it has older than the manager's reference is now: `root`, `kernel`, `initramfs`, `modules`. An `up`
+    /// takes the new when the domain is stopped.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub older: Vec<String>,
     /// The move under way, if one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moving: Option<MovingReport>,

@@ -4,59 +4,75 @@ use crate::arguments::Global;
 use crate::connection::{PATIENCE, Service, service};
 use crate::failure::Failure;
 use crate::output::{self, Output, table};
+use clap::Args;
 use estive_api::wire::{DomainReport, HerdDomain};
 
-pub async fn run(global: &Global) -> Result<u8, Failure> {
-    match service(global)? {
-        Service::Manager(client) => {
-            let domains: Vec<HerdDomain> = client.get_json("/domains", PATIENCE).await?;
-            match global.output {
-                Output::Json => output::json(&domains)?,
-                Output::Table => output::print(&render(&domains))?,
-            }
-        }
-        Service::Agent(client) => {
-            let domains: Vec<DomainReport> = client.get_json("/domains", PATIENCE).await?;
-            match global.output {
-                Output::Json => output::json(&domains)?,
-                Output::Table => output::print(&render_alone(&domains))?,
-            }
-        }
-    }
-    Ok(0)
+#[derive(Debug, Args)]
+pub struct Ls {
+    /// Also the generation, the reference, and what of that a domain has older than the reference is now
+    #[arg(long)]
+    wide: bool,
 }
 
-fn render(domains: &[HerdDomain]) -> String {
+impl Ls {
+    pub async fn run(self, global: &Global) -> Result<u8, Failure> {
+        match service(global)? {
+            Service::Manager(client) => {
+                let domains: Vec<HerdDomain> = client.get_json("/domains", PATIENCE).await?;
+                match global.output {
+                    Output::Json => output::json(&domains)?,
+                    Output::Table => output::print(&render(&domains, self.wide))?,
+                }
+            }
+            Service::Agent(client) => {
+                let domains: Vec<DomainReport> = client.get_json("/domains", PATIENCE).await?;
+                match global.output {
+                    Output::Json => output::json(&domains)?,
+                    Output::Table => output::print(&render_alone(&domains))?,
+                }
+            }
+        }
+        Ok(0)
+    }
+}
+
+/// `default`, or `default (older root, kernel)`.
+pub fn reference(domain: &HerdDomain) -> String {
+    match &domain.older[..] {
+        [] => domain.reference.clone(),
+        older => format!("{} (older {})", domain.reference, older.join(", ")),
+    }
+}
+
+fn render(domains: &[HerdDomain], is_wide: bool) -> String {
     let rows: Vec<Vec<String>> = domains
         .iter()
         .map(|domain| {
-            vec![
+            let mut row = vec![
                 domain.name.to_string(),
                 domain.deployment.to_string(),
                 domain.host.to_string(),
                 domain.state.to_string(),
                 domain.address.clone(),
                 format!("{} MiB", domain.memory_mib),
-                match (&domain.moving, &domain.note) {
-                    (Some(moving), _) => format!("moving to {}", moving.destination),
-                    (None, Some(note)) => note.clone(),
-                    (None, None) => String::new(),
-                },
-            ]
+            ];
+            if is_wide {
+                row.extend([domain.generation.to_string(), reference(domain)]);
+            }
+            row.push(match (&domain.moving, &domain.note) {
+                (Some(moving), _) => format!("moving to {}", moving.destination),
+                (None, Some(note)) => note.clone(),
+                (None, None) => String::new(),
+            });
+            row
         })
         .collect();
-    table(
-        &[
-            "domain",
-            "deployment",
-            "host",
-            "state",
-            "address",
-            "memory",
-            "note",
-        ],
-        &rows,
-    )
+    let mut heads = vec!["domain", "deployment", "host", "state", "address", "memory"];
+    if is_wide {
+        heads.extend(["generation", "reference"]);
+    }
+    heads.push("note");
+    table(&heads, &rows)
 }
 
 fn render_alone(domains: &[DomainReport]) -> String {
@@ -98,6 +114,8 @@ mod tests {
             memory_mib: 384,
             cpus: 1,
             groups: Vec::new(),
+            reference: "default".to_owned(),
+            older: vec!["root".to_owned()],
             moving: Some(MovingReport {
                 operation: OperationId::new("move-1").unwrap(),
                 destination: HostName::new("host2").unwrap(),
@@ -107,8 +125,13 @@ mod tests {
             note: None,
             boot: BootTimes::default(),
         };
+        let wide = render(std::slice::from_ref(&domain), true);
+        assert!(
+            wide.contains("384 MiB  3           default (older root)  moving"),
+            "{wide}"
+        );
         assert_eq!(
-            render(&[domain]),
+            render(&[domain], false),
             "DOMAIN   DEPLOYMENT  HOST   STATE    ADDRESS      MEMORY   NOTE\n\
              clone01  first-herd  host1  running  10.77.0.101  384 MiB  moving to host2\n"
         );

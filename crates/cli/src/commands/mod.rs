@@ -45,7 +45,7 @@ pub async fn run(arguments: Arguments) -> Result<u8, Failure> {
     match arguments.command {
         Command::Up(up) => up.run(&global).await,
         Command::Down(down) => down.run(&global).await,
-        Command::Ls => ls::run(&global).await,
+        Command::Ls(ls) => ls.run(&global).await,
         Command::Show(show) => show.run(&global).await,
         Command::Boot(boot) => boot.run(&global).await,
         Command::Migrate(migrate) => migrate.run(&global).await,

@@ -1,6 +1,7 @@
 //! `estive show`: one domain, whole.
 
 use crate::arguments::Global;
+use crate::commands::ls;
 use crate::connection::{PATIENCE, Service, service};
 use crate::failure::Failure;
 use crate::output::{self, Output};
@@ -56,6 +57,7 @@ fn render(domain: &HerdDomain) -> String {
         ("generation", domain.generation.to_string()),
         ("address", domain.address.clone()),
         ("memory", format!("{} MiB", domain.memory_mib)),
+        ("reference", ls::reference(domain)),
     ];
     if let Some(moving) = &domain.moving {
         pairs.push((

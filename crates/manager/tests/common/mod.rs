@@ -326,6 +326,12 @@ impl World {
 
     pub async fn stop_manager(&mut self) {
         end(&mut self.manager).await;
+        // A connection that is just being closed may hold it a moment longer.
+        let store = self.home.path().join("manager/store.redb");
+        until("the manager's store is free", async || {
+            estive_store::EmbeddedStore::open(&store).is_ok()
+        })
+        .await;
     }
 
     pub async fn stop(mut self) {

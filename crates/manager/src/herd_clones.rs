@@ -1,0 +1,164 @@
+//! A herd's folder as clones that can be sent: read, its layers rendered, each clone's archive packed.
+
+use crate::clone_archive;
+use crate::early::Made;
+use crate::herd_checks::checks_of;
+use crate::herd_folder;
+use crate::herd_layers::LayerMaker;
+use crate::made_of::MadeOf;
+use crate::manager::Manager;
+use crate::records::{Change, DeploymentRecord};
+use crate::reference::Reference;
+use bytes::Bytes;
+use estive_api::Problem;
+use estive_layers::{ClonePlan, DeploymentSecret, HERD_FILE, HerdWarnings, RenderedHerd, UpCheck};
+use estive_model::DeploymentName;
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+/// A clone as it is to be, ready to be sent.
+pub(crate) struct Prepared {
+    pub plan: ClonePlan,
+    pub checks: Vec<UpCheck>,
+    pub made_of: MadeOf,
+    pub archive: Bytes,
+}
+
+/// A herd's clones and their layers, in one order.
+pub(crate) struct RenderedClones {
+    pub clones: Vec<(ClonePlan, Reference, Vec<UpCheck>)>,
+    pub herd: RenderedHerd,
+    pub warnings: HerdWarnings,
+}
+
+impl Manager {
+    /// Layers and archives of all clones; nothing is changed anywhere but the deployment's secret.
+    pub(crate) async fn prepare_clones(
+        &self,
+        name: &DeploymentName,
+        folder: Bytes,
+    ) -> Result<(Vec<Prepared>, HerdWarnings), Problem> {
+        let rendered = self.render_clones(name, folder).await?;
+        let (name, state) = (name.clone(), self.state.clone());
+        blocking(move || {
+            let mut made = Made::default();
+            let RenderedClones {
+                clones,
+                herd,
+                warnings,
+            } = rendered;
+            let prepared: Result<Vec<Prepared>, Problem> = clones
+                .into_iter()
+                .zip(&herd.layers)
+                .map(|((plan, reference, checks), layer)| {
+                    let layer = herd.layer(layer).map(|layer| layer.bytes);
+                    let layer = layer.unwrap_or_default();
+                    let initramfs = made.initramfs(&plan, &reference, &state)?;
+                    let archive =
+                        clone_archive::pack(&name, &plan, &reference, &initramfs, &layer)?;
+                    Ok(Prepared {
+                        made_of: MadeOf::new(&reference, &initramfs.digest),
+                        plan,
+                        checks,
+                        archive,
+                    })
+                })
+                .collect();
+            Ok((prepared?, warnings))
+        })
+        .await
+    }
+
+    /// The layers of all clones of a herd's folder; nothing is changed anywhere but the deployment's secret.
+    pub(crate) async fn render_clones(
+        &self,
+        name: &DeploymentName,
+        folder: Bytes,
+    ) -> Result<RenderedClones, Problem> {
+        let default_name = name.clone();
+        // A clone that is there keeps its address, whoever comes to the herd.
+        let domains = self.records.domains_of(name).await?;
+        let addresses: BTreeMap<String, Ipv4Addr> = domains
+            .iter()
+            .filter_map(|record| Some((record.name.to_string(), record.address.parse().ok()?)))
+            .collect();
+        let (sets, mut plan) = blocking(move || {
+            let folder = herd_folder::read(&folder)?;
+            let (text, default) = (&folder.herd_file, default_name.as_str());
+            let plan = estive_layers::herd::parse_knowing(HERD_FILE, text, default, &addresses)
+                .map_err(|error| {
+                    Problem::impossible(error.to_string()).advice("correct the herd file")
+                })?;
+            Ok((folder.sets, plan))
+        })
+        .await?;
+        // Whatever the file calls itself: this is the name that `down` will be given.
+        plan.deployment = name.clone();
+        let mut clones = Vec::new();
+        for clone in &mut plan.clones {
+            let reference = self.references.get(&clone.reference).ok_or_else(|| {
+                let known: Vec<&str> = self.references.keys().map(String::as_str).collect();
+                Problem::impossible(format!(
+                    "{} is to be made from the reference {:?}, and there is none of that name; there are {}: {}",
+                    clone.name,
+                    clone.reference,
+                    known.len(),
+                    known.join(", ")
+                ))
+                .advice("correct reference: in the herd file, or references: in the manager's configuration")
+            })?;
+            if clone.sets.is_empty() {
+                clone.sets = reference.sets.clone();
+            }
+            let checks = checks_of(clone, &clone.sets);
+            clones.push((clone.clone(), reference.clone(), checks));
+        }
+        let secret = self.secret(name).await?;
+        let maker = LayerMaker::of(self);
+        blocking(move || {
+            let (herd, warnings) = maker.render(&plan, &sets, &secret)?;
+            Ok(RenderedClones {
+                clones,
+                herd,
+                warnings,
+            })
+        })
+        .await
+    }
+
+    /// The deployment's secret, made at its first `up`.
+    pub async fn secret(&self, name: &DeploymentName) -> Result<DeploymentSecret, Problem> {
+        let fresh = DeploymentSecret::new(crate::random_bytes()).to_hex();
+        let record = self
+            .records
+            .change_deployment(name, |known| {
+                Ok(match known {
+                    Some(_) => Change::Keep,
+                    None => Change::Write(DeploymentRecord {
+                        name: name.clone(),
+                        secret: fresh.clone(),
+                    }),
+                })
+            })
+            .await?;
+        record
+            .and_then(|record| DeploymentSecret::from_hex(&record.secret))
+            .ok_or_else(|| {
+                Problem::failed(format!(
+                    "the secret of {name} in the manager's store is damaged"
+                ))
+            })
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| {
+            Err(Problem::failed(format!(
+                "a part of the manager failed: {error}"
+            )))
+        })
+}

@@ -1,0 +1,108 @@
+//! What of its reference a clone was made of, and what of that the reference has another of by now. Pure.
+
+use crate::reference::Reference;
+use estive_model::{Digest, DomainName};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// What a clone starts with, as it was sent to its host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MadeOf {
+    /// The root's name.
+    pub root: String,
+    pub kernel: Digest,
+    pub initramfs: Digest,
+    /// It was made for a `root:` of the herd file, and is in no reference.
+    #[serde(default)]
+    pub own_initramfs: bool,
+    pub modules: Digest,
+}
+
+impl MadeOf {
+    pub fn new(reference: &Reference, initramfs: &Digest) -> Self {
+        Self {
+            root: reference.root_name(),
+            kernel: reference.kernel.digest.clone(),
+            initramfs: initramfs.clone(),
+            own_initramfs: *initramfs != reference.initramfs.digest,
+            modules: reference.modules.digest.clone(),
+        }
+    }
+
+    /// The parts that are others in `now`, by their names in the manager's configuration.
+    pub fn older_than(&self, now: &Self) -> Vec<&'static str> {
+        let others = [
+            ("root", self.root != now.root),
+            ("kernel", self.kernel != now.kernel),
+            ("initramfs", self.initramfs != now.initramfs),
+            ("modules", self.modules != now.modules),
+        ];
+        let others = others.into_iter().filter(|(_, is_other)| *is_other);
+        others.map(|(part, _)| part).collect()
+    }
+
+    /// The same where the reference is all that is at hand: what was made for the clone alone is taken as it is.
+    pub fn older_than_reference(&self, reference: &Reference) -> Vec<&'static str> {
+        let initramfs = match self.own_initramfs {
+            true => &self.initramfs,
+            false => &reference.initramfs.digest,
+        };
+        self.older_than(&Self::new(reference, initramfs))
+    }
+}
+
+/// Clones that an `up` found running on what their reference had before, and left so.
+#[derive(Debug, Default)]
+pub(crate) struct Older(BTreeMap<(String, Vec<&'static str>), Vec<DomainName>>);
+
+impl Older {
+    pub fn note(&mut self, domain: &DomainName, reference: &str, parts: Vec<&'static str>) {
+        let of = self.0.entry((reference.to_owned(), parts)).or_default();
+        of.push(domain.clone());
+        of.sort();
+    }
+
+    /// A line for all clones that have the same in common.
+    pub fn lines(&self) -> Vec<String> {
+        let line = |((reference, parts), domains): (&(String, Vec<&str>), &Vec<DomainName>)| {
+            let shown: Vec<&str> = domains.iter().take(SHOWN).map(DomainName::as_str).collect();
+            let more = match domains.len().saturating_sub(SHOWN) {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            format!(
+                "{}{more}: on an older {} of the reference {reference}, and left so; estive stop, then estive up \
+                 again, takes the new",
+                shown.join(", "),
+                parts.join(", ")
+            )
+        };
+        self.0.iter().map(line).collect()
+    }
+}
+
+/// Names in one line.
+const SHOWN: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clones_that_have_the_same_in_common_are_one_line() {
+        let mut older = Older::default();
+        for number in (1..=10).rev() {
+            let name = DomainName::new(format!("a{number:02}")).unwrap();
+            older.note(&name, "default", vec!["root", "kernel"]);
+        }
+        older.note(&DomainName::new("b").unwrap(), "default", vec!["kernel"]);
+        let lines = older.lines();
+        assert_eq!(lines.len(), 2);
+        assert!(
+            lines[0].starts_with("b: on an older kernel of"),
+            "{lines:?}"
+        );
+        let many = "a01, a02, a03, a04, a05, a06, a07, a08 and 2 more: on an older root, kernel of the reference default";
+        assert!(lines[1].starts_with(many), "{lines:?}");
+    }
+}
