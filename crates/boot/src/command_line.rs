@@ -15,6 +15,10 @@ const PLAIN_INIT_WORD: &str = "init";
 pub const ROOT_WORD: &str = "root";
 /// How long devices are waited for.
 pub const WAIT_WORD: &str = "estive.wait";
+/// What a top device lies over: see [`OVER_ANY`].
+pub const OVER_WORD: &str = "estive.over";
+/// What was written on the top device may lie over other layers than those it was made over.
+pub const OVER_ANY: &str = "any";
 /// A physical disk may take that long to come up; what is there is taken at once.
 const WAIT_S: u32 = 30;
 const WAIT_S_MAX: u32 = 3600;
@@ -64,6 +68,8 @@ pub struct CommandLine {
     pub wait_s: u32,
     /// Archives of the root that are unpacked over it.
     pub unpack: Option<UnpackLine>,
+    /// Whether what was written may lie over other layers than those it was made over.
+    pub over_any: bool,
 }
 
 impl CommandLine {
@@ -96,8 +102,16 @@ impl CommandLine {
             },
             None => WAIT_S,
         };
+        let over_any = match word_of(text, OVER_WORD) {
+            None => false,
+            Some(OVER_ANY) => true,
+            Some(other) => {
+                return Err(refuse(OVER_WORD, other, "it can only be estive.over=any"));
+            }
+        };
         Ok(CommandLine {
             text: text.to_owned(),
+            over_any,
             root: word_of(text, ROOT_WORD)
                 .map(Root::parse)
                 .transpose()
@@ -227,6 +241,7 @@ mod tests {
         let line = read("root=/dev/vda;tmpfs estive.wait=2 init=/bin/y").unwrap();
         assert_eq!(line.root.unwrap().devices.len(), 2);
         assert_eq!((line.init.as_deref(), line.wait_s), (Some("/bin/y"), 2));
+        assert!(!line.over_any && read("estive.over=any").unwrap().over_any);
         for (text, words) in [
             ("root=", "no device"),
             ("root=nfs:a:/b;nsf:x", "character 10"),
@@ -234,6 +249,7 @@ mod tests {
             ("init=bin/y", "absolute"),
             ("estive.wait=soon", "number of seconds"),
             ("estive.wait=9999", "at most 3600"),
+            ("estive.over=all", "only be estive.over=any"),
         ] {
             let error = read(text).unwrap_err();
             assert!(error.contains(words), "{text}: {error}");

@@ -41,7 +41,8 @@ pub mod timeline;
 pub mod unpack_line;
 
 pub use command_line::{
-    CommandLine, CommandLineError, INIT_WORD, ROOT_WORD, WAIT_WORD, command_line, word_of,
+    CommandLine, CommandLineError, INIT_WORD, OVER_ANY, OVER_WORD, ROOT_WORD, WAIT_WORD,
+    command_line, word_of,
 };
 pub use error::{Error, Result};
 pub use identity::Identity;

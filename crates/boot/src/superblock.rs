@@ -93,6 +93,16 @@ pub fn is_read_only(file_system: &str) -> bool {
     ["erofs", "squashfs", "iso9660", "cramfs", "romfs"].contains(&file_system)
 }
 
+/// What keeps the kernel from replaying the journal of one that it mounts read-only; `None` for those without a journal.
+pub fn without_replay(file_system: &str) -> Option<&'static str> {
+    match file_system {
+        "ext3" | "ext4" => Some("noload"),
+        "xfs" | "f2fs" => Some("norecovery"),
+        "btrfs" => Some("rescue=nologreplay"),
+        _ => None,
+    }
+}
+
 /// The modules to load before one is mounted, where they are not part of the kernel.
 pub fn modules_of(file_system: &str) -> Vec<&str> {
     match file_system {

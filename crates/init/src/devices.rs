@@ -11,6 +11,8 @@ use std::time::Duration;
 use estive_boot::md_end::{self, Member, TAIL_BYTES};
 use estive_boot::superblock::{self, Kind, Recognised};
 
+use rustix::ioctl;
+
 use crate::coldplug;
 use crate::console::uptime_ms;
 use crate::failure::{Result, While, fail};
@@ -118,6 +120,20 @@ pub fn is_read_only(node: &Path) -> bool {
         .map(|name| Path::new(BLOCK_CLASS).join(name));
     name.and_then(|device| attribute(&device, "ro"))
         .is_some_and(|ro| ro == "1")
+}
+
+/// `linux/fs.h`.
+const BLKROSET: ioctl::Opcode = 0x125d;
+
+/// Makes the kernel refuse to write to a device, whoever asks. Says whether it does.
+pub fn make_read_only(node: &Path) -> bool {
+    let Ok(device) = File::open(node) else {
+        return false;
+    };
+    // SAFETY: BLKROSET reads an int.
+    let call = unsafe { ioctl::Setter::<BLKROSET, i32>::new(1) };
+    // SAFETY: as above; nothing is written back.
+    unsafe { ioctl::ioctl(&device, call) }.is_ok()
 }
 
 /// The one network interface of the clone.

@@ -67,7 +67,7 @@ pub fn prepare(
 
     report.begin(Phase::Union);
     let began_ms = uptime_ms();
-    stack::join(&layers)?;
+    stack::join(&layers, line.over_any)?;
     let what = format!("{} layers are joined", layers.all.len());
     report.step(&what, began_ms, uptime_ms());
     report.done(Phase::Union);

@@ -23,9 +23,10 @@ use estive_boot::CommandLine;
 use estive_boot::loaders::{Access, Device, Stage};
 use estive_boot::superblock::{self, Recognised};
 use rustix::fs::{StatVfsMountFlags, statfs, statvfs};
+use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount_bind, mount_move};
 
-use crate::console::{Report, uptime_ms};
+use crate::console::{Report, say, uptime_ms};
 use crate::failure::{Failure, Result, While, fail};
 use crate::modules::Modules;
 use crate::network::Network;
@@ -176,18 +177,16 @@ impl<'a> Context<'a> {
         let place = self.place()?;
         let mut read_only = !self.wants_writing() || superblock::is_read_only(&kind);
         read_only |= !self.must_be_writable() && devices::is_read_only(device);
-        let flags = if read_only {
-            MountFlags::RDONLY
-        } else {
-            MountFlags::empty()
-        };
-        mount(
-            &device.to_string_lossy(),
-            &place.to_string_lossy(),
-            &kind,
-            flags,
-            "",
-        )?;
+        match read_only {
+            true => mount_unchanged(device, &place, &kind)?,
+            false => mount(
+                &device.to_string_lossy(),
+                &place.to_string_lossy(),
+                &kind,
+                MountFlags::empty(),
+                "",
+            )?,
+        }
         let what = format!("{} is mounted as {kind}", device.display());
         self.report.step(&what, began_ms, uptime_ms());
         Ok(place)
@@ -219,6 +218,32 @@ impl<'a> Context<'a> {
             )),
         }
     }
+}
+
+/// Mounts what is only read, and sees to it that nothing is written: the kernel replays a journal even then, on a disk that
+/// another machine may be writing to.
+fn mount_unchanged(device: &Path, place: &Path, kind: &str) -> Result<()> {
+    let shown = device.display();
+    let only_read = MountFlags::RDONLY;
+    let (source, target) = (device.to_string_lossy(), place.to_string_lossy());
+    let Some(without_replay) = superblock::without_replay(kind) else {
+        return mount(&source, &target, kind, only_read, "");
+    };
+    // One that the kernel itself may not write to tells whether its journal is to be replayed.
+    if devices::make_read_only(device) {
+        match rustix::mount::mount(device, place, kind, only_read, c"") {
+            Err(errno) if needs_replay(errno, kind) => say(&format!(
+                "{shown} was not left clean, and is only read: its journal is not replayed, and what was written last may be missing or half there (boot it once as the top device with rw, or run fsck on it)"
+            )),
+            done => return done.doing(|| format!("mounting {shown} at {target} as {kind}")),
+        }
+    }
+    mount(&source, &target, kind, only_read, without_replay)
+}
+
+/// Whether a mount failed since the journal could not be replayed: Btrfs has an error of its own for it.
+fn needs_replay(errno: Errno, kind: &str) -> bool {
+    errno == Errno::ROFS || (errno == Errno::IO && kind == "btrfs")
 }
 
 /// Opens the device of this context, and makes layers of what it gives.

@@ -8,7 +8,7 @@
 
 mod apart;
 mod flush;
-mod mounts;
+pub mod mounts;
 mod patience;
 mod place;
 mod processes;

@@ -1,6 +1,8 @@
 //! Joining root, layer and memory into one tree, with the layers reachable under `/.unions`.
 
+mod known;
 pub mod stack;
+mod upper;
 
 use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};

@@ -9,7 +9,8 @@
 //!
 //! The kernel refuses an upper directory inside a lower one; a lower overlay over the top's own
 //! tree is no such thing. `frame` is a lowest layer with the mount points that an init expects:
-//! nothing is written to a disk for them. `hide` has a whiteout over `.estive`.
+//! nothing is written to a disk for them. `hide` is the topmost layer that is read where one has, or will have,
+//! `.estive`: a whiteout over it.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, chown};
@@ -19,7 +20,8 @@ use estive_boot::disk;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::mount::{MountFlags, mount_bind, mount_move};
 
-use super::{MOUNT_POINTS, UNIONS, directory_in, mount_modules, of_descriptor, open_in};
+use super::upper::{self, Over};
+use super::{MOUNT_POINTS, UNIONS, directory_in, known, mount_modules, of_descriptor, open_in};
 use crate::devices;
 use crate::failure::{Result, While, fail};
 use crate::loaders::{Layer, Layers, OWN_DIRECTORY};
@@ -27,7 +29,6 @@ use crate::modules::kernel_release;
 use crate::root::{UNDER, UNION, mount, open_directory};
 
 const FRAME: &str = "/u/under/frame";
-const HIDE: &str = "/u/under/hide";
 /// The lower of two overlays.
 const LOWER: &str = "/u/under/lower";
 /// What a clone's layer was settled over, when that is more than one layer.
@@ -35,8 +36,9 @@ const BELOW_CLONES: &str = "/u/under/below";
 /// What mount(2) takes of options, with its zero byte.
 const OPTION_BYTES_MAX: usize = 4095;
 
-/// Mounts the union at [`UNION`] and moves the layers into it.
-pub fn join(layers: &Layers) -> Result<()> {
+/// Mounts the union at [`UNION`] and moves the layers into it. `over_any`: what was written may lie over other layers than
+/// those it was made over.
+pub fn join(layers: &Layers, over_any: bool) -> Result<()> {
     let Some((top, below)) = layers.all.split_last() else {
         return fail("root= names no device that could be mounted");
     };
@@ -47,21 +49,22 @@ pub fn join(layers: &Layers) -> Result<()> {
             fs::create_dir_all(UNION).doing(|| format!("making {UNION}"))?;
             mount_bind(&top.directory, UNION).doing(|| "making the one layer the root".into())?;
         }
-        None => overlay(UNION, &seen(&layers.all), None)?,
+        None => overlay(UNION, &seen(&layers.all), false, None)?,
         Some(place) => {
-            let mut lower = seen(&layers.all);
-            if top.is_seen {
-                hide_own_directory()?;
-                lower.push(HIDE.into());
-            }
+            // Memory forgets what it lay over.
+            let over = (*place != top.directory).then(|| Over {
+                below: known::identities(below),
+                is_any: over_any,
+            });
+            let lower = seen(&layers.all);
             if top.is_seen && place.starts_with(&top.directory) {
-                overlay(LOWER, &lower, None)?;
-                let upper = make_upper(place, Path::new(LOWER))?;
+                overlay(LOWER, &lower, true, None)?;
+                let upper = upper::make(place, Path::new(LOWER), over.as_ref())?;
                 mount_overlay(UNION, &format!("lowerdir={LOWER},{upper}"), plain)?;
             } else {
                 let topmost = lower.last().cloned().unwrap_or_else(|| FRAME.into());
-                let upper = make_upper(place, &topmost)?;
-                overlay(UNION, &lower, Some(&upper))?;
+                let upper = upper::make(place, &topmost, over.as_ref())?;
+                overlay(UNION, &lower, false, Some(&upper))?;
             }
         }
     }
@@ -75,7 +78,7 @@ pub fn below_clones(layers: &Layers) -> Result<PathBuf> {
         [below] => Ok(below.directory.clone()),
         _ => {
             fs::create_dir_all(FRAME).doing(|| format!("making {FRAME}"))?;
-            overlay(BELOW_CLONES, &seen(&layers.all), None)?;
+            overlay(BELOW_CLONES, &seen(&layers.all), false, None)?;
             Ok(BELOW_CLONES.into())
         }
     }
@@ -84,7 +87,7 @@ pub fn below_clones(layers: &Layers) -> Result<PathBuf> {
 /// What stands to the left of a device as one tree at `at`, to run a program of it.
 pub fn join_read_only(layers: &Layers, at: &Path) -> Result<()> {
     make_frame(layers)?;
-    overlay(&at.to_string_lossy(), &seen(&layers.all), None)
+    overlay(&at.to_string_lossy(), &seen(&layers.all), false, None)
 }
 
 /// The trees that are seen, bottom first.
@@ -93,10 +96,10 @@ fn seen(layers: &[Layer]) -> Vec<PathBuf> {
     seen.map(|layer| layer.directory.clone()).collect()
 }
 
-/// An overlay of these, bottom first, over the frame.
-fn overlay(at: &str, lower: &[PathBuf], upper: Option<&str>) -> Result<()> {
+/// An overlay of these, bottom first, over the frame. `will_have`: one of them is to have `.estive`, which is not seen.
+fn overlay(at: &str, lower: &[PathBuf], will_have: bool, upper: Option<&str>) -> Result<()> {
     let mut options = String::from("lowerdir=");
-    for directory in lower.iter().rev() {
+    for directory in hiding(at, lower, will_have)?.iter().rev() {
         options += &format!("{}:", directory.display());
     }
     options += FRAME;
@@ -116,38 +119,6 @@ fn mount_overlay(at: &str, options: &str, flags: MountFlags) -> Result<()> {
         failure.0 += &format!(" ({options}; the kernel's log says why)");
         failure
     })
-}
-
-/// `upper` and `work` of an overlay. The upper directory has the owner and mode of what it covers:
-/// they are the union's.
-fn make_upper(place: &Path, covered: &Path) -> Result<String> {
-    let (upper, work) = (place.join("upper"), place.join("work"));
-    let is_new = !upper.exists();
-    for directory in [&upper, &work] {
-        let making = || {
-            format!(
-                "making {} for what is written (is it a file system of Linux with room?)",
-                directory.display()
-            )
-        };
-        fs::create_dir_all(directory).doing(making)?;
-    }
-    if is_new {
-        let top = fs::metadata(covered).doing(|| format!("looking at {}", covered.display()))?;
-        chown(&upper, Some(top.uid()), Some(top.gid()))
-            .and_then(|()| fs::set_permissions(&upper, top.permissions()))
-            .doing(|| format!("giving {} the owner and mode of the root", upper.display()))?;
-    }
-    // Of an earlier boot: what stands there is of the running system alone.
-    let unions = upper.join(UNIONS);
-    if unions.exists() {
-        fs::remove_dir_all(&unions).doing(|| format!("removing {}", unions.display()))?;
-    }
-    Ok(format!(
-        "upperdir={},workdir={}",
-        upper.display(),
-        work.display()
-    ))
 }
 
 /// The directories that an init, and our own mounts, expect.
@@ -191,11 +162,27 @@ fn modules_place(layers: &[Layer]) -> Option<String> {
     })
 }
 
-fn hide_own_directory() -> Result<()> {
-    fs::create_dir_all(HIDE).doing(|| format!("making {HIDE}"))?;
-    let path = format!("{HIDE}/{OWN_DIRECTORY}");
+/// The same, and over them a whiteout for `.estive`, where one of them has it, or will.
+fn hiding(at: &str, lower: &[PathBuf], will_have: bool) -> Result<Vec<PathBuf>> {
+    let mut lower = lower.to_vec();
+    let has = |directory: &PathBuf| fs::symlink_metadata(directory.join(OWN_DIRECTORY)).is_ok();
+    if !will_have && !lower.iter().any(has) {
+        return Ok(lower);
+    }
+    let name = Path::new(at).file_name().unwrap_or_default();
+    let hide = format!("{UNDER}/hide-{}", name.to_string_lossy());
+    fs::create_dir_all(&hide).doing(|| format!("making {hide}"))?;
+    let path = format!("{hide}/{OWN_DIRECTORY}");
     mknodat(CWD, &path, FileType::CharacterDevice, Mode::empty(), 0)
-        .doing(|| format!("making the whiteout {path}"))
+        .doing(|| format!("making the whiteout {path}"))?;
+    // The uppermost directory gives the union's own its owner and mode.
+    let covered = lower.last().cloned().unwrap_or_else(|| FRAME.into());
+    let top = fs::metadata(&covered).doing(|| format!("looking at {}", covered.display()))?;
+    chown(&hide, Some(top.uid()), Some(top.gid()))
+        .and_then(|()| fs::set_permissions(&hide, top.permissions()))
+        .doing(|| format!("giving {hide} the owner and mode of the root"))?;
+    lower.push(hide.into());
+    Ok(lower)
 }
 
 /// What is reachable in the running system, and as what: every layer by its number; of a clone, what

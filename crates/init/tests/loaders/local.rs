@@ -58,6 +58,7 @@ fn the_first_example_of_the_paper_keeps_what_is_written_on_its_top_disk() {
             .disk(&disk, "scsi-hd")
             .word("probe.read=/new,/.unions/1/.estive/upper/new,/.unions/1/new")
             .word("probe.list=/")
+            .word("probe.mode=/.unions/1/.estive")
             .word("probe.write=/new,/etc/layer-b")
     };
     let facts = machine().boot().facts();
@@ -78,7 +79,28 @@ fn the_first_example_of_the_paper_keeps_what_is_written_on_its_top_disk() {
         ("/.unions/1/.estive/upper/new", "written"),
         // Its own tree is as it was.
         ("/.unions/1/new", "NotFound"),
+        ("mode /.unions/1/.estive", "700 0 0"),
     ]);
+    // Over another root it is no good, unless somebody says so.
+    let other = path("other");
+    Tree::with_probe("other").erofs(&other, &[]);
+    let over_other = |word: &str| {
+        Machine::new("/dev/vda;/dev/sda2")
+            .argument(SCSI)
+            .disk(&other, "virtio-blk-pci")
+            .disk(&disk, "scsi-hd")
+            .word("probe.read=/new")
+            .word(word)
+            .boot()
+    };
+    let error = over_other("quiet").failure();
+    assert!(
+        error.contains("layer 0 was ext4 UUID=") && error.contains(" and is erofs"),
+        "{error}"
+    );
+    let facts = over_other("estive.over=any").facts();
+    assert_eq!(facts.layers(), ["a", "b", "other"]);
+    facts.are(&[("/new", "written")]);
 }
 
 #[test]
@@ -193,10 +215,19 @@ fn one_disk_is_the_root_itself() {
 
 #[test]
 fn what_nothing_takes_is_refused_to_who_writes() {
-    let machine = Machine::new("/dev/vda;/dev/vdb:ro").word("probe.write=/new");
-    let (a, b) = (machine.path("a"), machine.path("b"));
+    let machine = Machine::new("/dev/vda;/dev/vdb:ro")
+        .word("probe.write=/new")
+        .word("probe.list=/");
+    let directory = tempfile::tempdir().unwrap();
+    let (a, b) = (machine.path("a"), directory.path().join("b"));
     Tree::with_probe("a").erofs(&a, &[]);
-    Tree::new("b").ext4(&b, 4, &[]);
+    let tree = Tree::new("b").file(".estive/upper/secret", "of another line");
+    tree.ext4(&b, 4, &[]);
+    // As a machine that crashed leaves it, or one that runs has it.
+    for change in ["set_inode_field / mode 040711", "feature needs_recovery"] {
+        run(Command::new("debugfs").args(["-w", "-R", change]).arg(&b));
+    }
+    let before = fs::read(&b).unwrap();
     let facts = machine
         .disk(&a, "virtio-blk-pci")
         .disk(&b, "virtio-blk-pci")
@@ -207,7 +238,14 @@ fn what_nothing_takes_is_refused_to_who_writes() {
         ("write /new", "ReadOnlyFilesystem"),
         ("root is", "overlay"),
         ("/.unions", "0,1,estive,under"),
+        ("/", ".unions,bin,dev,etc,lost+found,proc,run,sys,tmp"),
+        ("mode /", "711 0 0"),
     ]);
+    facts.said("/dev/vdb was not left clean, and is only read");
+    assert!(
+        before == fs::read(&b).unwrap(),
+        "a disk that is only read was written to"
+    );
 }
 
 #[test]

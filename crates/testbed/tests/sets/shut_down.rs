@@ -48,6 +48,12 @@ start() {
 ",
 )];
 
+/// In place of the set's service: it does nothing.
+const CARELESS: (&str, &str) = (
+    "etc/init.d/estive-shutdown",
+    "#!/sbin/openrc-run\ndepend() {\n\tafter *\n}\nstart() {\n\tebegin \"Leaving the disks as they are\"\n\teend 0\n}\n",
+);
+
 struct Case {
     name: &'static str,
     herd: &'static str,
@@ -92,6 +98,20 @@ fn inside_shut_down() {
         }
         println!("{}: clean {times} times", case.name);
     }
+    without_care(&cases[1]);
+}
+
+/// The same machine without the set's service: else nothing is shown. systemd's is in the loader suite.
+fn without_care(case: &Case) {
+    let directory = work().join("careless");
+    fs::create_dir_all(&directory).unwrap();
+    let files = [case.files[0], CARELESS];
+    let state = state(&directory, &files);
+    let said = shut_down(case, &directory, &state);
+    assert!(said.contains("Leaving the disks as they are"), "{said}");
+    let (features, _) = told_by_superblock(&state);
+    assert!(features.contains("needs_recovery"), "{features}\n{said}");
+    println!("{} without care: to be recovered", case.name);
 }
 
 /// A disk with what makes a clone busy, and then ends it.
@@ -150,21 +170,19 @@ fn shut_down(case: &Case, directory: &Path, state: &Path) -> String {
 }
 
 fn assert_clean(state: &Path, said: &str) {
-    let path = state.to_str().unwrap();
-    let told = stdout(&run("dumpe2fs", &["-h", path]));
-    let line = |name: &str| {
-        told.lines()
-            .find(|line| line.starts_with(name))
-            .unwrap_or_default()
-    };
-    assert!(
-        !line("Filesystem features").contains("needs_recovery"),
-        "{told}\n{said}"
-    );
-    assert!(
-        line("Filesystem state").ends_with(" clean"),
-        "{told}\n{said}"
-    );
-    let checked = run("e2fsck", &["-f", "-n", path]);
+    let (features, left) = told_by_superblock(state);
+    assert!(!features.contains("needs_recovery"), "{features}\n{said}");
+    assert!(left.ends_with(" clean"), "{left}\n{said}");
+    let checked = run("e2fsck", &["-f", "-n", state.to_str().unwrap()]);
     assert!(checked.status.success(), "{checked:?}\n{said}");
+}
+
+/// The file system's features, and how it was left.
+fn told_by_superblock(state: &Path) -> (String, String) {
+    let told = stdout(&run("dumpe2fs", &["-h", state.to_str().unwrap()]));
+    let line = |name: &str| {
+        let line = told.lines().find(|line| line.starts_with(name));
+        line.unwrap_or_default().to_owned()
+    };
+    (line("Filesystem features"), line("Filesystem state"))
 }
