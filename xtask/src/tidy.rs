@@ -37,6 +37,7 @@ const FLOORS: &[(&str, Floor)] = &[
     ("estive-network", Floor::At(3)),
     ("estive-exports", Floor::At(3)),
     ("estive-files", Floor::At(3)),
+    ("estive-nfs", Floor::At(3)),
     ("estive-store", Floor::At(3)),
     ("estive-sandbox", Floor::At(3)),
     ("estive-union", Floor::At(3)),

@@ -1,0 +1,234 @@
+//! How much an export may hold, and holds.
+//!
+//! Counted when the export is opened, then kept up with what is done through it: bytes as the file system has given
+//! them out (`st_blocks`), files as inodes. What others do in the directory meanwhile is seen at the next start.
+
+use std::collections::HashSet;
+use std::os::fd::BorrowedFd;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rustix::fs::{Dir, FileType, OFlags, Stat};
+use rustix::io::Errno;
+
+use crate::export::open_beneath;
+use crate::handle::KernelHandle;
+use crate::status::Status;
+
+const LOCKS: usize = 64;
+const BLOCK_BYTES: u64 = 512;
+/// What the last part of a write may take more than it has bytes.
+const PAGE_BYTES: u64 = 4096;
+
+/// The most an export may hold; `None` is no limit but that of its file system.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Quota {
+    pub bytes: Option<u64>,
+    pub files: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Held {
+    pub bytes: u64,
+    pub files: u64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    held: Held,
+    /// Asked for by what goes on now.
+    reserved: Held,
+}
+
+/// What is held, and who changes it now.
+pub struct Usage {
+    pub(crate) quota: Quota,
+    state: Mutex<State>,
+    /// One at a time may change the size of a file: else two would count the same growth.
+    files: [Mutex<()>; LOCKS],
+}
+
+impl Usage {
+    pub(crate) fn count(anchor: BorrowedFd<'_>, quota: Quota) -> Result<Usage, Errno> {
+        let held = match quota {
+            Quota {
+                bytes: None,
+                files: None,
+            } => Held::default(),
+            _ => count(anchor)?,
+        };
+        Ok(Usage {
+            quota,
+            state: Mutex::new(State {
+                held,
+                reserved: Held::default(),
+            }),
+            files: [const { Mutex::new(()) }; LOCKS],
+        })
+    }
+
+    /// Until the answer is dropped, nobody else changes this file's size.
+    pub(crate) fn alone(&self, status: &Stat) -> MutexGuard<'_, ()> {
+        let at = usize::try_from(status.st_ino % LOCKS as u64).unwrap_or(0);
+        self.files[at]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn held(&self) -> Held {
+        self.state().held
+    }
+
+    /// Room for this much more, kept until it is settled or given back.
+    pub(crate) fn reserve(&self, bytes: u64, files: u64) -> Result<Reserved<'_>, Status> {
+        let mut state = self.state();
+        let fits = |limit: Option<u64>, held: u64, reserved: u64, more: u64| {
+            // What needs nothing more is always done, also where too much is held already.
+            more == 0
+                || limit
+                    .is_none_or(|limit| held.saturating_add(reserved).saturating_add(more) <= limit)
+        };
+        let State { held, reserved } = *state;
+        if !fits(self.quota.bytes, held.bytes, reserved.bytes, bytes)
+            || !fits(self.quota.files, held.files, reserved.files, files)
+        {
+            return Err(Status::DQuot);
+        }
+        state.reserved.bytes += bytes;
+        state.reserved.files += files;
+        Ok(Reserved {
+            usage: self,
+            held: Held { bytes, files },
+        })
+    }
+
+    /// A file changed from the one to the other.
+    pub(crate) fn settle(&self, before: u64, after: u64) {
+        let held = &mut self.state().held;
+        held.bytes = held.bytes.saturating_add(after).saturating_sub(before);
+    }
+
+    pub(crate) fn made(&self, status: &Stat) {
+        let held = &mut self.state().held;
+        held.bytes = held.bytes.saturating_add(bytes_of(status));
+        held.files += 1;
+    }
+
+    pub(crate) fn gone(&self, status: &Stat) {
+        let held = &mut self.state().held;
+        held.bytes = held.bytes.saturating_sub(bytes_of(status));
+        held.files = held.files.saturating_sub(1);
+    }
+}
+
+/// Room that is promised to one.
+pub(crate) struct Reserved<'a> {
+    usage: &'a Usage,
+    held: Held,
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        let reserved = &mut self.usage.state().reserved;
+        reserved.bytes = reserved.bytes.saturating_sub(self.held.bytes);
+        reserved.files = reserved.files.saturating_sub(self.held.files);
+    }
+}
+
+/// What the file system gave out for it.
+pub(crate) fn bytes_of(status: &Stat) -> u64 {
+    u64::try_from(status.st_blocks).unwrap_or(0) * BLOCK_BYTES
+}
+
+/// The most by which a file grows when `count` bytes are written at `offset`: nothing where there are no holes, and
+/// all of it exists.
+pub(crate) fn growth(status: &Stat, offset: u64, count: u64) -> u64 {
+    let size = u64::try_from(status.st_size).unwrap_or(0);
+    let has_holes = bytes_of(status) < size;
+    let end = offset.saturating_add(count);
+    match (has_holes, end <= size) {
+        (false, true) => 0,
+        (false, false) => (end - size).min(count).saturating_add(PAGE_BYTES),
+        (true, _) => count.saturating_add(PAGE_BYTES),
+    }
+}
+
+fn count(anchor: BorrowedFd<'_>) -> Result<Held, Errno> {
+    let mut held = Held::default();
+    let mut linked = HashSet::new();
+    let device = rustix::fs::fstat(anchor)?.st_dev;
+    // Handles, since a tree has more directories than a process descriptors.
+    let mut directories = vec![KernelHandle::of(anchor)?];
+    while let Some(directory) = directories.pop() {
+        let directory = match directory.open(anchor) {
+            Err(Errno::STALE | Errno::NOENT) => continue,
+            directory => open_beneath(directory?, b".", OFlags::RDONLY | OFlags::DIRECTORY)?,
+        };
+        let mut names = Dir::read_from(&directory)?;
+        while let Some(entry) = names.read() {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if matches!(name, b"." | b"..") {
+                continue;
+            }
+            let node = match open_beneath(&directory, name, OFlags::PATH) {
+                Err(Errno::NOENT) => continue,
+                node => node?,
+            };
+            let status = rustix::fs::fstat(&node)?;
+            if status.st_dev != device {
+                continue;
+            }
+            let is_directory = FileType::from_raw_mode(status.st_mode) == FileType::Directory;
+            if !is_directory && status.st_nlink > 1 && !linked.insert(status.st_ino) {
+                continue;
+            }
+            held.bytes = held.bytes.saturating_add(bytes_of(&status));
+            held.files += 1;
+            if is_directory {
+                directories.push(KernelHandle::of(&node)?);
+            }
+        }
+    }
+    Ok(held)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::fd::{AsFd, OwnedFd};
+
+    #[test]
+    fn a_tree_is_counted_once_for_each_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        fs::create_dir_all(path.join("a/b")).unwrap();
+        fs::write(path.join("a/b/file"), vec![1; 10_000]).unwrap();
+        fs::hard_link(path.join("a/b/file"), path.join("again")).unwrap();
+        let tree = OwnedFd::from(fs::File::open(path).unwrap());
+        let held = count(tree.as_fd()).unwrap();
+        assert_eq!(held.files, 3);
+        assert!((10_000..30_000).contains(&held.bytes), "{held:?}");
+    }
+
+    #[test]
+    fn what_is_promised_counts_until_it_is_given_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let tree = OwnedFd::from(fs::File::open(directory.path()).unwrap());
+        let quota = Quota {
+            bytes: Some(100),
+            files: Some(1),
+        };
+        let usage = Usage::count(tree.as_fd(), quota).unwrap();
+        let first = usage.reserve(60, 1).unwrap();
+        assert!(usage.reserve(60, 0).is_err());
+        assert!(usage.reserve(0, 1).is_err());
+        assert!(usage.reserve(0, 0).is_ok());
+        drop(first);
+        assert!(usage.reserve(100, 1).is_ok());
+    }
+}

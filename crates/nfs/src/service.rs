@@ -1,0 +1,137 @@
+//! Exports that are offered together, and the answer to one call.
+
+use std::sync::Arc;
+
+use rand::TryRngCore;
+use rand::rngs::OsRng;
+
+use crate::caller::Caller;
+use crate::error::NfsError;
+use crate::export::{Access, Export, ExportConfig};
+use crate::handle::{Key, MOST_BYTES};
+use crate::procedures;
+use crate::quota::Held;
+use crate::replies::Replies;
+use crate::rpc::{self, Accepted, Call};
+use crate::status::{Fault, Status};
+use crate::xdr::Reader;
+use crate::{acl, mount};
+
+/// What is served. Blocks while it answers: a call is some system calls.
+pub struct Service {
+    exports: Vec<Arc<Export>>,
+    replies: Replies,
+    /// Another at each start: what was written and not committed may be lost, and clients write it again.
+    pub(crate) write_verifier: [u8; 8],
+}
+
+impl std::fmt::Debug for Service {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_list().entries(&self.exports).finish()
+    }
+}
+
+impl Service {
+    pub fn open(exports: Vec<ExportConfig>, key: &Key) -> Result<Service, NfsError> {
+        let mut open: Vec<Arc<Export>> = Vec::new();
+        for config in exports {
+            if open.iter().any(|export| export.name() == config.name) {
+                return Err(NfsError::Twice(config.name));
+            }
+            open.push(Arc::new(Export::open(config, key)?));
+        }
+        let mut write_verifier = [0; 8];
+        OsRng
+            .try_fill_bytes(&mut write_verifier)
+            .expect("the kernel has random bytes");
+        Ok(Service {
+            exports: open,
+            replies: Replies::default(),
+            write_verifier,
+        })
+    }
+
+    pub(crate) fn exports(&self) -> impl Iterator<Item = &Export> {
+        self.exports.iter().map(AsRef::as_ref)
+    }
+
+    /// What the export of this name holds, if it is written to.
+    pub fn held(&self, export: &str) -> Option<Held> {
+        let export = self.exports().find(|open| open.name() == export)?;
+        export.usage.as_ref().map(crate::quota::Usage::held)
+    }
+
+    /// The export that a handle at the beginning of the arguments is of.
+    pub(crate) fn export_of(&self, handle: &[u8]) -> Result<&Export, Fault> {
+        self.exports()
+            .find(|export| export.owns(handle))
+            .ok_or(Status::Stale.into())
+    }
+
+    /// The reply to a record; `None` to what is no call. `peer` tells clients apart whose calls have the same numbers.
+    pub fn answer(&self, peer: &str, record: &[u8]) -> Option<Vec<u8>> {
+        let call = match Call::read(record) {
+            Ok(call) => call,
+            Err(denied) => return rpc::denial(&denied),
+        };
+        let is_repeatable = match call.program {
+            procedures::PROGRAM => procedures::is_repeatable(call.procedure),
+            acl::PROGRAM => call.procedure != ACL_SET,
+            _ => true,
+        };
+        let writes = self
+            .exports
+            .iter()
+            .any(|open| open.config.access != Access::ReadOnly);
+        Some(match is_repeatable || !writes {
+            true => self.reply(call),
+            false => self.replies.once(peer, record, || self.reply(call)),
+        })
+    }
+
+    fn reply(&self, mut call: Call<'_>) -> Vec<u8> {
+        let mut writer = rpc::success(call.xid);
+        let (xid, version) = (call.xid, call.version);
+        let wrong = |only: u32| (version != only).then_some(Accepted::ProgramVersion { only });
+        let result = match call.program {
+            procedures::PROGRAM => wrong(procedures::VERSION)
+                .map_or_else(|| procedures::answer(self, &mut call, &mut writer), Err),
+            mount::PROGRAM => wrong(mount::VERSION)
+                .map_or_else(|| mount::answer(self, &mut call, &mut writer), Err),
+            acl::PROGRAM => {
+                wrong(acl::VERSION).map_or_else(|| self.acl(&mut call, &mut writer), Err)
+            }
+            _ => Err(Accepted::NoProgram),
+        };
+        match result {
+            Ok(()) => writer.into_bytes(),
+            Err(why) => rpc::failure(xid, why),
+        }
+    }
+
+    fn acl(&self, call: &mut Call<'_>, writer: &mut crate::xdr::Writer) -> Result<(), Accepted> {
+        let began = writer.len();
+        let result = match call.procedure {
+            0 => return Ok(()),
+            ACL_GET => self
+                .export_of_arguments(&call.arguments)
+                .and_then(|export| acl::get(export, &mut call.arguments, writer)),
+            ACL_SET => self
+                .export_of_arguments(&call.arguments)
+                .and_then(|export| {
+                    let caller = export.caller(call.caller.clone().unwrap_or_else(Caller::nobody));
+                    acl::set(export, &caller, &mut call.arguments, writer)
+                }),
+            _ => return Err(Accepted::NoProcedure),
+        };
+        procedures::finish(result, began, 1, writer)
+    }
+
+    fn export_of_arguments(&self, arguments: &Reader<'_>) -> Result<&Export, Fault> {
+        let mut ahead = *arguments;
+        self.export_of(ahead.opaque(MOST_BYTES)?)
+    }
+}
+
+const ACL_GET: u32 = 1;
+const ACL_SET: u32 = 2;
