@@ -99,6 +99,7 @@ const TABLE: &[Row] = &[
     plain("estive-layers", "layer", 120),
     plain("estive-layers", "sets", 120),
     plain("estive-store", "conformance", 120),
+    plain("estive-volumes", "conformance", 220),
     plain("estive-store", "embedded", 120),
     plain("estive-sandbox", "script", 120),
     plain("estive-sandbox", "herd", 120),

@@ -43,6 +43,7 @@ const FLOORS: &[(&str, Floor)] = &[
     ("estive-union", Floor::At(3)),
     ("estive-api", Floor::At(4)),
     ("estive-tryout", Floor::At(4)),
+    ("estive-volumes", Floor::At(5)),
     ("estive-agent", Floor::At(5)),
     ("estive-manager", Floor::At(5)),
     ("estive-beat", Floor::At(6)),

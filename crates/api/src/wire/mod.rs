@@ -45,9 +45,23 @@
 //! | `/domain/NAME/boots` | GET | → [`Boots`], from the owner's agent |
 //! | `/domain/NAME/console.log`, `…/boot`, `…/console`, `…/tcp/PORT` | GET | passed on to the owner's agent |
 //! | `/events?after=N&domain=NAME` | GET | → [`estive_model::Event`]s |
+//!
+//! | storage host's route | method | body → answer |
+//! |---|---|---|
+//! | `/v1/volumes`, `/v1/volumes/NAME` | GET | → [`VolumeReport`]s, one |
+//! | `/v1/volumes/NAME` | PUT | [`VolumeWish`] → [`VolumeReport`]; made with an empty file system, or found again |
+//! | `/v1/volumes/NAME` | DELETE | → nothing; no export may be left |
+//! | `/v1/volumes/NAME/exports/GENERATION` | PUT | → [`ExportPlace`] (agents only) |
+//! | `/v1/volumes/NAME/exports/GENERATION` | DELETE | → nothing; its clients are cut |
+//! | `/v1/volumes/NAME/fence` | PUT | [`FenceOrder`] → [`VolumeReport`]; answered when every older export is gone |
+//! | `/v1/volumes/NAME/size` | PUT | [`ResizeOrder`] → [`VolumeReport`]; no export may be open |
+//! | `/v1/volumes/NAME/snapshots/SNAPSHOT` | PUT, DELETE | → [`VolumeReport`] |
+//! | `/v1/volumes/NAME/restore` | POST | [`RestoreOrder`] → [`VolumeReport`]; no export may be left |
 
 mod agent;
 mod manager;
+mod volumes;
 
 pub use agent::*;
 pub use manager::*;
+pub use volumes::*;

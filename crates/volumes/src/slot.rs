@@ -1,0 +1,388 @@
+//! One volume of this storage host: its record, its daemon, and the order of things done to them.
+//!
+//! Journal first: the record is durable before the daemon is told, and the daemon is looked at before anything is
+//! confirmed. So whatever dies between the two, the next one who looks makes the daemon serve what the record says.
+
+use crate::daemon::{Daemon, Serving, ended_within};
+use crate::error::VolumeError;
+use crate::image;
+use crate::record::Record;
+use crate::seam::{EXPORTS_MAX, SNAPSHOTS_MAX, check_growth};
+use estive_api::wire::{ExportPlace, SnapshotName, VolumeReport, export_name};
+use estive_model::Generation;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+/// After a daemon has died, and again after each start that failed.
+const START_AGAIN: Duration = Duration::from_millis(200);
+/// From the end of its socket to its own.
+const DYING: Duration = Duration::from_secs(1);
+const START_AGAIN_MAX: Duration = Duration::from_secs(30);
+
+pub(crate) struct Slot {
+    pub directory: PathBuf,
+    serving: Arc<Serving>,
+    state: Mutex<State>,
+}
+
+struct State {
+    record: Record,
+    daemon: Option<Daemon>,
+    /// Why it is not served.
+    note: Option<String>,
+    /// Removed: nothing is done here any more.
+    removed: bool,
+    /// Somebody waits for the end of the daemon.
+    watched: bool,
+}
+
+impl Slot {
+    pub fn new(directory: PathBuf, record: Record, serving: Arc<Serving>) -> Arc<Self> {
+        Arc::new(Self {
+            directory,
+            serving,
+            state: Mutex::new(State {
+                record,
+                daemon: None,
+                note: None,
+                removed: false,
+                watched: false,
+            }),
+        })
+    }
+
+    /// Takes a daemon that runs over, or starts one. What fails is said in the report, and tried again.
+    pub async fn begin(self: &Arc<Self>) {
+        let mut state = self.state.lock().await;
+        let name = state.record.name.clone();
+        match Daemon::adopt(&name, &self.directory).await {
+            Ok(Some(daemon)) => state.daemon = Some(daemon),
+            Ok(None) => {}
+            Err(error) => {
+                tracing::error!(volume = %name, %error, "its daemon cannot be asked");
+                state.note = Some(error.to_string());
+            }
+        }
+        if let Err(error) = self.served(&mut state).await {
+            tracing::error!(volume = %name, %error, "the volume is not served");
+            self.watch(&mut state);
+        }
+    }
+
+    /// Waits for its turn; an error when the volume was removed meanwhile.
+    async fn held(&self) -> Result<tokio::sync::MutexGuard<'_, State>, VolumeError> {
+        let state = self.state.lock().await;
+        match state.removed {
+            true => Err(VolumeError::Missing(state.record.name.clone())),
+            false => Ok(state),
+        }
+    }
+
+    /// Makes the daemon run and serve what the record says.
+    async fn served<'a>(
+        self: &Arc<Self>,
+        state: &'a mut State,
+    ) -> Result<&'a mut Daemon, VolumeError> {
+        if state.daemon.as_ref().is_some_and(Daemon::is_gone) {
+            state.daemon = None;
+        }
+        let mut outcome = self.serve_anew(state).await;
+        // It may have died at that moment.
+        if let (Err(_), Some(daemon)) = (&outcome, &state.daemon)
+            && ended_within(&daemon.pidfd(), DYING).await
+        {
+            state.daemon = None;
+            outcome = self.serve_anew(state).await;
+        }
+        state.note = outcome.as_ref().err().map(VolumeError::to_string);
+        outcome?;
+        self.watch(state);
+        state.daemon.as_mut().ok_or_else(|| VolumeError::Daemon {
+            name: state.record.name.clone(),
+            doing: "start",
+            detail: "it is gone again".to_owned(),
+        })
+    }
+
+    async fn serve_anew(&self, state: &mut State) -> Result<(), VolumeError> {
+        let daemon = match state.daemon.take() {
+            Some(daemon) => daemon,
+            None => {
+                // One that runs and could not be asked before.
+                match Daemon::adopt(&state.record.name, &self.directory).await? {
+                    Some(daemon) => daemon,
+                    None => {
+                        image::check(&state.record.name, &self.directory).await?;
+                        Daemon::start(&self.directory, &state.record, &self.serving).await?
+                    }
+                }
+            }
+        };
+        let daemon = state.daemon.insert(daemon);
+        if self.serving.credentials.is_some() {
+            let clients = state.record.exports.values().map(String::as_str).collect();
+            daemon.let_in(&clients).await?;
+        }
+        let serves = daemon.exports().await?;
+        let wanted: BTreeSet<Generation> = state
+            .record
+            .exports
+            .keys()
+            .copied()
+            .map(Generation)
+            .collect();
+        let extra: BTreeSet<Generation> = serves.difference(&wanted).copied().collect();
+        if !extra.is_empty() {
+            daemon.cut(&extra).await?;
+        }
+        for generation in wanted.difference(&serves) {
+            daemon.add(*generation).await?;
+        }
+        Ok(())
+    }
+
+    /// Starts the daemon again when it dies, until that is done or the volume is removed.
+    fn watch(self: &Arc<Self>, state: &mut State) {
+        if std::mem::replace(&mut state.watched, true) {
+            return;
+        }
+        let slot = self.clone();
+        let ending = self.serving.ending.clone();
+        tokio::spawn(async move {
+            ending.run_until_cancelled(slot.keep()).await;
+        });
+    }
+
+    async fn keep(self: &Arc<Self>) {
+        let mut pause = START_AGAIN;
+        loop {
+            let pidfd = {
+                let state = self.state.lock().await;
+                if state.removed {
+                    return;
+                }
+                state.daemon.as_ref().map(Daemon::pidfd)
+            };
+            let began = Instant::now();
+            if let Some(pidfd) = pidfd {
+                let _ = pidfd.readable().await;
+                if began.elapsed() > START_AGAIN_MAX {
+                    pause = START_AGAIN;
+                }
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(START_AGAIN_MAX);
+            let mut state = self.state.lock().await;
+            // Ended on purpose and started again meanwhile, or removed.
+            if state.removed
+                || state
+                    .daemon
+                    .as_ref()
+                    .is_some_and(|daemon| !daemon.is_gone())
+            {
+                continue;
+            }
+            let name = state.record.name.clone();
+            tracing::warn!(volume = %name, "its storage daemon is gone; starting it again");
+            match self.served(&mut state).await {
+                Ok(_) => {}
+                Err(error) => tracing::error!(volume = %name, %error, "the volume is not served"),
+            }
+        }
+    }
+
+    fn write(&self, state: &mut State, record: Record) -> Result<(), VolumeError> {
+        record.write(&self.directory)?;
+        state.record = record;
+        Ok(())
+    }
+
+    pub async fn report(self: &Arc<Self>) -> Result<VolumeReport, VolumeError> {
+        let mut state = self.held().await?;
+        Ok(self.reported(&mut state).await)
+    }
+
+    async fn reported(&self, state: &mut State) -> VolumeReport {
+        let snapshots = match &state.daemon {
+            Some(daemon) => daemon.snapshots().await,
+            None => Ok(Vec::new()),
+        };
+        let (snapshots, silent) = match snapshots {
+            Ok(snapshots) => (snapshots, None),
+            Err(error) => (Vec::new(), Some(error.to_string())),
+        };
+        let record = &state.record;
+        VolumeReport {
+            name: record.name.clone(),
+            owner: record.owner.clone(),
+            size_bytes: record.size_bytes,
+            used_bytes: image::used_bytes(&self.directory),
+            fenced: record.fenced,
+            exports: record.exports(),
+            snapshots,
+            note: state.note.clone().or(silent),
+        }
+    }
+
+    pub async fn export(
+        self: &Arc<Self>,
+        generation: Generation,
+        client: &str,
+    ) -> Result<ExportPlace, VolumeError> {
+        let mut state = self.held().await?;
+        let mut record = state.record.clone();
+        if generation < record.fenced {
+            return Err(VolumeError::OldGeneration {
+                name: record.name,
+                generation,
+                fenced: record.fenced,
+            });
+        }
+        let known = record.exports.insert(generation.0, client.to_owned());
+        if record.exports.len() > EXPORTS_MAX {
+            return Err(VolumeError::Impossible(format!(
+                "{} has {EXPORTS_MAX} exports already; those of moves that were given up go at its next start",
+                record.name
+            )));
+        }
+        if known.as_deref() != Some(client) {
+            self.write(&mut state, record)?;
+        }
+        self.served(&mut state).await?;
+        Ok(ExportPlace {
+            host: self.serving.address.to_string(),
+            port: state.record.port,
+            export: export_name(&state.record.name, generation),
+            tls: self.serving.credentials.is_some(),
+        })
+    }
+
+    /// Keeps of the exports those for which `stays` is true, and raises the fence.
+    pub async fn cut(
+        self: &Arc<Self>,
+        fence: Option<Generation>,
+        stays: impl Fn(Generation) -> bool,
+    ) -> Result<VolumeReport, VolumeError> {
+        let mut state = self.held().await?;
+        let mut record = state.record.clone();
+        record
+            .exports
+            .retain(|generation, _| stays(Generation(*generation)));
+        record.fenced = record.fenced.max(fence.unwrap_or_default());
+        if record != state.record {
+            self.write(&mut state, record)?;
+        }
+        // Looked at in the daemon, not believed from the record: that may have been written by one who then died.
+        self.served(&mut state).await?;
+        Ok(self.reported(&mut state).await)
+    }
+
+    pub async fn resize(self: &Arc<Self>, size_bytes: u64) -> Result<VolumeReport, VolumeError> {
+        let mut state = self.held().await?;
+        check_growth(state.record.size_bytes, size_bytes)?;
+        state.record.refuse_use()?;
+        self.served(&mut state).await?.resize(size_bytes).await?;
+        let record = Record {
+            size_bytes,
+            ..state.record.clone()
+        };
+        self.write(&mut state, record)?;
+        Ok(self.reported(&mut state).await)
+    }
+
+    pub async fn snapshot(
+        self: &Arc<Self>,
+        snapshot: &SnapshotName,
+    ) -> Result<VolumeReport, VolumeError> {
+        let mut state = self.held().await?;
+        let name = state.record.name.clone();
+        let daemon = self.served(&mut state).await?;
+        let known = daemon.snapshots().await?;
+        if known.contains(snapshot) {
+            return Err(VolumeError::Impossible(format!(
+                "{name} has a snapshot {snapshot} already"
+            )));
+        }
+        if known.len() >= SNAPSHOTS_MAX {
+            return Err(VolumeError::Impossible(format!(
+                "{name} has {SNAPSHOTS_MAX} snapshots, the most there may be; drop one first"
+            )));
+        }
+        daemon.snapshot(snapshot).await?;
+        Ok(self.reported(&mut state).await)
+    }
+
+    pub async fn drop_snapshot(
+        self: &Arc<Self>,
+        snapshot: &SnapshotName,
+    ) -> Result<VolumeReport, VolumeError> {
+        let mut state = self.held().await?;
+        let daemon = self.served(&mut state).await?;
+        if daemon.snapshots().await?.contains(snapshot) {
+            daemon.drop_snapshot(snapshot).await?;
+        }
+        Ok(self.reported(&mut state).await)
+    }
+
+    pub async fn restore(
+        self: &Arc<Self>,
+        snapshot: &SnapshotName,
+    ) -> Result<VolumeReport, VolumeError> {
+        let mut state = self.held().await?;
+        state.record.refuse_use()?;
+        let known = match self.served(&mut state).await {
+            Ok(daemon) => daemon.snapshots().await?,
+            // A damaged image is what snapshots are for: qemu-img will say whether there is this one.
+            Err(VolumeError::Damaged { .. }) => vec![snapshot.clone()],
+            Err(error) => return Err(error),
+        };
+        if !known.contains(snapshot) {
+            let known: Vec<&str> = known.iter().map(SnapshotName::as_str).collect();
+            return Err(VolumeError::Impossible(format!(
+                "{} has no snapshot {snapshot}; it has: {}",
+                state.record.name,
+                known.join(", ")
+            )));
+        }
+        if let Some(daemon) = state.daemon.take() {
+            daemon.end().await?;
+        }
+        let restored = image::restore(&self.directory, snapshot).await;
+        // A snapshot has the size of its day.
+        if let Ok(size_bytes) = image::size_bytes(&self.directory).await {
+            let record = Record {
+                size_bytes,
+                ..state.record.clone()
+            };
+            self.write(&mut state, record)?;
+        }
+        self.served(&mut state).await?;
+        restored?;
+        Ok(self.reported(&mut state).await)
+    }
+
+    /// Ends the daemon; from then on the slot is dead. The directory is the caller's.
+    pub async fn remove(&self) -> Result<(), VolumeError> {
+        let mut state = self.state.lock().await;
+        if state.removed {
+            return Ok(());
+        }
+        state.record.refuse_use()?;
+        if state.daemon.is_none() {
+            state.daemon = Daemon::adopt(&state.record.name, &self.directory).await?;
+        }
+        if let Some(daemon) = state.daemon.take() {
+            daemon.end().await?;
+        }
+        state.removed = true;
+        Ok(())
+    }
+
+    pub async fn record(&self) -> Record {
+        self.state.lock().await.record.clone()
+    }
+}

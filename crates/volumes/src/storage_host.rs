@@ -1,0 +1,309 @@
+//! All volumes of a storage host: a directory each, a port each.
+
+use crate::daemon::Serving;
+use crate::error::VolumeError;
+use crate::image;
+use crate::record::{Record, sync_directory};
+use crate::seam::{Volumes, check_size};
+use crate::slot::Slot;
+use async_trait::async_trait;
+use estive_api::wire::{ExportPlace, SnapshotName, VolumeReport, VolumeWish};
+use estive_model::{DomainName, Generation};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, DirBuilder};
+use std::net::IpAddr;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio_util::sync::CancellationToken;
+
+const NEW: &str = ".new-";
+const GONE: &str = ".gone-";
+const LOCK: &str = ".lock";
+
+/// Where volumes lie and how they are served.
+#[derive(Debug, Clone)]
+pub struct StorageHostConfig {
+    /// The directory; made when it is not there.
+    pub directory: PathBuf,
+    /// Address on which exports are served.
+    pub address: IpAddr,
+    /// TCP ports for them, one a volume; the last included.
+    pub first_port: u16,
+    /// See `first_port`.
+    pub last_port: u16,
+    /// Mutual TLS: a directory with `ca-cert.pem`, `server-cert.pem` and `server-key.pem`. `None` serves in the clear,
+    /// to anybody, and is for tests on one machine.
+    pub credentials: Option<PathBuf>,
+}
+
+/// The real keeper of volumes.
+pub struct StorageHost {
+    config: StorageHostConfig,
+    serving: Arc<Serving>,
+    slots: Mutex<BTreeMap<DomainName, Arc<Slot>>>,
+    /// One is made or removed at a time.
+    changing: tokio::sync::Mutex<()>,
+    _lock: fs::File,
+}
+
+impl StorageHost {
+    /// Takes over what lies in the directory: daemons that run are adopted, the others started, each with the exports
+    /// that its record says. Refuses a directory that another service has.
+    pub async fn open(config: StorageHostConfig) -> Result<Self, VolumeError> {
+        let directory = &config.directory;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
+            .map_err(VolumeError::io("make", directory))?;
+        let config = StorageHostConfig {
+            directory: fs::canonicalize(directory).map_err(VolumeError::io("find", directory))?,
+            credentials: match &config.credentials {
+                // Daemons work in directories of their own.
+                Some(given) => {
+                    Some(fs::canonicalize(given).map_err(VolumeError::io("find", given))?)
+                }
+                None => None,
+            },
+            ..config
+        };
+        let directory = &config.directory;
+        let path = directory.join(LOCK);
+        let lock = fs::File::create(&path).map_err(VolumeError::io("make", &path))?;
+        rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(
+            |_| {
+                VolumeError::Impossible(format!(
+                    "another estive storage keeps the volumes in {}",
+                    directory.display()
+                ))
+            },
+        )?;
+        let serving = Arc::new(Serving {
+            address: config.address,
+            credentials: config.credentials.clone(),
+            ending: CancellationToken::new(),
+        });
+        let mut slots = BTreeMap::new();
+        let entries = fs::read_dir(directory).map_err(VolumeError::io("read", directory))?;
+        for entry in entries {
+            let entry = entry.map_err(VolumeError::io("read", directory))?;
+            let (path, file_name) = (entry.path(), entry.file_name());
+            let file_name = file_name.to_string_lossy();
+            if file_name.starts_with(NEW) || file_name.starts_with(GONE) {
+                fs::remove_dir_all(&path).map_err(VolumeError::io("remove", &path))?;
+                continue;
+            }
+            let Ok(name) = DomainName::new(&file_name) else {
+                continue;
+            };
+            let record = Record::read(&path)?;
+            if record.name != name {
+                return Err(VolumeError::Impossible(format!(
+                    "{} holds the record of {}: see to the directory, then start again",
+                    path.display(),
+                    record.name
+                )));
+            }
+            slots.insert(name, Slot::new(path, record, serving.clone()));
+        }
+        for slot in slots.values() {
+            slot.begin().await;
+        }
+        Ok(Self {
+            config,
+            serving,
+            slots: Mutex::new(slots),
+            changing: tokio::sync::Mutex::new(()),
+            _lock: lock,
+        })
+    }
+
+    fn slots(&self) -> MutexGuard<'_, BTreeMap<DomainName, Arc<Slot>>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn find(&self, name: &DomainName) -> Option<Arc<Slot>> {
+        self.slots().get(name).cloned()
+    }
+
+    fn slot(&self, name: &DomainName) -> Result<Arc<Slot>, VolumeError> {
+        self.find(name)
+            .ok_or_else(|| VolumeError::Missing(name.clone()))
+    }
+
+    /// A port that no volume has. Whoever else listens on it is met at the start of the daemon.
+    async fn free_port(&self, tried: &BTreeSet<u16>) -> Result<u16, VolumeError> {
+        let all: Vec<Arc<Slot>> = self.slots().values().cloned().collect();
+        let mut taken = tried.clone();
+        for slot in all {
+            taken.insert(slot.record().await.port);
+        }
+        let StorageHostConfig {
+            address,
+            first_port,
+            last_port,
+            ..
+        } = self.config;
+        (first_port..=last_port)
+            .filter(|port| !taken.contains(port))
+            .find(|port| std::net::TcpListener::bind((address, *port)).is_ok())
+            .ok_or_else(|| {
+                VolumeError::Impossible(format!(
+                    "no port is left for another volume from {first_port} to {last_port}"
+                ))
+            })
+    }
+}
+
+impl Drop for StorageHost {
+    fn drop(&mut self) {
+        self.serving.ending.cancel();
+    }
+}
+
+#[async_trait]
+impl Volumes for StorageHost {
+    async fn create(
+        &self,
+        name: &DomainName,
+        wish: &VolumeWish,
+    ) -> Result<VolumeReport, VolumeError> {
+        check_size(wish.size_bytes)?;
+        let _changing = self.changing.lock().await;
+        if let Some(slot) = self.find(name) {
+            let record = slot.record().await;
+            if record.owner != wish.owner {
+                return Err(VolumeError::OthersVolume {
+                    name: name.clone(),
+                    owner: record.owner,
+                });
+            }
+            return slot.report().await;
+        }
+        let aside = self.config.directory.join(format!("{NEW}{name}"));
+        if aside.exists() {
+            fs::remove_dir_all(&aside).map_err(VolumeError::io("remove", &aside))?;
+        }
+        DirBuilder::new()
+            .mode(0o700)
+            .create(&aside)
+            .map_err(VolumeError::io("make", &aside))?;
+        let record = Record {
+            name: name.clone(),
+            owner: wish.owner.clone(),
+            size_bytes: wish.size_bytes,
+            port: self.free_port(&BTreeSet::new()).await?,
+            fenced: Generation(0),
+            exports: BTreeMap::new(),
+        };
+        let made = async {
+            image::make(&aside, wish.size_bytes).await?;
+            record.write(&aside)?;
+            let place = self.config.directory.join(name.as_str());
+            fs::rename(&aside, &place)
+                .and_then(|()| sync_directory(&self.config.directory))
+                .map_err(VolumeError::io("make", &place))?;
+            Ok(place)
+        };
+        let place = match made.await {
+            Ok(place) => place,
+            Err(error) => {
+                let _ = fs::remove_dir_all(&aside);
+                return Err(error);
+            }
+        };
+        let slot = Slot::new(place, record, self.serving.clone());
+        self.slots().insert(name.clone(), slot.clone());
+        slot.begin().await;
+        slot.report().await
+    }
+
+    async fn list(&self) -> Result<Vec<VolumeReport>, VolumeError> {
+        let all: Vec<Arc<Slot>> = self.slots().values().cloned().collect();
+        let mut reports = Vec::new();
+        for slot in all {
+            match slot.report().await {
+                Ok(report) => reports.push(report),
+                // Removed just now.
+                Err(VolumeError::Missing(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(reports)
+    }
+
+    async fn show(&self, name: &DomainName) -> Result<VolumeReport, VolumeError> {
+        self.slot(name)?.report().await
+    }
+
+    async fn export(
+        &self,
+        name: &DomainName,
+        generation: Generation,
+        client: &str,
+    ) -> Result<ExportPlace, VolumeError> {
+        self.slot(name)?.export(generation, client).await
+    }
+
+    async fn withdraw(&self, name: &DomainName, generation: Generation) -> Result<(), VolumeError> {
+        let slot = self.slot(name)?;
+        slot.cut(None, |other| other != generation).await.map(drop)
+    }
+
+    async fn fence(
+        &self,
+        name: &DomainName,
+        generation: Generation,
+    ) -> Result<VolumeReport, VolumeError> {
+        let slot = self.slot(name)?;
+        slot.cut(Some(generation), |other| other >= generation)
+            .await
+    }
+
+    async fn resize(
+        &self,
+        name: &DomainName,
+        size_bytes: u64,
+    ) -> Result<VolumeReport, VolumeError> {
+        self.slot(name)?.resize(size_bytes).await
+    }
+
+    async fn snapshot(
+        &self,
+        name: &DomainName,
+        snapshot: &SnapshotName,
+    ) -> Result<VolumeReport, VolumeError> {
+        self.slot(name)?.snapshot(snapshot).await
+    }
+
+    async fn drop_snapshot(
+        &self,
+        name: &DomainName,
+        snapshot: &SnapshotName,
+    ) -> Result<VolumeReport, VolumeError> {
+        self.slot(name)?.drop_snapshot(snapshot).await
+    }
+
+    async fn restore(
+        &self,
+        name: &DomainName,
+        snapshot: &SnapshotName,
+    ) -> Result<VolumeReport, VolumeError> {
+        self.slot(name)?.restore(snapshot).await
+    }
+
+    async fn remove(&self, name: &DomainName) -> Result<(), VolumeError> {
+        let _changing = self.changing.lock().await;
+        let Some(slot) = self.find(name) else {
+            return Ok(());
+        };
+        slot.remove().await?;
+        let gone = self.config.directory.join(format!("{GONE}{name}"));
+        fs::rename(&slot.directory, &gone)
+            .and_then(|()| sync_directory(&self.config.directory))
+            .map_err(VolumeError::io("remove", &slot.directory))?;
+        self.slots().remove(name);
+        fs::remove_dir_all(&gone).map_err(VolumeError::io("remove", &gone))
+    }
+}
