@@ -10,13 +10,17 @@
 //! netmask or after the address (`10.0.0.2/24`), `%HH` for a character that has a meaning of its own, and the keys of
 //! [`KEYS`].
 
+mod fields;
 mod printer;
+mod value;
 
 use std::fmt;
 use std::net::IpAddr;
 
 use crate::identity::MacAddress;
-use crate::root_line::{Parsed, Problem, Wrong};
+use crate::root_line::{Parsed, Problem};
+use fields::{Autoconf, Field, Fields, Keys, fields};
+use value::Line;
 
 /// The word's name.
 pub const IP_WORD: &str = "ip";
@@ -54,12 +58,6 @@ pub const KEYS: [(&str, &str, &str); 7] = [
         "where names without a dot are looked for; else what DHCP says",
     ),
 ];
-
-const HOSTNAME_BYTES_MAX: usize = 64;
-const DEVICE_BYTES_MAX: usize = 15;
-const TEXT_BYTES_MAX: usize = 128;
-const DOMAINS_MAX: usize = 6;
-const DNS_MAX: usize = 2;
 
 /// What is done about the network.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -177,202 +175,7 @@ impl Default for IpLine {
     }
 }
 
-/// One field and where it begins in the text.
-#[derive(Debug, Clone, Copy)]
-struct Field<'a> {
-    at: usize,
-    /// Without the brackets that hold all of it.
-    text: &'a str,
-    bracketed: bool,
-}
-
-impl<'a> Field<'a> {
-    /// The two halves of `key=value`, the second with its place.
-    fn key(&self) -> Option<(&'a str, Field<'a>)> {
-        if self.bracketed {
-            return None;
-        }
-        let (key, value) = self.text.split_once('=')?;
-        let at = self.at + key.len() + 1;
-        let inside = value
-            .strip_prefix('[')
-            .and_then(|rest| rest.strip_suffix(']'));
-        let value = Field {
-            at: at + usize::from(inside.is_some()),
-            text: inside.unwrap_or(value),
-            bracketed: inside.is_some(),
-        };
-        Some((key, value))
-    }
-}
-
-/// Splits at each `:` that is not in brackets.
-fn fields(text: &str) -> Parsed<Vec<Field<'_>>> {
-    let line = Line;
-    let mut fields = Vec::new();
-    let mut open = None;
-    let mut begin = 0;
-    for (at, c) in text.char_indices().chain([(text.len(), ':')]) {
-        match (c, open) {
-            _ if c.is_control() || c.is_whitespace() => {
-                return line.wrong(at, "a blank: write %20");
-            }
-            ('[', None) => open = Some(at),
-            ('[', Some(_)) => return line.wrong(at, "a bracket inside brackets"),
-            (']', None) => return line.wrong(at, "no bracket was opened"),
-            (']', Some(_)) => open = None,
-            (':', None) => {
-                let part = &text[begin..at];
-                let inside = part.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
-                fields.push(Field {
-                    at: begin + usize::from(inside.is_some()),
-                    text: inside.unwrap_or(part),
-                    bracketed: inside.is_some(),
-                });
-                begin = at + 1;
-            }
-            _ => {}
-        }
-    }
-    match open {
-        Some(at) => line.wrong(at, "this bracket is not closed"),
-        None => Ok(fields),
-    }
-}
-
-/// The fields of the kernel's form.
-#[derive(Default)]
-struct Fields<'a> {
-    client: Option<Field<'a>>,
-    server: Option<Field<'a>>,
-    gateway: Option<Field<'a>>,
-    netmask: Option<Field<'a>>,
-    hostname: Option<Field<'a>>,
-    device: Option<Field<'a>>,
-    autoconf: Option<Field<'a>>,
-    dns: Vec<Field<'a>>,
-}
-
-impl<'a> Fields<'a> {
-    fn read(line: &Line, fields: &[Field<'a>]) -> Parsed<Fields<'a>> {
-        let given = |index: usize| {
-            fields
-                .get(index)
-                .copied()
-                .filter(|field| !field.text.is_empty())
-        };
-        if let Some(field) = fields.get(7 + DNS_MAX) {
-            return line.wrong(
-                field.at,
-                "there are nine fields at most, the last two for DNS; others are written KEY=VALUE",
-            );
-        }
-        Ok(Fields {
-            client: given(0),
-            server: given(1),
-            gateway: given(2),
-            netmask: given(3),
-            hostname: given(4),
-            device: given(5),
-            autoconf: given(6),
-            dns: (7..fields.len()).filter_map(given).collect(),
-        })
-    }
-}
-
-#[derive(Default)]
-struct Keys<'a> {
-    seen: Vec<(&'a str, usize)>,
-    hostname: Option<Field<'a>>,
-    device: Option<Field<'a>>,
-    client_id: Option<ClientId>,
-    vendor_class: Option<String>,
-    timeout_s: Option<u32>,
-    mtu_bytes: Option<u16>,
-    domains: Vec<String>,
-}
-
-impl<'a> Keys<'a> {
-    fn read(line: &Line, fields: &[Field<'a>]) -> Parsed<Keys<'a>> {
-        let mut keys = Keys::default();
-        for field in fields {
-            let Some((key, value)) = field.key() else {
-                return line.wrong(
-                    field.at,
-                    "a field after KEY=VALUE: the keys stand at the end",
-                );
-            };
-            if keys.seen.iter().any(|(seen, _)| *seen == key) {
-                return line.wrong(field.at, "it is said twice");
-            }
-            keys.seen.push((key, field.at));
-            match key {
-                "hostname" => keys.hostname = Some(value),
-                "device" => keys.device = Some(value),
-                "client-id" => keys.client_id = Some(line.client_id(&value)?),
-                "vendor-class" => keys.vendor_class = Some(line.text(&value)?),
-                "timeout" => {
-                    keys.timeout_s = Some(line.number(&value, 1..=3600, "seconds, 1 to 3600")?);
-                }
-                "mtu" => {
-                    let mtu_bytes = line.number(&value, 68..=65535, "bytes, 68 to 65535")?;
-                    keys.mtu_bytes = u16::try_from(mtu_bytes).ok();
-                }
-                "domain" => keys.domains = line.domains(&value)?,
-                _ => {
-                    let known: Vec<&str> = KEYS.iter().map(|(name, ..)| *name).collect();
-                    return line.wrong(
-                        field.at,
-                        &format!("no such key; there are {}", known.join(", ")),
-                    );
-                }
-            }
-        }
-        Ok(keys)
-    }
-
-    fn place(&self, key: &str) -> Option<usize> {
-        let (_, at) = self.seen.iter().find(|(seen, _)| *seen == key)?;
-        Some(*at)
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Autoconf {
-    Off,
-    /// DHCP unless an address is given.
-    Any,
-    Dhcp,
-}
-
-impl Autoconf {
-    fn of(word: &str) -> Option<std::result::Result<Autoconf, &'static str>> {
-        Some(match word {
-            "off" | "none" => Ok(Autoconf::Off),
-            "on" | "any" => Ok(Autoconf::Any),
-            "dhcp" => Ok(Autoconf::Dhcp),
-            "bootp" | "rarp" | "both" => Err("DHCP took the place of it: write dhcp"),
-            _ => return None,
-        })
-    }
-
-    fn read(line: &Line, field: &Field) -> Parsed<Autoconf> {
-        match Autoconf::of(field.text) {
-            Some(Ok(autoconf)) => Ok(autoconf),
-            Some(Err(reason)) => line.wrong(field.at, reason),
-            None => line.wrong(field.at, "it must be dhcp, on, any, off or none"),
-        }
-    }
-}
-
-/// Reading fields: its errors are told by place.
-struct Line;
-
 impl Line {
-    fn wrong<T>(&self, at: usize, message: &str) -> Parsed<T> {
-        Err(Wrong::new(at, message))
-    }
-
     fn build(&self, autoconf: Autoconf, fields: &Fields, keys: Keys) -> Parsed<IpLine> {
         for (field, key) in [(fields.hostname, "hostname"), (fields.device, "device")] {
             if let (Some(_), Some(at)) = (field, keys.place(key)) {
@@ -469,152 +272,6 @@ impl Line {
             gateway,
         })
     }
-
-    fn address(&self, field: &Field) -> Parsed<IpAddr> {
-        let address: IpAddr = match field.text.parse() {
-            Ok(address) => address,
-            Err(_) => {
-                return self.wrong(
-                    field.at,
-                    "it must be an address as 10.0.0.2, or as [fd00::2]",
-                );
-            }
-        };
-        if address.is_unspecified() || address.is_multicast() {
-            return self.wrong(field.at, "no machine can have this address");
-        }
-        Ok(address)
-    }
-
-    /// A number of bits, or an IPv4 netmask.
-    fn prefix(&self, field: &Field, bits: u8) -> Parsed<u8> {
-        if let Ok(mask) = field.text.parse::<std::net::Ipv4Addr>()
-            && bits == 32
-        {
-            let mask = u32::from(mask);
-            let ones = mask.leading_ones();
-            if mask.checked_shl(ones).unwrap_or(0) != 0 {
-                return self.wrong(field.at, "a netmask is ones, then zeros");
-            }
-            return Ok(ones as u8);
-        }
-        match field.text.parse() {
-            Ok(length) if length <= bits => Ok(length),
-            _ => self.wrong(
-                field.at,
-                "it must be a netmask as 255.255.255.0, or a prefix length as 24",
-            ),
-        }
-    }
-
-    fn hostname(&self, field: &Field) -> Parsed<String> {
-        if is_host_name(field.text) && field.text.len() <= HOSTNAME_BYTES_MAX {
-            return Ok(field.text.to_owned());
-        }
-        self.wrong(
-            field.at,
-            "a host name has letters, digits, - and ., at most 64",
-        )
-    }
-
-    fn domains(&self, field: &Field) -> Parsed<Vec<String>> {
-        let mut at = field.at;
-        let mut domains = Vec::new();
-        for name in field.text.split(',') {
-            if !is_host_name(name) || domains.len() == DOMAINS_MAX {
-                return self.wrong(
-                    at,
-                    "a domain has letters, digits, - and .; at most six of them",
-                );
-            }
-            domains.push(name.to_owned());
-            at += name.len() + 1;
-        }
-        Ok(domains)
-    }
-
-    fn device(&self, field: &Field) -> Parsed<Device> {
-        let text = field.text;
-        if field.bracketed || text.contains(':') {
-            return match text.parse() {
-                Ok(mac) => Ok(Device::Mac(mac)),
-                Err(_) => self.wrong(
-                    field.at,
-                    "in brackets it must be a MAC address, as [52:54:00:00:00:01]",
-                ),
-            };
-        }
-        let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '/' | '%' | '[' | ']' | '=');
-        if text.len() <= DEVICE_BYTES_MAX
-            && !text.is_empty()
-            && text.chars().all(plain)
-            && !matches!(text, "." | "..")
-        {
-            return Ok(Device::Name(text.to_owned()));
-        }
-        self.wrong(
-            field.at,
-            "it must be the name of an interface, as eth0, at most 15 characters",
-        )
-    }
-
-    fn client_id(&self, field: &Field) -> Parsed<ClientId> {
-        let Some(digits) = field.text.strip_prefix("0x") else {
-            return self.text(field).map(ClientId::Text);
-        };
-        let bytes: Option<Vec<u8>> = digits
-            .as_bytes()
-            .chunks(2)
-            .map(|pair| hex(pair.first().copied(), pair.get(1).copied()))
-            .collect();
-        match bytes {
-            Some(bytes) if (2..=TEXT_BYTES_MAX).contains(&bytes.len()) => {
-                Ok(ClientId::Bytes(bytes))
-            }
-            _ => self.wrong(field.at, "0x and then 2 to 128 bytes, two digits each"),
-        }
-    }
-
-    /// Text for DHCP, `%HH` decoded.
-    fn text(&self, field: &Field) -> Parsed<String> {
-        let mut bytes = Vec::new();
-        let mut rest = field.text.bytes().enumerate();
-        while let Some((index, byte)) = rest.next() {
-            if byte != b'%' {
-                bytes.push(byte);
-                continue;
-            }
-            let mut digit = || rest.next().map(|(_, byte)| byte);
-            match hex(digit(), digit()) {
-                Some(byte) => bytes.push(byte),
-                None => return self.wrong(field.at + index, "% is followed by two hex digits"),
-            }
-        }
-        match String::from_utf8(bytes) {
-            Ok(text)
-                if (1..=TEXT_BYTES_MAX).contains(&text.len())
-                    && !text.chars().any(char::is_control) =>
-            {
-                Ok(text)
-            }
-            _ => self.wrong(
-                field.at,
-                "1 to 128 bytes of text, without control characters",
-            ),
-        }
-    }
-
-    fn number(
-        &self,
-        field: &Field,
-        range: std::ops::RangeInclusive<u32>,
-        form: &str,
-    ) -> Parsed<u32> {
-        match field.text.parse() {
-            Ok(number) if range.contains(&number) => Ok(number),
-            _ => self.wrong(field.at, &format!("it must be a number of {form}")),
-        }
-    }
 }
 
 /// Letters, digits, `-`, `.` and `_`, as names in DNS are in practice; at most 253 of them, no empty label.
@@ -628,11 +285,6 @@ pub fn is_host_name(text: &str) -> bool {
                     .bytes()
                     .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
         })
-}
-
-fn hex(high: Option<u8>, low: Option<u8>) -> Option<u8> {
-    let digit = |byte: u8| char::from(byte).to_digit(16);
-    u8::try_from(digit(high?)? << 4 | digit(low?)?).ok()
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use proptest::prelude::*;
 
+use super::fields::DNS_MAX;
 use super::*;
 
 fn parse(text: &str) -> IpLine {
