@@ -49,6 +49,7 @@ const FLOORS: &[(&str, Floor)] = &[
     ("estive-beat", Floor::At(6)),
     ("estive-cli", Floor::At(6)),
     ("estive-init", Floor::At(6)),
+    ("estive-rig", Floor::Side),
     ("estive-sim", Floor::Side),
     ("estive-testbed", Floor::Side),
     ("xtask", Floor::Side),

@@ -11,19 +11,11 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
+use estive_rig::from_environment;
 use rustix::process::{Pid, Signal, kill_process};
 
 /// A tiny guest takes three seconds alone; with others on a busy machine ten times that, and some.
 const LIMIT: Duration = Duration::from_secs(120);
-
-fn from_environment(name: &str) -> PathBuf {
-    match std::env::var_os(name) {
-        Some(value) => value.into(),
-        None => panic!(
-            "{name} is not set: this test boots a real guest; run it with `./x test cli-try`"
-        ),
-    }
-}
 
 /// A herd of one, a root that holds one program, and a place for whatever the command makes.
 struct Bench {

@@ -6,14 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use estive_rig::from_environment;
 use estive_sandbox::{InputNode, Limits, OutputNode, ScriptRequest, Worker};
-
-fn from_environment(name: &str) -> PathBuf {
-    match std::env::var_os(name) {
-        Some(value) => value.into(),
-        None => panic!("{name} is not set: run this test with `./x test sandbox-reference`"),
-    }
-}
 
 const LOGGER: &str = "#!/bin/bash
 set -eu

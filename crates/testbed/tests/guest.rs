@@ -7,12 +7,13 @@ mod inside;
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
 use estive_archive::{LAYER_DISK_BYTES, LayerArchive};
 use estive_boot::{KernelTree, command_line, initramfs};
+use estive_rig::from_environment;
 use estive_testbed::outer::WORK_DIRECTORY;
 use estive_testbed::topology::HOST_BRIDGE;
 use estive_testbed::{
@@ -24,15 +25,6 @@ use tokio::process::Child;
 const GUEST: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 101);
 /// A tiny guest takes three seconds alone; with others on a busy machine ten times that, and some.
 const LIMIT: Duration = Duration::from_secs(120);
-
-fn from_environment(name: &str) -> PathBuf {
-    match std::env::var_os(name) {
-        Some(value) => value.into(),
-        None => panic!(
-            "{name} is not set: this test boots a real guest; run it with `./x test testbed-guest`"
-        ),
-    }
-}
 
 #[test]
 fn a_guest_is_heard_and_answers() {

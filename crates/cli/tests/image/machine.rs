@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use estive_rig::from_environment;
+
 /// Firmware, boot loader and the generic kernel take 15 s alone under emulation; on a busy machine ten times that.
 const PATIENCE: Duration = Duration::from_secs(300);
 const POLL: Duration = Duration::from_millis(100);
@@ -31,26 +33,6 @@ pub struct Machine {
     console: PathBuf,
     errors: PathBuf,
     _place: tempfile::TempDir,
-}
-
-pub fn from_environment(name: &str) -> PathBuf {
-    match std::env::var_os(name) {
-        Some(value) => value.into(),
-        None => panic!(
-            "{name} is not set: these tests boot real guests; run them with `./x test cli-image`"
-        ),
-    }
-}
-
-pub fn run(command: &mut Command) {
-    let output = command
-        .output()
-        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    assert!(
-        output.status.success(),
-        "{command:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
 }
 
 impl Machine {

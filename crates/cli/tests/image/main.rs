@@ -9,10 +9,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use machine::{Disk, Firmware, Machine, from_environment, run};
+use estive_rig::{compiled, from_environment, run};
+use machine::{Disk, Firmware, Machine};
 
 /// What the probe is told: it is the init of the suite of loaders.
 const PROBE: &str = "console=ttyS0 estive.init=/bin/probe probe.read=/proc/modules,/proc/cmdline probe.list=/sys/class/net,/sys/firmware probe.write=/etc/written";
@@ -58,17 +59,11 @@ impl Bench {
 
     /// The root with its program, as an ext4 image called `machine`.
     fn root_image(&self) -> PathBuf {
-        let source = concat!(
+        let source = Path::new(concat!(
             env!("CARGO_MANIFEST_DIR"),
             "/../init/tests/loaders/probe.rs"
-        );
-        run(
-            Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
-                .args("--edition 2024 -O -C target-feature=+crt-static".split(' '))
-                .args("-C relocation-model=static -C panic=abort".split(' '))
-                .args([source, "-o"])
-                .arg(self.path("root/bin/probe")),
-        );
+        ));
+        compiled(source, &self.path("root/bin"));
         let image = self.path("root.ext4");
         run(Command::new("mke2fs")
             .args(["-q", "-t", "ext4", "-L", "machine", "-d"])

@@ -9,7 +9,9 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use estive_archive::{LAYER_DISK_BYTES, LayerArchive};
-use estive_boot::{BootReport, KernelTree, command_line, initramfs};
+use estive_boot::{BootReport, command_line, initramfs};
+
+use estive_rig::{compiled, from_environment, kernel, run};
 
 /// A tiny guest takes two seconds alone; with others on a busy machine ten times that.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -21,57 +23,15 @@ pub fn identity() -> String {
     IDENTITY.replace("SEED", &"5a".repeat(64))
 }
 
-fn from_environment(name: &str) -> PathBuf {
-    match std::env::var_os(name) {
-        Some(value) => value.into(),
-        None => {
-            panic!("{name} is not set: these tests boot a real guest; run them with `./x test`")
-        }
-    }
-}
-
-fn run(command: &mut Command) {
-    let output = command
-        .output()
-        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    assert!(
-        output.status.success(),
-        "{command:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-}
-
-pub fn kernel() -> &'static KernelTree {
-    static KERNEL: OnceLock<KernelTree> = OnceLock::new();
-    KERNEL.get_or_init(|| KernelTree::find(&from_environment("ESTIVE_KERNEL_TREE")).unwrap())
-}
-
 /// The static program that is the init of a root made by hand.
 pub fn witness() -> &'static Path {
     static WITNESS: OnceLock<PathBuf> = OnceLock::new();
     WITNESS.get_or_init(|| {
-        let out = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("witness");
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/guest/witness.rs");
-        run(
-            Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
-                .args([
-                    "--edition",
-                    "2024",
-                    "-O",
-                    "-C",
-                    "target-feature=+crt-static",
-                ])
-                .args([
-                    "-C",
-                    "relocation-model=static",
-                    "-C",
-                    "panic=abort",
-                    source,
-                    "-o",
-                ])
-                .arg(&out),
-        );
-        out
+        let source = Path::new(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/guest/witness.rs"
+        ));
+        compiled(source, Path::new(env!("CARGO_TARGET_TMPDIR")))
     })
 }
 

@@ -13,31 +13,11 @@ use estive_boot::initramfs;
 use estive_boot::programs::Programs;
 use estive_boot::{BootReport, KernelTree, Root, command_line};
 
+pub use estive_rig::{from_environment, kernel, run};
+
 /// A tiny guest takes two seconds alone; with others on a busy machine ten times that.
 const PATIENCE: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(50);
-
-pub fn from_environment(name: &str) -> PathBuf {
-    match std::env::var_os(name) {
-        Some(value) => value.into(),
-        None => {
-            panic!("{name} is not set: these tests boot a real guest; run them with `./x test`")
-        }
-    }
-}
-
-/// Runs a program to its end; its standard output.
-pub fn run(command: &mut Command) -> String {
-    let output = command
-        .output()
-        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    assert!(
-        output.status.success(),
-        "{command:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
 
 /// Runs a shell script in the root that has programs for these tests; `directory` is its `/mnt`.
 pub fn in_root_of_programs(directory: &Path, script: &str) -> String {
@@ -50,12 +30,6 @@ pub fn in_root_of_programs(directory: &Path, script: &str) -> String {
         .arg(script))
 }
 
-/// The kernel that clones have.
-pub fn kernel() -> &'static KernelTree {
-    static KERNEL: OnceLock<KernelTree> = OnceLock::new();
-    KERNEL.get_or_init(|| KernelTree::find(&from_environment("ESTIVE_KERNEL_TREE")).unwrap())
-}
-
 /// The static program that is the init of roots made by hand.
 pub fn probe() -> &'static Path {
     static PROBE: OnceLock<PathBuf> = OnceLock::new();
@@ -64,20 +38,9 @@ pub fn probe() -> &'static Path {
 
 /// A static program of this suite, from its source `NAME.rs`. Once for each.
 pub fn compiled(name: &str) -> PathBuf {
-    let out = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
-    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/loaders");
-    let is_static = ["-C", "target-feature=+crt-static"];
-    let is_plain = ["-C", "relocation-model=static", "-C", "panic=abort"];
-    run(
-        Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
-            .args(["--edition", "2024", "-O", "--crate-name", name])
-            .arg(format!("{directory}/{name}.rs"))
-            .arg("-o")
-            .arg(&out)
-            .args(is_static)
-            .args(is_plain),
-    );
-    out
+    let directory = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/loaders"));
+    let source = directory.join(name).with_extension("rs");
+    estive_rig::compiled(&source, Path::new(env!("CARGO_TARGET_TMPDIR")))
 }
 
 /// A directory to make an image of: with `/etc/layer-NAME`, which says NAME.
