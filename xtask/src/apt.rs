@@ -42,6 +42,7 @@ const NEEDS: &[Need] = &[
     program("depmod", "kmod"),
     program("ps", "procps"),
     program("iperf3", "iperf3"),
+    program("nbdinfo", "libnbd-bin"),
     program("cc", "gcc"),
     Need {
         package: "libc6-dev",

@@ -87,9 +87,11 @@ const fn guests_of_loaders(package: &'static str, target: &'static str, bound_s:
 const TABLE: &[Row] = &[
     plain("estive-exports", "seal", 120),
     plain("estive-exports", "nbd", 120),
+    plain("estive-cache", "cache", 120),
     plain("estive-layers", "cascade", 120),
     plain("estive-layers", "herd", 120),
     plain("estive-cli", "layers", 120),
+    plain("estive-cli", "cache", 120),
     plain("estive-files", "layers", 120),
     plain("estive-nfs", "reading", 120),
     plain("estive-nfs", "writing", 120),

@@ -348,10 +348,19 @@ pub(crate) fn tune(stream: &TcpStream) {
 }
 
 /// The name of a bound unix socket; removes it in the end, if it is still ours.
-struct SocketFile {
+pub struct SocketFile {
     path: PathBuf,
     device_and_inode: (u64, u64),
     owner_uid: u32,
+}
+
+impl SocketFile {
+    /// Whether a peer is root or the user that this process runs as.
+    pub fn lets_in(&self, stream: &UnixStream) -> bool {
+        stream
+            .peer_cred()
+            .is_ok_and(|peer| peer.uid() == 0 || peer.uid() == self.owner_uid)
+    }
 }
 
 impl Drop for SocketFile {
@@ -364,7 +373,9 @@ impl Drop for SocketFile {
     }
 }
 
-async fn bind_unix(path: &Path) -> Result<(UnixListener, SocketFile), Error> {
+/// Binds a unix socket, 0600, for a protocol of one's own. One left behind by a dead process is replaced, a live one is
+/// not ([`Error::InUse`]). The second part removes the name when it is dropped.
+pub async fn bind_unix(path: &Path) -> Result<(UnixListener, SocketFile), Error> {
     let place = || format!("unix:{}", path.display());
     let failed = |source| Error::Listen {
         place: place(),

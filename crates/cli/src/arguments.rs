@@ -112,7 +112,9 @@ pub enum Command {
     Agent(commands::agent::Agent),
     /// Run the manager
     Manager(commands::manager::Manager),
-    /// Serve a sealed root to hosts
+    /// Run the cache of a host: it reads roots for the host's clones, checks and keeps them
+    Cache(commands::cache::Cache),
+    /// Serve sealed roots to hosts
     Storage(commands::storage::Storage),
     /// The private certificate authority
     Authority(commands::authority::Authority),

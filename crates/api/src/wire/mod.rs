@@ -57,11 +57,18 @@
 //! | `/v1/volumes/NAME/size` | PUT | [`ResizeOrder`] → [`VolumeReport`]; no export may be open |
 //! | `/v1/volumes/NAME/snapshots/SNAPSHOT` | PUT, DELETE | → [`VolumeReport`] |
 //! | `/v1/volumes/NAME/restore` | POST | [`RestoreOrder`] → [`VolumeReport`]; no export may be left |
+//!
+//! | route of an origin: `estive storage`, `estive cache` | method | body → answer |
+//! |---|---|---|
+//! | `/v1/manifests/HEX` | GET (agents, storage, managers) | → the root's [`SignedManifest`](estive_chunks::SignedManifest) |
+//! | `/v1/chunks/DIGEST` | GET (agents, storage, managers) | → the chunk's bytes; 404: it is not here |
 
 mod agent;
+mod cache;
 mod manager;
 mod volumes;
 
 pub use agent::*;
+pub use cache::*;
 pub use manager::*;
 pub use volumes::*;

@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod authority;
 pub mod boot;
+pub mod cache;
 pub mod completion;
 pub mod console;
 pub mod define;
@@ -75,6 +76,7 @@ pub async fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Seal(seal) => seal.run(&global).await,
         Command::Agent(agent) => agent.run().await,
         Command::Manager(manager) => manager.run().await,
+        Command::Cache(cache) => cache.run().await,
         Command::Storage(storage) => storage.run().await,
         Command::Authority(authority) => authority.run(),
         Command::Version => version::run(&global).await,

@@ -1,0 +1,268 @@
+//! The origin: sealed images and their signed manifests in directories, given out chunk by chunk.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::Read;
+use std::net::SocketAddr;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use estive_api::credentials::AuthorityKey;
+use estive_api::server::{Listen, Listener};
+use estive_api::{Credentials, Problem};
+use estive_chunks::{ChunkDigest, MAX_ENCODED_BYTES, SignedManifest};
+use estive_model::Digest;
+use tokio_util::sync::CancellationToken;
+
+use crate::CacheError;
+use crate::routes::{Chunks, router};
+
+/// Manifests looked at in one directory.
+const MAX_ROOTS: usize = 4096;
+
+/// What an origin is told at start.
+#[derive(Debug, Clone)]
+pub struct OriginConfig {
+    /// Where images (`HEX.erofs`) and signed manifests (`HEX.manifest`) lie, perhaps in different ones.
+    pub directories: Vec<PathBuf>,
+    pub listen: SocketAddr,
+    /// Its certificate; also of whose authority manifests must be.
+    pub credentials: PathBuf,
+}
+
+/// Roots that can be given out.
+pub struct Origin {
+    directories: Vec<PathBuf>,
+    authority: AuthorityKey,
+    index: Mutex<Index>,
+}
+
+#[derive(Default)]
+struct Index {
+    roots: HashMap<Digest, Arc<Served>>,
+    chunks: HashMap<ChunkDigest, Place>,
+    /// Of all directories, when they were last looked through.
+    looked: Vec<Option<std::time::SystemTime>>,
+}
+
+#[derive(Clone)]
+struct Place {
+    root: Arc<Served>,
+    offset: u64,
+    length: usize,
+}
+
+struct Served {
+    manifest: Bytes,
+    image: File,
+    path: PathBuf,
+}
+
+/// Serves until `shutdown`. `ready` is called with the address and the number of roots once it answers. Fails when there
+/// is no root to serve.
+pub async fn serve_origin(
+    config: OriginConfig,
+    ready: impl FnOnce(String, usize),
+    shutdown: CancellationToken,
+) -> Result<(), CacheError> {
+    let credentials = Credentials::load(&config.credentials)?;
+    let authority = credentials.authority().clone();
+    let opening = move || Origin::open(config.directories, authority);
+    let origin = tokio::task::spawn_blocking(opening)
+        .await
+        .map_err(|error| CacheError::file("look through", "")(std::io::Error::other(error)))??;
+    let listener = Listener::bind(Listen::Tls {
+        address: config.listen,
+        credentials,
+    })
+    .await?;
+    ready(listener.endpoint().to_string(), origin.index().roots.len());
+    listener.serve(router(Arc::new(origin)), shutdown).await;
+    Ok(())
+}
+
+impl Origin {
+    /// Looks through the directories; what cannot be served is said, and is an error only when nothing is left. Blocks.
+    pub fn open(directories: Vec<PathBuf>, authority: AuthorityKey) -> Result<Self, CacheError> {
+        let origin = Self {
+            directories,
+            authority,
+            index: Mutex::default(),
+        };
+        let skipped = origin.look()?;
+        if origin.index().roots.is_empty() {
+            let shown: Vec<String> = origin
+                .directories
+                .iter()
+                .map(|directory| directory.display().to_string())
+                .collect();
+            return Err(CacheError::NoRoot {
+                directories: shown.join(", "),
+                skipped: match skipped.is_empty() {
+                    true => "there is no manifest".to_owned(),
+                    false => skipped.join("; "),
+                },
+            });
+        }
+        Ok(origin)
+    }
+
+    /// Takes what is new, drops what is gone. Gives what is wrong with the rest.
+    fn look(&self) -> Result<Vec<String>, CacheError> {
+        let mut found = HashMap::new();
+        let mut skipped = Vec::new();
+        let looked = self.times();
+        for directory in &self.directories {
+            let entries = fs::read_dir(directory).map_err(CacheError::file("list", directory))?;
+            for entry in entries.flatten().take(MAX_ROOTS) {
+                let name = entry.file_name();
+                let hex = name
+                    .to_str()
+                    .and_then(|name| name.strip_suffix(".manifest"));
+                let Some(digest) = hex.and_then(|hex| Digest::new(format!("sha256:{hex}")).ok())
+                else {
+                    continue;
+                };
+                if found.contains_key(&digest) {
+                    continue;
+                }
+                match self.take(&digest, &entry.path()) {
+                    Ok(taken) => drop(found.insert(digest, taken)),
+                    Err(reason) => skipped.push(format!("{}: {reason}", entry.path().display())),
+                }
+            }
+        }
+        for reason in &skipped {
+            tracing::warn!("not served: {reason}");
+        }
+        let mut index = Index {
+            looked,
+            ..Index::default()
+        };
+        for (name, (signed, root)) in found {
+            for (at, digest) in signed.manifest.chunks().iter().enumerate() {
+                let place = Place {
+                    root: root.clone(),
+                    offset: signed.manifest.bytes_of(at).start,
+                    length: signed.manifest.chunk_bytes(at),
+                };
+                index.chunks.insert(*digest, place);
+            }
+            index.roots.insert(name, root);
+        }
+        *self.index() = index;
+        Ok(skipped)
+    }
+
+    fn take(&self, name: &Digest, path: &Path) -> Result<(SignedManifest, Arc<Served>), String> {
+        let mut bytes = Vec::new();
+        File::open(path)
+            .and_then(|file| file.take(MAX_ENCODED_BYTES + 1).read_to_end(&mut bytes))
+            .map_err(|error| error.to_string())?;
+        let signed = SignedManifest::decode_as(&bytes, name).map_err(|error| error.to_string())?;
+        if !self.authority.vouches_for(&signed) {
+            return Err("our authority has not signed it".to_owned());
+        }
+        let image_name = format!("{}.erofs", name.hex());
+        let image_path = self
+            .directories
+            .iter()
+            .map(|directory| directory.join(&image_name))
+            .find(|path| path.is_file())
+            .ok_or_else(|| format!("its image {image_name} is not there"))?;
+        let image = File::open(&image_path).map_err(|error| error.to_string())?;
+        let size_bytes = image.metadata().map_err(|error| error.to_string())?.len();
+        if size_bytes != signed.manifest.size_bytes() {
+            return Err(format!(
+                "its image has {size_bytes} bytes, not {}",
+                signed.manifest.size_bytes()
+            ));
+        }
+        let served = Served {
+            manifest: bytes.into(),
+            image,
+            path: image_path,
+        };
+        Ok((signed, Arc::new(served)))
+    }
+
+    /// Looks again when a directory has changed since. Says whether it did.
+    fn look_if_changed(&self) -> bool {
+        if self.index().looked == self.times() {
+            return false;
+        }
+        match self.look() {
+            Ok(_) => true,
+            Err(error) => {
+                tracing::warn!(%error, "could not look for new roots");
+                false
+            }
+        }
+    }
+
+    fn times(&self) -> Vec<Option<std::time::SystemTime>> {
+        self.directories
+            .iter()
+            .map(|directory| directory.metadata().and_then(|m| m.modified()).ok())
+            .collect()
+    }
+
+    /// What `find` gives of what is known, or of what is there by now.
+    fn find<T>(&self, find: impl Fn(&Index) -> Option<T>) -> Option<T> {
+        let known = find(&self.index());
+        if known.is_some() || !self.look_if_changed() {
+            return known;
+        }
+        find(&self.index())
+    }
+
+    fn read(&self, digest: &ChunkDigest) -> Result<Option<Bytes>, Problem> {
+        let Some(place) = self.find(|index| index.chunks.get(digest).cloned()) else {
+            return Ok(None);
+        };
+        let mut bytes = vec![0; place.length];
+        place
+            .root
+            .image
+            .read_exact_at(&mut bytes, place.offset)
+            .map_err(|error| {
+                Problem::failed(format!(
+                    "could not read {} at {}: {error}",
+                    place.root.path.display(),
+                    place.offset
+                ))
+            })?;
+        Ok(Some(bytes.into()))
+    }
+
+    fn index(&self) -> MutexGuard<'_, Index> {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Problem> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| Problem::failed(error.to_string()))
+}
+
+#[async_trait]
+impl Chunks for Arc<Origin> {
+    async fn manifest(&self, root: &Digest) -> Result<Option<Bytes>, Problem> {
+        let (origin, root) = (self.clone(), root.clone());
+        blocking(move || {
+            origin.find(|index| index.roots.get(&root).map(|served| served.manifest.clone()))
+        })
+        .await
+    }
+
+    async fn chunk(&self, digest: &ChunkDigest) -> Result<Option<Bytes>, Problem> {
+        let (origin, digest) = (self.clone(), *digest);
+        blocking(move || origin.read(&digest)).await?
+    }
+}

@@ -1,0 +1,126 @@
+//! The cache as a process of its own: one for each directory, its sockets, its doors.
+
+use std::fs::File;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::routing::get;
+use axum::{Json, Router};
+use estive_api::server::{Listen, Listener, bind_unix};
+use estive_api::wire::CacheDirectory;
+use estive_api::{Credentials, Problem};
+use tokio_util::sync::CancellationToken;
+
+use crate::store::make_private;
+use crate::{Cache, CacheError, nbd, router};
+
+/// A cache holds at least this: what a read of the largest size and the reading ahead of some clones need.
+const LEAST_LIMIT_BYTES: u64 = 64 << 20;
+
+/// What a cache is told at start.
+#[derive(Debug, Clone)]
+pub struct CacheConfig {
+    /// See [`CacheDirectory`]; made when missing.
+    pub directory: PathBuf,
+    /// Its certificate (an agent's), and whose authority manifests must be of.
+    pub credentials: PathBuf,
+    /// Where other hosts may read what it holds; without it, nowhere.
+    pub listen: Option<SocketAddr>,
+    /// The most that chunks may take on disk, in bytes.
+    pub limit_bytes: u64,
+    /// The most that chunks may take in memory, in bytes.
+    pub memory_bytes: u64,
+    /// How long a read waits for origins that do not answer.
+    pub patience: Duration,
+}
+
+impl CacheConfig {
+    /// With the usual limits: 16 GiB on disk, 64 MiB in memory, 60 s for origins, as QEMU waits for us.
+    pub fn new(directory: PathBuf, credentials: PathBuf) -> Self {
+        Self {
+            directory,
+            credentials,
+            listen: None,
+            limit_bytes: 16 << 30,
+            memory_bytes: 64 << 20,
+            patience: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Serves until `shutdown`. `ready` is called once QEMUs are answered.
+pub async fn serve_cache(
+    config: CacheConfig,
+    ready: impl FnOnce(&Cache),
+    shutdown: CancellationToken,
+) -> Result<(), CacheError> {
+    if config.limit_bytes < LEAST_LIMIT_BYTES {
+        return Err(CacheError::SmallLimit {
+            limit_bytes: config.limit_bytes,
+            least: LEAST_LIMIT_BYTES,
+        });
+    }
+    let credentials = Credentials::load(&config.credentials)?;
+    let directory = CacheDirectory(config.directory.clone());
+    let _lock = lock(&directory)?;
+    let cache = {
+        let (config, credentials) = (config.clone(), credentials.clone());
+        tokio::task::spawn_blocking(move || Cache::open(&config, credentials))
+            .await
+            .map_err(|error| {
+                CacheError::file("open", directory.path())(io::Error::other(error))
+            })??
+    };
+    let mut doors = Vec::new();
+    if let Some(address) = config.listen {
+        let listen = Listen::Tls {
+            address,
+            credentials,
+        };
+        let listener = Listener::bind(listen).await?;
+        tracing::info!(endpoint = %listener.endpoint(), "other hosts may read");
+        doors.push((listener, router(cache.clone())));
+    }
+    let control = Listener::bind(Listen::Unix(directory.control())).await?;
+    doors.push((control, control_router(cache.clone())));
+    let (socket, file) = bind_unix(&directory.socket()).await?;
+    ready(&cache);
+    let doors = doors
+        .into_iter()
+        .map(|(listener, router)| listener.serve(router, shutdown.clone()));
+    futures_util::future::join(
+        nbd::serve(cache, socket, file, shutdown.clone()),
+        futures_util::future::join_all(doors),
+    )
+    .await;
+    Ok(())
+}
+
+fn control_router(cache: Arc<Cache>) -> Router {
+    Router::new()
+        .route("/about", get(move || async move { Json(cache.about()) }))
+        .fallback(|| async { Problem::not_found("there is no such resource on a cache") })
+}
+
+/// Two caches in one directory would remove each other's chunks. The kernel lets go when the process ends.
+fn lock(directory: &CacheDirectory) -> Result<File, CacheError> {
+    let path = directory.path();
+    make_private(path).map_err(CacheError::file("make the directory", path))?;
+    let file = path.join("lock");
+    let opened = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&file)
+        .map_err(CacheError::file("open", &file))?;
+    match opened.try_lock() {
+        Ok(()) => Ok(opened),
+        Err(std::fs::TryLockError::WouldBlock) => Err(CacheError::InUse {
+            path: path.to_owned(),
+        }),
+        Err(std::fs::TryLockError::Error(error)) => Err(CacheError::file("lock", &file)(error)),
+    }
+}

@@ -1,0 +1,85 @@
+//! `estive cache`: the process that reads roots for the clones of a host, checks and keeps them.
+
+use crate::failure::{Failure, failed};
+use clap::Args;
+use estive_cache::{CacheConfig, serve_cache};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+#[derive(Debug, Args)]
+pub struct Cache {
+    /// Its directory, which the host's agent names as `cache:` (without that: `cache` in the agent's `state:`).
+    #[arg(long, value_name = "DIR")]
+    directory: PathBuf,
+    /// Certificate and key: the agent's.
+    #[arg(long, value_name = "DIR")]
+    credentials: PathBuf,
+    /// Where other hosts may read what it holds; without it, nowhere.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
+    /// The most that it keeps on disk.
+    #[arg(long, value_name = "SIZE", default_value = "16G", value_parser = size_bytes)]
+    limit: u64,
+    /// The most that it keeps in memory.
+    #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = size_bytes)]
+    memory: u64,
+    /// How long a read waits for origins that do not answer before it fails.
+    #[arg(long, default_value = "60s", value_parser = humantime::parse_duration)]
+    patience: Duration,
+}
+
+impl Cache {
+    pub async fn run(self) -> Result<u8, Failure> {
+        super::speak();
+        let shutdown = super::shutdown()?;
+        let config = CacheConfig {
+            listen: self.listen,
+            limit_bytes: self.limit,
+            memory_bytes: self.memory,
+            patience: self.patience,
+            ..CacheConfig::new(self.directory, self.credentials)
+        };
+        let ready = |cache: &estive_cache::Cache| {
+            let about = cache.about();
+            tracing::info!(
+                pid = about.pid,
+                kept_chunks = about.kept_chunks,
+                kept_bytes = about.kept_bytes,
+                "the cache serves"
+            );
+        };
+        serve_cache(config, ready, shutdown).await.map_err(failed)?;
+        Ok(0)
+    }
+}
+
+/// `16G`, `512M`, `64K` or bytes.
+fn size_bytes(text: &str) -> Result<u64, String> {
+    let (digits, shift) = match text.as_bytes().last() {
+        Some(b'K') => (&text[..text.len() - 1], 10),
+        Some(b'M') => (&text[..text.len() - 1], 20),
+        Some(b'G') => (&text[..text.len() - 1], 30),
+        Some(b'T') => (&text[..text.len() - 1], 40),
+        _ => (text, 0),
+    };
+    digits
+        .parse::<u64>()
+        .ok()
+        .and_then(|count| count.checked_mul(1 << shift))
+        .ok_or_else(|| format!("{text:?} is no size; write 16G, 512M or a number of bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_and_what_is_none_is_refused() {
+        assert_eq!(size_bytes("16G"), Ok(16 << 30));
+        assert_eq!(size_bytes("77"), Ok(77));
+        for wrong in ["", "G", "1g", "1.5G", "-1", "99999999999T", "1GiB"] {
+            assert!(size_bytes(wrong).is_err(), "{wrong}");
+        }
+    }
+}
