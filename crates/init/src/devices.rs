@@ -125,13 +125,13 @@ pub fn is_read_only(node: &Path) -> bool {
 /// `linux/fs.h`.
 const BLKROSET: ioctl::Opcode = 0x125d;
 
-/// Makes the kernel refuse to write to a device, whoever asks. Says whether it does.
-pub fn make_read_only(node: &Path) -> bool {
+/// Makes the kernel refuse to write to a device, whoever asks, or no longer. Says whether it does as asked.
+pub fn set_read_only(node: &Path, is_read_only: bool) -> bool {
     let Ok(device) = File::open(node) else {
         return false;
     };
     // SAFETY: BLKROSET reads an int.
-    let call = unsafe { ioctl::Setter::<BLKROSET, i32>::new(1) };
+    let call = unsafe { ioctl::Setter::<BLKROSET, i32>::new(is_read_only.into()) };
     // SAFETY: as above; nothing is written back.
     unsafe { ioctl::ioctl(&device, call) }.is_ok()
 }

@@ -229,9 +229,15 @@ fn mount_unchanged(device: &Path, place: &Path, kind: &str) -> Result<()> {
     let Some(without_replay) = superblock::without_replay(kind) else {
         return mount(&source, &target, kind, only_read, "");
     };
-    // One that the kernel itself may not write to tells whether its journal is to be replayed.
-    if devices::make_read_only(device) {
-        match rustix::mount::mount(device, place, kind, only_read, c"") {
+    // One that the kernel itself may not write to tells whether its journal is to be replayed. Afterwards it may, where
+    // somebody mounts it anew to mend something.
+    let was_read_only = devices::is_read_only(device);
+    if was_read_only || devices::set_read_only(device, true) {
+        let mounted = rustix::mount::mount(device, place, kind, only_read, c"");
+        if !was_read_only {
+            devices::set_read_only(device, false);
+        }
+        match mounted {
             Err(errno) if needs_replay(errno, kind) => say(&format!(
                 "{shown} was not left clean, and is only read: its journal is not replayed, and what was written last may be missing or half there (boot it once as the top device with rw, or run fsck on it)"
             )),
