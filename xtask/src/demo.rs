@@ -76,9 +76,9 @@ fn layers_command() -> Result<Command> {
 fn guests_command(name: &str) -> Result<Command> {
     let mut command = prepared(None, "bench", Some(name))?;
     command.arg("--programs").arg(binaries::guest_programs()?);
-    command
-        .arg("--kernel-tree")
-        .arg(setup::setup(Wanted::default())?.kernel.directory);
+    let prepared = setup::setup(Wanted::default())?;
+    command.arg("--kernel-tree").arg(prepared.kernel.directory);
+    command.arg("--tree").arg(prepared.reference_root);
     Ok(command)
 }
 

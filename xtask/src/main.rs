@@ -90,7 +90,7 @@ enum Command {
     },
     /// One benchmark
     Bench {
-        /// boot, migrate, downtime, lost or layers
+        /// boot, migrate, downtime, lost, rootfs or layers
         name: String,
         /// How many runs; each benchmark has its own default
         #[arg(long)]

@@ -1,7 +1,7 @@
 //! `estive-bare`: the least that boots a Linux system, as the peer of the `boot` benchmark.
 //!
-//! As PID 1 of an initramfs it loads the modules listed in `/modules/order`, mounts `/dev/vda` (ext4, read-only) and
-//! executes `/sbin/init` there. Without `/modules` it *is* that `/sbin/init`: it says so on the console, and waits.
+//! As PID 1 of an initramfs it loads the modules listed in `/modules/order`, mounts `/dev/vda` (ext4, read-only unless told
+//! `bare_writable=1`) and executes `/sbin/init` there. Without `/modules` it *is* that `/sbin/init`: it says so on the console, and waits.
 #![allow(
     clippy::disallowed_methods,
     reason = "a guest program: it has no Clock seam"
@@ -40,7 +40,13 @@ fn boot() -> std::io::Result<Infallible> {
         std::thread::sleep(Duration::from_millis(2));
     }
     std::fs::create_dir_all("/root")?;
-    mount("/dev/vda", "/root", "ext4", MountFlags::RDONLY, None)?;
+    // The kernel gives PID 1 the words of its command line that it does not know as environment.
+    let flags = if std::env::var_os("bare_writable").is_some() {
+        MountFlags::empty()
+    } else {
+        MountFlags::RDONLY
+    };
+    mount("/dev/vda", "/root", "ext4", flags, None)?;
     rustix::mount::mount_move("/dev", "/root/dev")?;
     rustix::process::chroot("/root")?;
     std::env::set_current_dir("/")?;

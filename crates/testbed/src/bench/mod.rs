@@ -7,6 +7,8 @@ mod boot;
 pub mod layers;
 mod migrate;
 mod moves;
+mod peer;
+mod rootfs;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -28,6 +30,8 @@ pub struct BenchConfig {
     pub programs: PathBuf,
     /// A kernel with its modules.
     pub kernel_tree: PathBuf,
+    /// The tree that the reference was sealed from.
+    pub tree: PathBuf,
     /// Where the result is appended.
     pub results: PathBuf,
     /// How many runs; each benchmark has its own default.
@@ -36,9 +40,9 @@ pub struct BenchConfig {
 
 /// Runs one benchmark; gives the exit code.
 pub async fn run(name: &str, config: BenchConfig) -> Result<i32, Error> {
-    if !["boot", "migrate", "downtime", "lost"].contains(&name) {
+    if !["boot", "migrate", "downtime", "lost", "rootfs"].contains(&name) {
         eprintln!(
-            "there is no benchmark called {name:?}; there are: boot, migrate, downtime, lost, layers"
+            "there is no benchmark called {name:?}; there are: boot, migrate, downtime, lost, rootfs, layers"
         );
         return Ok(2);
     }
@@ -48,6 +52,7 @@ pub async fn run(name: &str, config: BenchConfig) -> Result<i32, Error> {
         "boot" => boot::measure(&bed, &config).await,
         "migrate" => migrate::measure(&bed, &config).await,
         "downtime" => moves::downtime(&bed, &config).await,
+        "rootfs" => rootfs::measure(&bed, &config).await,
         _ => moves::lost(&bed, &config).await,
     };
     let code = match measured {

@@ -76,7 +76,7 @@ struct Demo {
 
 #[derive(Args)]
 struct Bench {
-    /// boot, migrate, downtime, lost
+    /// boot, migrate, downtime, lost, rootfs
     name: String,
     #[command(flatten)]
     parts: Parts,
@@ -86,6 +86,9 @@ struct Bench {
     /// A kernel with its modules
     #[arg(long)]
     kernel_tree: PathBuf,
+    /// The tree that the reference was sealed from
+    #[arg(long)]
+    tree: PathBuf,
     /// File to which the result is appended
     #[arg(long)]
     results: PathBuf,
@@ -206,6 +209,7 @@ async fn bench_inside(bench: Bench) -> Result<i32, Error> {
         bed,
         programs: bench.programs,
         kernel_tree: bench.kernel_tree,
+        tree: bench.tree,
         results: bench.results,
         runs: bench.runs,
     };
