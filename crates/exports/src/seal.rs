@@ -175,8 +175,17 @@ fn make_image(
     // Only options that erofs-utils 1.5 (Debian 12) and 1.8 (Debian 13) both have. Both apply -T
     // to every file. -x2147483647 keeps every xattr with its inode: the search for shared ones
     // ignores the patterns and walks /proc and all that is mounted.
+    // -Enoinline_data keeps the last part of a file out of the inodes' blocks: 128 inodes lie in one block then, and a cold
+    // walk over a Debian root reads a tenth of the blocks. It costs 7 % of size.
     let mut command = Command::new("mkfs.erofs");
-    command.args(["--quiet", "-T0", "-x2147483647", "-U", IMAGE_UUID]);
+    command.args([
+        "--quiet",
+        "-T0",
+        "-x2147483647",
+        "-Enoinline_data",
+        "-U",
+        IMAGE_UUID,
+    ]);
     for pattern in patterns {
         let mut argument = std::ffi::OsString::from("--exclude-regex=");
         argument.push(pattern);
