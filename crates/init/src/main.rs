@@ -80,12 +80,14 @@ fn main() -> ExitCode {
         stop();
     }
     loop {
-        let Err(failure) = boot(&mut report);
+        let Err(failure) = match switch::has_happened() {
+            false => boot(&mut report),
+            true => command_line::read().and_then(|line| switch::run_init(&line)),
+        };
         report.failed(&failure);
-        if !rescue::is_asked_for() || !rescue::shell() {
+        if !rescue::is_asked_for() || !rescue::after_failure() {
             stop();
         }
-        rescue::begin_again();
     }
 }
 

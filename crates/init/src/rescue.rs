@@ -1,7 +1,7 @@
 //! `rescue`: a shell on the console before the switch of root, and where the boot would stop.
 //!
 //! It is the root's own shell as soon as there is one, else the initramfs's, if it was built with
-//! one. When it ends, the boot goes on; after a failure, from its beginning.
+//! one. When it ends, the boot goes on; after a failure, from its beginning, once nothing of the first try is left.
 
 use std::fs::{self, File, OpenOptions};
 use std::os::fd::OwnedFd;
@@ -16,7 +16,8 @@ use rustix::process::{chdir, chroot, ioctl_tiocsctty, setsid};
 use crate::console::say;
 use crate::failure::{Failure, Result, While};
 use crate::root::{BEFORE, UNION, open_directory};
-use crate::shutdown::{Apart, Deadline, Leftover};
+use crate::shutdown::{self, Apart, Deadline, Leftover, Spare};
+use crate::{loop_device, switch};
 
 /// The word, and the same for systems whose own init takes the first one too: systemd starts its
 /// `rescue.target` by it.
@@ -34,6 +35,18 @@ pub fn is_asked_for() -> bool {
         .any(|word| WORDS.contains(&word))
 }
 
+/// Shells after a failure, until a boot can begin again. Says whether it can; without a shell nobody mends anything.
+pub fn after_failure() -> bool {
+    while shell() {
+        // The root itself is what would be taken away.
+        if switch::has_happened() || begin_again() {
+            return true;
+        }
+        say("rescue: nothing is mounted again over what is left: end what uses it, then `exit`");
+    }
+    false
+}
+
 /// A shell, until it ends. Says whether there was one.
 pub fn shell() -> bool {
     let Some((root, program)) = find() else {
@@ -47,7 +60,10 @@ pub fn shell() -> bool {
         "rescue: {program} in {}; `exit` goes on with the boot",
         root.display()
     ));
-    match run(&root, program) {
+    let ended = run(&root, program);
+    // What it left in the background holds mounts and the console.
+    shutdown::end(Spare::Storage);
+    match ended {
         Ok(()) => {
             say("rescue: going on");
             true
@@ -59,17 +75,25 @@ pub fn shell() -> bool {
     }
 }
 
-/// Takes away what a boot that failed has mounted and set up, so that the next one finds nothing of it.
-pub fn begin_again() {
+/// Takes away what a boot that failed has mounted and set up, so that the next one finds nothing of it. Says whether
+/// it is all gone: two unions that write to one layer destroy it, and a device that still stands is taken.
+fn begin_again() -> bool {
+    shutdown::mount_kernel_file_systems();
+    loop_device::let_go();
     let left = Apart::new(UNION)
         .and(BEFORE)
         .dismantle(Deadline::in_seconds(5));
-    for Leftover { mount, why } in left {
+    for Leftover { mount, why } in &left {
         say(&format!(
             "rescue: {} stays mounted: {why}",
             mount.point.display()
         ));
     }
+    let devices = shutdown::devices_left();
+    for device in &devices {
+        say(&format!("rescue: /dev/{device} is still used"));
+    }
+    left.is_empty() && devices.is_empty()
 }
 
 /// The union, or else the uppermost of its layers that has a shell, or else the initramfs. After

@@ -23,12 +23,13 @@ use rustix::mount::{MountFlags, MountPropagationFlags, mount_change};
 
 use crate::console::say;
 use patience::bounded;
-use processes::Spare;
 use verb::Verb;
 
-pub use apart::{Apart, Leftover};
+pub use apart::{Apart, Leftover, mount_kernel_file_systems};
 pub use patience::Deadline;
 pub use place::place;
+pub use processes::{Spare, end};
+pub use stacked::left as devices_left;
 
 /// The first argument, and how the name ends under which systemd runs the program.
 pub const WORD: &str = "shutdown";

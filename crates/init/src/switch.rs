@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use estive_boot::{CommandLine, INIT_WORD, Phase};
 use rustix::fs::{
@@ -27,12 +28,17 @@ const USUAL: [&str; 5] = [
     "/init",
 ];
 
+static HAS_HAPPENED: AtomicBool = AtomicBool::new(false);
+
+/// Whether the union is the root already: then only its init can be tried again.
+pub fn has_happened() -> bool {
+    HAS_HAPPENED.load(Ordering::Relaxed)
+}
+
 /// Switches root and runs init. Returns only when that fails.
 pub fn switch(line: &CommandLine, report: &mut Report) -> Result<Infallible> {
     let union = open_directory(UNION)?;
-    let init = find_init(line, &union)?;
-    // The kernel gives PID 1 the words it does not know itself, such as `single`.
-    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    find_init(line, &union)?;
 
     for name in ["dev", "sys", "proc"] {
         let target = directory_in(&union, name, 0o755)?;
@@ -45,8 +51,17 @@ pub fn switch(line: &CommandLine, report: &mut Report) -> Result<Infallible> {
     mount_move(".", "/").doing(entering)?;
     chroot(".").doing(entering)?;
     chdir("/").doing(entering)?;
+    HAS_HAPPENED.store(true, Ordering::Relaxed);
 
     report.done(Phase::Switch);
+    run_init(line)
+}
+
+/// Runs the init of the root. Returns only when that fails.
+pub fn run_init(line: &CommandLine) -> Result<Infallible> {
+    let init = find_init(line, &open_directory("/")?)?;
+    // The kernel gives PID 1 the words it does not know itself, such as `single`.
+    let arguments = std::env::args_os().skip(1);
     let error = Command::new(&init).args(arguments).exec();
     fail(format!(
         "running {init}: {error} (a program for this machine, with its interpreter in the root? name another with {INIT_WORD}=)"

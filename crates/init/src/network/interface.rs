@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 
 use estive_boot::identity::MacAddress;
+use rustix::io::Errno;
 use rustix::ioctl;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
@@ -197,7 +198,7 @@ impl Interface {
         // SAFETY: on an IPv6 socket SIOCSIFADDR reads an in6_ifreq; the size is asserted above.
         let call = unsafe { ioctl::Setter::<SIOCSIFADDR, AddressRequest6>::new(request) };
         // SAFETY: as above; nothing is written back.
-        unsafe { ioctl::ioctl(&socket, call) }.doing(doing)?;
+        if_new(unsafe { ioctl::ioctl(&socket, call) }).doing(doing)?;
         fs::write(&trial, "1").doing(|| format!("writing {trial}"))
     }
 
@@ -219,18 +220,18 @@ impl Interface {
         };
         match (destination, gateway) {
             (IpAddr::V4(destination), None) => {
-                self.add_route_v4(destination, prefix, None).doing(doing)
+                if_new(self.add_route_v4(destination, prefix, None)).doing(doing)
             }
-            (IpAddr::V4(destination), Some(IpAddr::V4(gateway))) => self
-                .add_route_v4(destination, prefix, Some(gateway))
-                .doing(doing),
+            (IpAddr::V4(destination), Some(IpAddr::V4(gateway))) => {
+                if_new(self.add_route_v4(destination, prefix, Some(gateway))).doing(doing)
+            }
             (IpAddr::V6(destination), None) => {
                 let index = self.index()?;
-                add_route_v6(destination, prefix, None, index).doing(doing)
+                if_new(add_route_v6(destination, prefix, None, index)).doing(doing)
             }
             (IpAddr::V6(destination), Some(IpAddr::V6(gateway))) => {
                 let index = self.index()?;
-                add_route_v6(destination, prefix, Some(gateway), index).doing(doing)
+                if_new(add_route_v6(destination, prefix, Some(gateway), index)).doing(doing)
             }
             _ => fail(format!("{}: two families of addresses", doing())),
         }
@@ -290,6 +291,14 @@ impl Interface {
         let mut name = [0; 16];
         name[..self.name.len()].copy_from_slice(self.name.as_bytes());
         InterfaceRequest { name, value }
+    }
+}
+
+/// What is there already, from a boot that failed or from a person's hand in its rescue, is as it should be.
+fn if_new(added: rustix::io::Result<()>) -> rustix::io::Result<()> {
+    match added {
+        Err(Errno::EXIST) => Ok(()),
+        other => other,
     }
 }
 

@@ -45,7 +45,7 @@ pub fn end(spare: Spare) {
             if deadline.is_over() {
                 if signal == Signal::KILL {
                     let names: Vec<&str> = others.iter().map(|(_, name)| name.as_str()).collect();
-                    say(&format!("shutdown: these do not end: {}", names.join(", ")));
+                    say(&format!("these programs do not end: {}", names.join(", ")));
                 }
                 break;
             }

@@ -61,6 +61,11 @@ pub fn take_down() -> bool {
     any
 }
 
+/// Names of those that still stand.
+pub fn left() -> Vec<String> {
+    found().into_iter().map(|(device, _)| device).collect()
+}
+
 /// Stops swapping to disks, which keeps devices and files busy.
 pub fn swap_off() {
     let swaps = fs::read_to_string("/proc/swaps").unwrap_or_default();

@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(20);
 
 /// Gives this thread a network and mounts of its own: each test has its own ports, and nothing of it stays.
-fn alone() {
+pub fn alone() {
     // SAFETY: only namespaces are made new; no memory or descriptor is shared otherwise than before.
     unsafe { unshare_unsafe(UnshareFlags::NEWNET | UnshareFlags::NEWNS) }
         .expect("these tests need root: run them with `./x test`");
@@ -219,7 +219,7 @@ fn fill(directory: &Path, name: &str) {
 }
 
 /// A machine on a network of QEMU's with these words.
-fn on_network(root: &str, netdev: &str) -> Machine {
+pub fn on_network(root: &str, netdev: &str) -> Machine {
     let mut machine = Machine::new(root);
     machine.arguments = [
         "-netdev",
@@ -485,7 +485,7 @@ fn images_of_a_directory_on_nfs_are_layers_and_so_is_a_live_cd_there() {
 }
 
 /// A web server on this thread's loopback: `/x.iso` leads to `/live.iso`, which is a file.
-fn web_server(image: &Path) -> u16 {
+pub fn web_server(image: &Path) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let image = fs::read(image).unwrap();

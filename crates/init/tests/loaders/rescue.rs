@@ -1,51 +1,67 @@
 //! `rescue`: a shell on the console where the boot would stop, and before the switch.
 
 use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
 
-use crate::bed::{Machine, Tree, compiled, run};
+use crate::bed::{Guest, Machine, Tree, compiled};
+use crate::net::{alone, on_network, web_server};
 
+/// Over the network, from memory, and to an image on a disk: each of them is taken once and not twice.
 #[test]
-fn a_shell_comes_where_the_boot_would_stop_and_before_the_switch() {
-    let mut machine = Machine::new("/dev/vda;tmpfs")
-        .word("rescue")
-        .word("unpack=/archive")
-        .word("probe.read=/etc/from-the-shell");
-    machine.is_typed_to = true;
-    let image = machine.path("image");
+fn a_shell_comes_where_the_boot_would_stop_and_the_boot_begins_again_over_nothing() {
+    alone();
+    let directory = tempfile::tempdir().unwrap();
+    let image = |name: &str| directory.path().join(name);
+    Tree::new("far").erofs(&image("far"), &[]);
+    Tree::new("near").ext4(&image("near"), 16, &[]);
+    let near = std::fs::read(image("near")).unwrap();
+    Tree::new("disk")
+        .file("near", near)
+        .ext4(&image("disk"), 64, &[]);
     let tree = Tree::with_probe("root").file("bin/sh", std::fs::read(compiled("shell")).unwrap());
-    let at = |path: &str| tree.path().join(path);
-    std::fs::set_permissions(at("bin/sh"), std::fs::Permissions::from_mode(0o755)).unwrap();
-    run(Command::new("tar")
-        .arg("-cf")
-        .arg(at("misnamed"))
-        .arg("-C")
-        .arg(tree.path())
-        .arg("etc"));
-    tree.ext4(&image, 64, &[]);
-    let mut guest = machine.disk(&image, "virtio-blk-pci").boot();
+    let shell = tree.path().join("bin/sh");
+    std::fs::set_permissions(shell, std::fs::Permissions::from_mode(0o755)).unwrap();
+    tree.ext4(&image("root"), 64, &[]);
 
-    guest.hears("error: unpack=/archive: there is no such file in the root");
-    guest.hears("rescue: /bin/sh in /new; `exit` goes on with the boot");
-    for line in [
-        "writable /.unions/0",
-        "rename /.unions/0/misnamed /.unions/0/archive",
-    ] {
+    let port = web_server(&image("far"));
+    let line =
+        format!("loop+url:http://10.0.2.2:{port}/live.iso;/dev/vda;loop+block:/near:/dev/vdb:rw");
+    let mut machine = on_network(&line, "user,id=n0")
+        .word("rescue")
+        .word("probe.read=/etc/from-the-shell,/etc/resolv.conf,/run/estive/resolv.conf")
+        .disk(&image("root"), "virtio-blk-pci")
+        .disk(&image("disk"), "virtio-blk-pci");
+    machine.words[1] = "init=/bin/late".into();
+    machine.is_typed_to = true;
+    let mut guest = machine.boot();
+    let tell = |guest: &mut Guest, line: &str| {
         guest.tell(line);
         guest.hears(&format!("done {line}: Ok"));
-    }
+    };
+    let at_shell = "rescue: /bin/sh in /new; `exit` goes on with the boot";
+
+    guest.hears(at_shell);
+    tell(&mut guest, "write /etc/from-the-shell");
+    guest.tell("exit");
+    guest.hears("error: estive.init=/bin/late: there is no such program in the root");
+    guest.hears(at_shell);
+    tell(&mut guest, "rename /bin/probe /bin/late");
+    // One that a shell leaves is ended; but who serves a root is not, and holds this one.
+    tell(&mut guest, "hold left /etc/from-the-shell");
+    tell(&mut guest, "hold @serves /etc/from-the-shell");
+    guest.tell("exit");
+    guest.hears("rescue: /new stays mounted");
+    guest.hears("rescue: nothing is mounted again");
+    guest.hears(at_shell);
+    tell(&mut guest, "end @serves");
     guest.tell("exit");
 
     // From its beginning, to the end of the early userspace.
-    guest.hears("unpacked /archive: 2 files");
-    guest.hears("rescue: /bin/sh in /new; `exit` goes on with the boot");
-    guest.tell("write /etc/from-the-shell");
-    guest.hears("done write /etc/from-the-shell: Ok");
+    guest.hears("has the address 10.0.2.15/24");
+    guest.hears(at_shell);
     guest.tell("exit");
-    guest.facts().are(&[
-        ("/etc/from-the-shell", "written"),
-        ("/.unions", "0,1,estive,under"),
-    ]);
+    let facts = guest.facts();
+    assert_eq!(facts.layers(), ["far", "near", "root"]);
+    facts.are(&[("/etc/from-the-shell", "written")]);
 }
 
 #[test]
