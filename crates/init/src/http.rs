@@ -16,11 +16,15 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_millis(500);
 /// A server that says nothing for so long has gone.
 const READ_PATIENCE: Duration = Duration::from_secs(30);
+/// Heads that only announce another one (RFC 9110, 15.2); nobody sends more than one or two.
+const ANNOUNCEMENTS_MAX: usize = 8;
 const HEAD_BYTES_MAX: usize = 32 << 10;
 const HEADERS_MAX: usize = 100;
 const REDIRECTIONS_MAX: usize = 5;
 /// The line before a chunk: its size, and extensions that nobody uses.
 const CHUNK_LINE_BYTES_MAX: usize = 1024;
+/// What chunks may cost besides what is in them, until that is more.
+const CHUNKS_COST_BYTES: u64 = 64 << 10;
 const PIECE_BYTES: usize = 128 << 10;
 
 /// Takes what comes, in order.
@@ -39,11 +43,23 @@ pub fn fetch(
     patience_ms: u64,
     taker: &mut impl Taker,
 ) -> Result<()> {
+    fetch_within(url, resolve, patience_ms, Limits::default(), taker)
+}
+
+fn fetch_within(
+    url: &HttpUrl,
+    resolve: impl Fn(&str) -> Result<Vec<IpAddr>>,
+    patience_ms: u64,
+    limits: Limits,
+    taker: &mut impl Taker,
+) -> Result<()> {
     let mut url = url.clone();
+    let whole_ms = uptime_ms() + limits.whole_ms;
     for _ in 0..=REDIRECTIONS_MAX {
         let doing = || format!("fetching {url}");
         let stream = connect(&url, &resolve(&url.host)?, patience_ms)?;
-        let mut answer = ask(stream, &url).doing(doing)?;
+        let pace = Pace::new(limits, whole_ms, uptime_ms());
+        let mut answer = ask(stream, &url, pace).doing(doing)?;
         match answer.head.status {
             200 => {
                 taker.begin(answer.head.size_bytes())?;
@@ -100,7 +116,11 @@ fn connect(url: &HttpUrl, addresses: &[IpAddr], patience_ms: u64) -> Result<TcpS
     }
 }
 
-fn ask(mut stream: TcpStream, url: &HttpUrl) -> std::result::Result<Answer<TcpStream>, Wrong> {
+fn ask(
+    mut stream: TcpStream,
+    url: &HttpUrl,
+    pace: Pace,
+) -> std::result::Result<Answer<TcpStream>, Wrong> {
     stream.set_read_timeout(Some(READ_PATIENCE))?;
     stream.set_write_timeout(Some(READ_PATIENCE))?;
     let request = format!(
@@ -109,7 +129,7 @@ fn ask(mut stream: TcpStream, url: &HttpUrl) -> std::result::Result<Answer<TcpSt
         url.authority()
     );
     stream.write_all(request.as_bytes())?;
-    Answer::read(stream)
+    Answer::read(stream, pace)
 }
 
 /// What is wrong with an answer, in words.
@@ -136,6 +156,95 @@ impl From<io::Error> for Wrong {
 impl From<&str> for Wrong {
     fn from(text: &str) -> Wrong {
         Wrong(text.to_owned())
+    }
+}
+
+/// How long an answer may take. A server that says a byte now and then would hold a boot for ever.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// From the first redirection to the last byte.
+    whole_ms: u64,
+    /// One head, with those that announce it.
+    head_ms: u64,
+    /// In each time so long, so much of the body comes at least.
+    window_ms: u64,
+    window_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            whole_ms: 4 * 3600 * 1000,
+            head_ms: 60_000,
+            window_ms: 60_000,
+            // Four times what a modem brings.
+            window_bytes: 60 * (28 << 10),
+        }
+    }
+}
+
+/// Where an answer stands within its limits.
+#[derive(Debug)]
+struct Pace {
+    limits: Limits,
+    whole_ms: u64,
+    /// Of the head, then of the present window.
+    began_ms: u64,
+    window_bytes: u64,
+}
+
+impl Pace {
+    /// `whole_ms`: when everything must be there.
+    fn new(limits: Limits, whole_ms: u64, now_ms: u64) -> Pace {
+        Pace {
+            limits,
+            whole_ms,
+            began_ms: now_ms,
+            window_bytes: 0,
+        }
+    }
+
+    fn in_head(&mut self, now_ms: u64) -> std::result::Result<(), Wrong> {
+        match now_ms - self.began_ms > self.limits.head_ms {
+            true => Err("the server takes too long over the head of its answer".into()),
+            false => self.on_the_whole(now_ms),
+        }
+    }
+
+    fn begin_body(&mut self, now_ms: u64) {
+        self.began_ms = now_ms;
+    }
+
+    /// So much has come now; 0 at the end, which is never too late.
+    fn in_body(&mut self, bytes: u64, now_ms: u64) -> std::result::Result<(), Wrong> {
+        self.window_bytes += bytes;
+        if bytes == 0 {
+            return Ok(());
+        }
+        let took_ms = now_ms - self.began_ms;
+        if took_ms > self.limits.window_ms {
+            if self.window_bytes < self.limits.window_bytes {
+                return Err(Wrong(format!(
+                    "the server has sent {} bytes in {} s, and at least {} are wanted: use one that is nearer",
+                    self.window_bytes,
+                    took_ms / 1000,
+                    self.limits.window_bytes
+                )));
+            }
+            self.began_ms = now_ms;
+            self.window_bytes = 0;
+        }
+        self.on_the_whole(now_ms)
+    }
+
+    fn on_the_whole(&self, now_ms: u64) -> std::result::Result<(), Wrong> {
+        match now_ms > self.whole_ms {
+            true => Err(Wrong(format!(
+                "it is not all there after {} minutes",
+                self.limits.whole_ms / 60_000
+            ))),
+            false => Ok(()),
+        }
     }
 }
 
@@ -202,29 +311,38 @@ impl Head {
 struct Answer<S> {
     head: Head,
     stream: S,
+    pace: Pace,
     /// Read with the head, and not given on yet.
     ahead: Vec<u8>,
 }
 
 impl<S: Read> Answer<S> {
-    fn read(mut stream: S) -> std::result::Result<Answer<S>, Wrong> {
+    fn read(mut stream: S, mut pace: Pace) -> std::result::Result<Answer<S>, Wrong> {
         let mut bytes = Vec::new();
         let mut piece = [0; 4096];
+        let mut announcements = 0;
         loop {
             let read = stream.read(&mut piece)?;
             if read == 0 {
                 return Err("the server closes before it has answered".into());
             }
+            pace.in_head(uptime_ms())?;
             bytes.extend_from_slice(&piece[..read]);
             while let Some((head, end)) = Head::parse(&bytes)? {
                 bytes.drain(..end);
                 // 100 and its like only announce the answer.
                 if head.status >= 200 {
+                    pace.begin_body(uptime_ms());
                     return Ok(Answer {
                         head,
                         stream,
+                        pace,
                         ahead: bytes,
                     });
+                }
+                announcements += 1;
+                if announcements > ANNOUNCEMENTS_MAX {
+                    return Err("the server announces an answer again and again".into());
                 }
             }
             if bytes.len() > HEAD_BYTES_MAX {
@@ -274,12 +392,18 @@ impl<S: Read> Answer<S> {
 
     /// RFC 9112, 7.1. What follows the last chunk is not looked at.
     fn chunks(&mut self, taker: &mut impl Taker) -> Result<()> {
+        let (mut cost_bytes, mut come_bytes) = (0, 0);
         loop {
-            let size_bytes = self.chunk_line()?;
+            let (size_bytes, line_bytes) = self.chunk_line()?;
             if size_bytes == 0 {
                 return Ok(());
             }
+            cost_bytes += line_bytes as u64 + 2;
+            if cost_bytes > CHUNKS_COST_BYTES.max(come_bytes) {
+                return fail("the answer comes in so small chunks that it is mostly their sizes");
+            }
             self.pass(size_bytes, taker)?;
+            come_bytes += size_bytes;
             for expected in *b"\r\n" {
                 if self.byte()? != expected {
                     return fail("a chunk of the answer is longer than it says");
@@ -288,12 +412,15 @@ impl<S: Read> Answer<S> {
         }
     }
 
-    fn chunk_line(&mut self) -> Result<u64> {
+    /// The size of a chunk, and of the line that says it.
+    fn chunk_line(&mut self) -> Result<(u64, usize)> {
         let mut line = Vec::new();
         loop {
             line.push(self.byte()?);
             match httparse::parse_chunk_size(&line) {
-                Ok(httparse::Status::Complete((_, size_bytes))) => return Ok(size_bytes),
+                Ok(httparse::Status::Complete((_, size_bytes))) => {
+                    return Ok((size_bytes, line.len()));
+                }
                 Ok(httparse::Status::Partial) if line.len() < CHUNK_LINE_BYTES_MAX => {}
                 _ => return fail("the size of a chunk of the answer is no number"),
             }
@@ -320,7 +447,8 @@ impl<S: Read> Answer<S> {
             match self.stream.read(&mut piece) {
                 Ok(read) => {
                     piece.truncate(read);
-                    return Ok(piece);
+                    let come = self.pace.in_body(read as u64, uptime_ms());
+                    return come.map(|()| piece).map_err(|Wrong(text)| Failure(text));
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return fail(Wrong::from(error).0),
@@ -367,8 +495,11 @@ mod tests {
 
     fn body(answer: &str, drop_bytes: usize) -> std::result::Result<String, String> {
         let mut taken = Taken::default();
-        let mut answer =
-            Answer::read(Drops(answer.as_bytes(), drop_bytes)).map_err(|Wrong(text)| text)?;
+        let mut answer = Answer::read(
+            Drops(answer.as_bytes(), drop_bytes),
+            Pace::new(Limits::default(), u64::MAX, uptime_ms()),
+        )
+        .map_err(|Wrong(text)| text)?;
         answer.body(&mut taken).map_err(|Failure(text)| text)?;
         Ok(String::from_utf8(taken.bytes).unwrap())
     }
@@ -428,6 +559,91 @@ mod tests {
         }
         let endless = format!("HTTP/1.1 200 OK\r\nX: {}", "x".repeat(HEAD_BYTES_MAX));
         assert!(body(&endless, 4096).unwrap_err().contains("no end"));
+    }
+
+    #[test]
+    fn what_costs_much_and_brings_nothing_is_refused() {
+        let announced = "HTTP/1.1 102 Processing\r\n\r\n".repeat(ANNOUNCEMENTS_MAX + 1);
+        let answer = format!("{announced}HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx");
+        for drop_bytes in [7, 4096] {
+            let error = body(&answer, drop_bytes).unwrap_err();
+            assert!(error.contains("again and again"), "{error}");
+        }
+        let chunked = |chunk: &str, count: usize| {
+            let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+            body(&format!("{head}{}0\r\n\r\n", chunk.repeat(count)), 4096)
+        };
+        let padded = format!("1;{}\r\nx\r\n", "y".repeat(900));
+        assert!(chunked(&padded, 60).is_ok());
+        assert!(chunked(&padded, 100).unwrap_err().contains("small chunks"));
+        let large = format!("400\r\n{}\r\n", "x".repeat(1024));
+        assert!(chunked(&large, 20_000).is_ok());
+    }
+
+    #[test]
+    fn a_slow_answer_is_given_up() {
+        let limits = Limits {
+            whole_ms: 1000,
+            head_ms: 100,
+            window_ms: 100,
+            window_bytes: 50,
+        };
+        let begun = || Pace::new(limits, 1000, 0);
+        let text = |pace: std::result::Result<(), Wrong>| pace.map_err(|Wrong(text)| text);
+        assert!(text(begun().in_head(100)).is_ok());
+        assert!(text(begun().in_head(101)).unwrap_err().contains("head"));
+        let mut pace = begun();
+        pace.begin_body(90);
+        // A silence is borne within a window; one byte now and then is not.
+        assert!(pace.in_body(50, 190).is_ok() && pace.in_body(1, 191).is_ok());
+        for now_ms in (192..=291).step_by(11) {
+            assert!(pace.in_body(1, now_ms).is_ok(), "{now_ms}");
+        }
+        assert!(
+            text(pace.in_body(1, 292))
+                .unwrap_err()
+                .contains("sent 11 bytes")
+        );
+        let mut pace = begun();
+        for now_ms in (0..=1000).step_by(10) {
+            assert!(pace.in_body(50, now_ms).is_ok());
+        }
+        assert!(
+            text(pace.in_body(50, 1001))
+                .unwrap_err()
+                .contains("not all there")
+        );
+        assert!(pace.in_body(0, 1001).is_ok());
+    }
+
+    #[test]
+    fn a_server_that_drips_is_left() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        std::thread::spawn(move || {
+            for head in ["HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\n\r\n"] {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut text = head.to_owned();
+                // Until the client goes.
+                while stream.write_all(text.as_bytes()).is_ok() {
+                    std::thread::sleep(Duration::from_millis(5));
+                    text = "X: x\r\n".into();
+                }
+            }
+        });
+        let url = HttpUrl::parse(&format!("http://name:{port}/")).unwrap();
+        let limits = Limits {
+            head_ms: 100,
+            window_ms: 100,
+            window_bytes: 1 << 20,
+            ..Limits::default()
+        };
+        for said in ["over the head", "at least 1048576 are wanted"] {
+            let resolve = |_: &str| Ok(vec![IpAddr::from([127, 0, 0, 1])]);
+            let fetched = fetch_within(&url, resolve, 0, limits, &mut Taken::default());
+            let Failure(error) = fetched.unwrap_err();
+            assert!(error.contains(said), "{error}");
+        }
     }
 
     #[test]

@@ -19,6 +19,8 @@ const PORT: u16 = 53;
 /// Every server is asked so often, each time with twice the patience.
 const ROUNDS: u32 = 3;
 const FIRST_WAIT: Duration = Duration::from_millis(1500);
+/// One name, with all its kinds, aliases, domains and servers.
+const WHOLE_MS: u64 = 60_000;
 /// Who sends more that is no answer to one question only wants to keep us busy.
 const STRAYS_MAX: u32 = 64;
 /// Without EDNS no answer is longer (RFC 1035, 2.3.4); one that is cut says so, and what fits is used.
@@ -52,10 +54,15 @@ impl Network {
                 "no name server is known to ask for {name}: add one to ip= (its eighth field), or write the address"
             ));
         }
+        self.resolve_by(&Servers, name)
+    }
+
+    fn resolve_by(&self, asked: &impl Asked, name: &str) -> Result<Vec<IpAddr>> {
         let mut complaints = Vec::new();
+        let deadline_ms = asked.now_ms() + WHOLE_MS;
         for candidate in candidates(name, &self.domains) {
             for kind in self.kinds() {
-                match self.look_up(&candidate, kind) {
+                match self.look_up(asked, &candidate, kind, deadline_ms) {
                     Ok(addresses) if !addresses.is_empty() => return Ok(addresses),
                     Ok(_) => {}
                     Err(Failure(complaint)) => complaints.push(complaint),
@@ -83,10 +90,16 @@ impl Network {
         }
     }
 
-    fn look_up(&self, name: &str, kind: TYPE) -> Result<Vec<IpAddr>> {
+    fn look_up(
+        &self,
+        asked: &impl Asked,
+        name: &str,
+        kind: TYPE,
+        deadline_ms: u64,
+    ) -> Result<Vec<IpAddr>> {
         let mut name = name.to_owned();
         for _ in 0..ALIASES_MAX {
-            match self.ask_servers(&name, kind)? {
+            match self.ask_servers(asked, &name, kind, deadline_ms)? {
                 Said::Addresses(addresses) => return Ok(addresses),
                 Said::Alias(other) => name = other,
                 Said::Nothing => return Ok(Vec::new()),
@@ -95,22 +108,49 @@ impl Network {
         fail(format!("{name} leads from name to name without an end"))
     }
 
-    fn ask_servers(&self, name: &str, kind: TYPE) -> Result<Said> {
+    fn ask_servers(
+        &self,
+        asked: &impl Asked,
+        name: &str,
+        kind: TYPE,
+        deadline_ms: u64,
+    ) -> Result<Said> {
         let mut complaint = String::new();
         for round in 0..ROUNDS {
             for server in &self.dns {
-                match ask(
-                    SocketAddr::new(*server, PORT),
-                    name,
-                    kind,
-                    FIRST_WAIT * 2_u32.pow(round),
-                ) {
+                let left = Duration::from_millis(deadline_ms.saturating_sub(asked.now_ms()));
+                if left.is_zero() {
+                    return fail(format!(
+                        "the name servers took more than {} s",
+                        WHOLE_MS / 1000
+                    ));
+                }
+                let patience = left.min(FIRST_WAIT * 2_u32.pow(round));
+                match asked.ask(*server, name, kind, patience) {
                     Ok(said) => return Ok(said),
                     Err(Failure(text)) => complaint = text,
                 }
             }
         }
         fail(complaint)
+    }
+}
+
+/// Who answers questions, and the time.
+trait Asked {
+    fn ask(&self, server: IpAddr, name: &str, kind: TYPE, patience: Duration) -> Result<Said>;
+    fn now_ms(&self) -> u64;
+}
+
+struct Servers;
+
+impl Asked for Servers {
+    fn ask(&self, server: IpAddr, name: &str, kind: TYPE, patience: Duration) -> Result<Said> {
+        ask(SocketAddr::new(server, PORT), name, kind, patience)
+    }
+
+    fn now_ms(&self) -> u64 {
+        uptime_ms()
     }
 }
 
@@ -322,6 +362,45 @@ mod tests {
             ["a.b", "a.b.x.example", "a.b.y"]
         );
         assert_eq!(candidates("a.", &domains), ["a"]);
+    }
+
+    /// Servers that lead on from name to name, each time at the last moment.
+    struct Dawdlers(std::cell::Cell<u64>);
+
+    impl Asked for Dawdlers {
+        fn ask(&self, server: IpAddr, name: &str, _: TYPE, patience: Duration) -> Result<Said> {
+            self.0.set(self.0.get() + patience.as_millis() as u64);
+            match server == IpAddr::from([10, 0, 0, 4]) {
+                true => Ok(Said::Alias(format!("x{name}"))),
+                false => fail("no answer"),
+            }
+        }
+
+        fn now_ms(&self) -> u64 {
+            self.0.get()
+        }
+    }
+
+    #[test]
+    fn one_name_takes_no_longer_than_a_minute() {
+        let network = Network {
+            device: "eth0".into(),
+            address: [10, 0, 0, 2].into(),
+            prefix: 24,
+            gateway: None,
+            dns: vec![[10, 0, 0, 3].into(), [10, 0, 0, 4].into()],
+            domains: ["a", "b", "c", "d", "e", "f"].map(str::to_owned).into(),
+            hostname: None,
+            server: None,
+            mtu_bytes: None,
+            lease: None,
+        };
+        let servers = Dawdlers(0.into());
+        let Err(Failure(error)) = network.resolve_by(&servers, "name") else {
+            panic!("it was found")
+        };
+        assert!(error.contains("more than 60 s"), "{error}");
+        assert_eq!(servers.now_ms(), WHOLE_MS);
     }
 
     proptest! {
