@@ -59,6 +59,11 @@ pub const KEYS: [(&str, &str, &str); 7] = [
     ),
 ];
 
+/// What every machine takes in one piece (RFC 791). With less, a large file takes for ever, and TCP itself may stop.
+pub const MTU_BYTES_MIN: u16 = 576;
+/// With less the kernel takes IPv6 from an interface (RFC 8200).
+const MTU_BYTES_MIN_V6: u16 = 1280;
+
 /// What is done about the network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum IpLine {
@@ -204,7 +209,14 @@ impl Line {
                         return self.wrong(at, "it is for DHCP, and the address is given");
                     }
                 }
-                self.fixed(client, fields, common).map(IpLine::Static)
+                let small = common.mtu_bytes.filter(|bytes| *bytes < MTU_BYTES_MIN_V6);
+                let fixed = self.fixed(client, fields, common)?;
+                match (small, keys.place("mtu")) {
+                    (Some(_), Some(at)) if fixed.address.is_ipv6() => {
+                        self.wrong(at, "an address of IPv6 needs 1280 bytes at least")
+                    }
+                    _ => Ok(IpLine::Static(fixed)),
+                }
             }
             (None, Autoconf::Off) => {
                 if common != Common::default() || !keys.seen.is_empty() {

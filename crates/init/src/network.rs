@@ -11,7 +11,7 @@ mod resolve;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use estive_boot::ip_line::{Common, Device, IpLine};
+use estive_boot::ip_line::{Common, Device, IpLine, MTU_BYTES_MIN};
 use estive_boot::{CommandLine, Identity};
 use rustix::system::sethostname;
 
@@ -126,6 +126,11 @@ pub fn bring_up(line: &IpLine, patience_ms: u64) -> Result<Option<Network>> {
             let granted = dhcp::ask(&interface, options)?;
             if let (None, Some(mtu_bytes)) = (common.mtu_bytes, granted.mtu_bytes) {
                 passed_over("MTU", interface.set_mtu(mtu_bytes));
+            }
+            if let Some(mtu_bytes) = granted.mtu_left_out {
+                say(&format!(
+                    "the lease's MTU of {mtu_bytes} is left out: every machine takes {MTU_BYTES_MIN} bytes (say mtu= of ip= otherwise)"
+                ));
             }
             interface.set_address(granted.address.into(), granted.prefix)?;
             let network = granted.network(interface.name());

@@ -1,7 +1,7 @@
 //! The parts of `ip=`: split at their colons, those of the kernel's form by their place, the others by their keys.
 
 use super::value::Line;
-use super::{ClientId, KEYS};
+use super::{ClientId, KEYS, MTU_BYTES_MIN};
 use crate::root_line::Parsed;
 
 pub(super) const DNS_MAX: usize = 2;
@@ -144,7 +144,9 @@ impl<'a> Keys<'a> {
                     keys.timeout_s = Some(line.number(&value, 1..=3600, "seconds, 1 to 3600")?);
                 }
                 "mtu" => {
-                    let mtu_bytes = line.number(&value, 68..=65535, "bytes, 68 to 65535")?;
+                    let most = u32::from(u16::MAX);
+                    let range = u32::from(MTU_BYTES_MIN)..=most;
+                    let mtu_bytes = line.number(&value, range, "bytes, 576 to 65535")?;
                     keys.mtu_bytes = u16::try_from(mtu_bytes).ok();
                 }
                 "domain" => keys.domains = line.domains(&value)?,

@@ -100,6 +100,9 @@ fn an_error_points_at_its_character() {
         ("::10.0.0.1:24", 2, "none is given"),
         ("10.0.0.2/24:timeout=3", 12, "for DHCP"),
         ("10.0.0.2/24:mtu=1400:x", 21, "at the end"),
+        ("10.0.0.2/24:mtu=575", 16, "576 to 65535"),
+        ("dhcp:mtu=70000", 9, "576 to 65535"),
+        ("[fd00::2]:::64:mtu=1279", 15, "1280 bytes"),
         ("0.0.0.0/0", 0, "can have"),
         ("10.0.0.2/24::::-x", 15, "host name"),
         ("::::::dhcp:10.0.0.1:10.0.0.2:10.0.0.3", 29, "at most"),
@@ -143,7 +146,7 @@ fn common() -> impl Strategy<Value = Common> {
         proptest::option::of(device),
         proptest::collection::vec(address(), 0..=DNS_MAX),
         proptest::collection::vec("[a-z][a-z0-9-]{0,8}[a-z]\\.example", 0..3),
-        proptest::option::of(68u16..),
+        proptest::option::of(1280u16..),
     )
         .prop_map(
             |(server, hostname, device, dns, domains, mtu_bytes)| Common {

@@ -5,7 +5,7 @@
 use std::net::Ipv4Addr;
 
 use estive_boot::identity::MacAddress;
-use estive_boot::ip_line::{ClientId, is_host_name};
+use estive_boot::ip_line::{ClientId, MTU_BYTES_MIN, is_host_name};
 
 /// As much as any link carries in one piece; what is longer is cut by the socket, and then refused.
 pub const MESSAGE_BYTES_MAX: usize = 1472;
@@ -19,9 +19,6 @@ const DOMAINS_MAX: usize = 6;
 const ROUTES_MAX: usize = 16;
 /// The shortest lease worth having: boot takes its time, and who renews comes later.
 const LEASE_S_MIN: u32 = 30;
-/// What every IPv4 link must carry (RFC 791).
-const MTU_BYTES_MIN: u16 = 68;
-
 mod option {
     pub const PAD: u8 = 0;
     pub const NETMASK: u8 = 1;
@@ -171,6 +168,8 @@ pub struct Granted {
     pub domains: Vec<String>,
     pub hostname: Option<String>,
     pub mtu_bytes: Option<u16>,
+    /// One that is too small for a machine to boot by.
+    pub mtu_left_out: Option<u16>,
     pub server: Option<Ipv4Addr>,
     /// The server to go on booting from.
     pub next_server: Option<Ipv4Addr>,
@@ -225,8 +224,11 @@ impl Granted {
         }
         let mtu_bytes = options
             .get(option::MTU)
-            .and_then(|bytes| Some(u16::from_be_bytes(bytes.try_into().ok()?)))
-            .filter(|mtu_bytes| *mtu_bytes >= MTU_BYTES_MIN);
+            .and_then(|bytes| Some(u16::from_be_bytes(bytes.try_into().ok()?)));
+        let (mtu_bytes, mtu_left_out) = match mtu_bytes {
+            Some(small) if small < MTU_BYTES_MIN => (None, Some(small)),
+            other => (other, None),
+        };
         Some(Granted {
             address,
             prefix,
@@ -238,6 +240,7 @@ impl Granted {
                 .name(option::HOSTNAME)
                 .filter(|name| name.len() <= 64),
             mtu_bytes,
+            mtu_left_out,
             server: options.address(option::SERVER),
             next_server: machine(&head[20..24]),
             lease_s,

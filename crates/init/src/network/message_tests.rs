@@ -126,6 +126,10 @@ fn what_makes_no_sense_is_left_out() {
     let lease = read(&options).unwrap();
     assert_eq!(lease.prefix, 8);
     assert_eq!((lease.router, lease.mtu_bytes), (None, None));
+    assert_eq!(lease.mtu_left_out, Some(5));
+    let mtu_bytes = |bytes: [u8; 2]| read(&[26, 2, bytes[0], bytes[1], 255]).unwrap().mtu_bytes;
+    assert_eq!(mtu_bytes([2, 63]), None);
+    assert_eq!(mtu_bytes([2, 64]), Some(576));
     assert_eq!((lease.hostname, lease.domains.len()), (None, 0));
     assert!(lease.dns.is_empty());
 }
