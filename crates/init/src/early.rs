@@ -65,6 +65,8 @@ pub fn prepare(
     }
     report.done(Phase::Root);
 
+    // Where its places still are.
+    let outlives = layers.outlive_the_boot();
     report.begin(Phase::Union);
     let began_ms = uptime_ms();
     stack::join(&layers, line.over_any)?;
@@ -73,7 +75,7 @@ pub fn prepare(
     report.done(Phase::Union);
 
     if let Some(network) = &network {
-        network.keep(&open_directory(UNION)?);
+        network.keep(&open_directory(UNION)?, outlives);
     }
     if let Some(identity) = identity.filter(|_| !needs.network) {
         report.begin(Phase::Network);

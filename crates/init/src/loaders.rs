@@ -70,6 +70,19 @@ impl Layers {
     pub fn add(&mut self, opened: Vec<Layer>) {
         self.all.extend(opened);
     }
+
+    /// Whether what is written to the union is still there at the next boot. False where nothing can be.
+    pub fn outlive_the_boot(&self) -> bool {
+        let upper = self.all.last().and_then(|top| top.upper.as_ref());
+        let layer = self.all.last().map(|top| &top.directory);
+        // The upper's own directory may be yet to be made.
+        let place = upper.map(|upper| match upper.exists() {
+            true => Some(upper),
+            false => layer,
+        });
+        let kind = place.flatten().map(statfs);
+        kind.is_some_and(|kind| kind.is_ok_and(|kind| kind.f_type != MEMORY))
+    }
 }
 
 /// What stages work with.
@@ -344,6 +357,8 @@ fn layer(directory: PathBuf, number: usize, context: &mut Context) -> Result<Lay
     })
 }
 
+/// TMPFS_MAGIC of statfs(2).
+const MEMORY: rustix::fs::FsWord = 0x0102_1994;
 /// MSDOS_SUPER_MAGIC: overlayfs refuses names that are the same in capitals.
 const NAMES_WITHOUT_CASE: rustix::fs::FsWord = 0x4d44;
 
