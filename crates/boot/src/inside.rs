@@ -78,10 +78,14 @@ impl Inside {
         Ok(bytes)
     }
 
-    /// Likewise; `None` when it is not there.
+    /// Likewise; `None` when there is no such file: nothing, a directory of that name, or a file where the path has a
+    /// directory.
     pub(crate) fn read_if_there(&self, path: &str, limit_bytes: u64) -> Result<Option<Vec<u8>>> {
+        use std::io::ErrorKind::{IsADirectory, NotADirectory, NotFound};
         match self.read(path, limit_bytes) {
-            Err(Error::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+            Err(Error::Read { source, .. })
+                if matches!(source.kind(), NotFound | IsADirectory | NotADirectory) =>
+            {
                 Ok(None)
             }
             other => other.map(Some),

@@ -239,6 +239,12 @@ mod tests {
         assert_eq!(of("a/c").as_deref(), Some(&b"packed"[..]));
         symlink("/etc/passwd", directory.join("d")).unwrap();
         assert_eq!(of("a/d"), None);
+        // A directory of that name, and a file where a directory should be.
+        assert_eq!(of("a"), None);
+        assert_eq!(of("a/b.bin/c"), None);
+        fs::create_dir_all(root.path().join("lib")).unwrap();
+        fs::write(root.path().join("lib/firmware"), "no directory").unwrap();
+        assert_eq!(of("a/b.bin").as_deref(), Some(&b"plain"[..]));
     }
 
     #[test]

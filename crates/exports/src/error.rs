@@ -74,6 +74,16 @@ pub enum ExportError {
         option: &'static str,
     },
 
+    #[error(
+        "{place}: the firmware that drivers ask for is more than {limit_mib} MiB (so far with {name} for {module}): choose drivers for fewer machines, or a reference with less firmware"
+    )]
+    TooMuchFirmware {
+        place: PathBuf,
+        name: String,
+        module: String,
+        limit_mib: u64,
+    },
+
     #[error("{path} {what}: it stays as it is; give another place")]
     InTheWay { path: PathBuf, what: String },
 

@@ -12,6 +12,9 @@ use super::{AbsentFirmware, ImageOptions};
 use crate::ExportError;
 
 const DEVICES: &str = "/sys/devices";
+/// All firmware of one initramfs, decompressed: a boot loader and the machine must have room for it. What drivers of
+/// disks and network cards of Debian ask for is some 60 MiB.
+const FIRMWARE_BYTES_MAX: u64 = 256 << 20;
 
 /// What goes into an initramfs for them.
 pub struct Drivers {
@@ -82,14 +85,7 @@ pub fn of(options: &ImageOptions, kernel: &KernelTree) -> Result<Drivers, Export
         }
     }
     let place = options.reference.unwrap_or(options.kernel_tree);
-    let mut taken = Vec::new();
-    let mut firmware_absent = Vec::new();
-    for (name, module) in asked {
-        match firmware(place, &name).map_err(wrong())? {
-            Some(bytes) => taken.push((format!("lib/firmware/{name}"), bytes)),
-            None => firmware_absent.push(AbsentFirmware { name, module }),
-        }
-    }
+    let (taken, firmware_absent) = firmware_of_all(asked, place, FIRMWARE_BYTES_MAX)?;
     Ok(Drivers {
         modules,
         alias,
@@ -97,4 +93,65 @@ pub fn of(options: &ImageOptions, kernel: &KernelTree) -> Result<Drivers, Export
         firmware: taken,
         firmware_absent,
     })
+}
+
+type Taken = (Vec<(String, Vec<u8>)>, Vec<AbsentFirmware>);
+
+/// Firmware by its name, each with the driver that asks for it: what `place` has, and what it has not.
+fn firmware_of_all(
+    asked: BTreeMap<String, String>,
+    place: &Path,
+    limit_bytes: u64,
+) -> Result<Taken, ExportError> {
+    let mut left_bytes = limit_bytes;
+    let (mut taken, mut absent) = (Vec::new(), Vec::new());
+    for (name, module) in asked {
+        let found = firmware(place, &name).map_err(ExportError::boot("choosing drivers"))?;
+        let Some(bytes) = found else {
+            absent.push(AbsentFirmware { name, module });
+            continue;
+        };
+        left_bytes = left_bytes.checked_sub(bytes.len() as u64).ok_or_else(|| {
+            ExportError::TooMuchFirmware {
+                place: place.to_owned(),
+                name: name.clone(),
+                module,
+                limit_mib: limit_bytes >> 20,
+            }
+        })?;
+        taken.push((format!("lib/firmware/{name}"), bytes));
+    }
+    Ok((taken, absent))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn firmware_has_a_limit_in_all() {
+        let root = tempfile::tempdir().unwrap();
+        let directory = root.path().join("lib/firmware");
+        fs::create_dir_all(directory.join("d")).unwrap();
+        for name in ["a", "b", "c"] {
+            fs::write(directory.join(name), vec![0; 1 << 20]).unwrap();
+        }
+        let asked = |names: &[&str]| {
+            let asked = names
+                .iter()
+                .map(|name| ((*name).to_owned(), "card".to_owned()));
+            firmware_of_all(asked.collect(), root.path(), 2 << 20)
+        };
+        let (taken, absent) = asked(&["a", "c", "d", "none"]).unwrap();
+        let names =
+            |all: &[AbsentFirmware]| all.iter().map(|it| it.name.clone()).collect::<Vec<_>>();
+        assert_eq!(
+            (taken.len(), names(&absent)),
+            (2, vec!["d".to_owned(), "none".to_owned()])
+        );
+        let error = asked(&["a", "b", "c"]).err().unwrap().to_string();
+        assert!(error.contains("2 MiB") && error.contains('c'), "{error}");
+    }
 }
