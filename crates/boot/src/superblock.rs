@@ -107,6 +107,7 @@ pub fn without_replay(file_system: &str) -> Option<&'static str> {
 pub fn modules_of(file_system: &str) -> Vec<&str> {
     match file_system {
         "iso9660" => vec!["isofs", "nls_utf8"],
+        "ext2" | "ext3" => vec!["ext4"],
         "vfat" => vec!["vfat", "nls_cp437", "nls_ascii", "nls_utf8"],
         other => vec![other],
     }

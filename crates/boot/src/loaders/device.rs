@@ -36,7 +36,7 @@ impl Device {
             stage.add_needs(&mut needs);
         }
         if let Some(fs) = &self.fs {
-            needs.file_system(Some(fs));
+            needs.only_file_system(fs);
         }
         for wanted in &mut needs.programs {
             wanted.asked_by = self.to_string();

@@ -1,6 +1,7 @@
 //! What a line needs to be in its initramfs and in the kernel.
 
 use crate::programs::{Program, Wanted};
+use crate::superblock;
 
 /// What must be there before a line can be followed. Each list keeps the order of its first mention.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -69,13 +70,24 @@ impl Needs {
         self.identity |= other.identity;
     }
 
-    /// What a file system on a device needs: `fs=` if it is known, else any that can be recognised.
+    /// What a file system on a device needs: the one that is known, else any that can be recognised.
     pub fn file_system(&mut self, fs: Option<&str>) {
-        match fs {
-            Some(fs) => self.module(fs),
+        match fs.map(superblock::modules_of) {
+            Some(modules) => {
+                let (driver, others) = modules.split_first().unwrap_or((&"", &[]));
+                self.module(driver);
+                self.at_hand(others);
+            }
             None => self.at_hand(&RECOGNISED),
         }
         self.at_hand(&HELPERS);
+    }
+
+    /// With `fs=` nothing is recognised: of the file systems at hand, only this one is mounted.
+    pub fn only_file_system(&mut self, fs: &str) {
+        let is_recognised = |module: &String| RECOGNISED.contains(&module.as_str());
+        self.modules_at_hand.retain(|module| !is_recognised(module));
+        self.file_system(Some(fs));
     }
 
     /// What finding a disk needs.

@@ -181,6 +181,23 @@ fn a_line_needs_what_its_devices_do() {
     assert!(!needs.network && !needs.identity);
     let needs = root("/dev/sda1:fs=xfs;nfs:a:/").needs();
     assert!(needs.modules.contains(&"xfs".to_owned()) && needs.network);
+    // What is named is not recognised among others: those stay out of the initramfs.
+    let at_hand = |line: &str| {
+        let needs = root(line).needs();
+        let has = |module: &&str| needs.modules_at_hand.contains(&(*module).to_owned());
+        let found = ["xfs", "ext4", "btrfs", "f2fs", "isofs", "vfat"].into_iter();
+        (
+            needs.modules.last().cloned().unwrap_or_default(),
+            found.filter(has).count(),
+        )
+    };
+    assert_eq!(at_hand("/dev/sda1:fs=xfs"), ("xfs".to_owned(), 0));
+    assert_eq!(
+        at_hand("luks+block:/dev/sda1:fs=ext3"),
+        ("ext4".to_owned(), 0)
+    );
+    assert_eq!(at_hand("/dev/sr0:fs=iso9660"), ("isofs".to_owned(), 0));
+    assert_eq!(at_hand("/dev/sda1:fs=xfs;/dev/sdb1").1, 6);
     let needs = root("erofs;estive;tmpfs").needs();
     assert!(needs.identity);
     assert!(needs.modules_if_there.contains(&"virtio_net".to_owned()));
