@@ -29,8 +29,10 @@ const UNIT_PROPERTIES: &str = "--property=Id,ActiveState,InactiveExitTimestampMo
 ActiveEnterTimestampMonotonic,InactiveEnterTimestampMonotonic";
 const MANAGER_PROPERTIES: &str =
     "--property=Version,UserspaceTimestampMonotonic,FinishTimestampMonotonic";
-/// Uptime, time of day, and when each link was made, in seconds.
-const OPENRC: &str = "cat /proc/uptime && date +%s.%N && find /run/openrc/started -mindepth 1 -maxdepth 1 -printf '%T@ %f\\n'";
+/// Uptime, time of day, and when each link was made, in seconds. busybox's `find` prints no times, and some of its
+/// `date` no parts of a second: there `stat` says whole ones.
+const OPENRC: &str = "cd /run/openrc/started && cat /proc/uptime && date +%s.%N && \
+{ find . -mindepth 1 -maxdepth 1 -printf '%T@ %f\\n' 2>/dev/null || stat -c '%Y %n' *; }";
 
 /// What came of a question.
 #[derive(Debug, PartialEq, Eq)]
@@ -196,7 +198,15 @@ async fn openrc(guest: &GuestAgent) -> Result<Said, String> {
 fn started(text: &str) -> Option<SystemBoot> {
     let mut lines = text.lines();
     let ms = |text: &str| -> Option<u64> {
-        let seconds: f64 = text.parse().ok()?;
+        // Of a `date` without parts of a second: `1000040.%N`, or the like.
+        let (whole, part) = text.split_once('.').unwrap_or((text, ""));
+        let seconds: f64 = text
+            .parse()
+            .or_else(|_| match part.contains(['%', 'N']) {
+                true => whole.parse(),
+                false => text.parse(),
+            })
+            .ok()?;
         (seconds.is_finite() && (0.0..1e12).contains(&seconds)).then_some((seconds * 1000.0) as u64)
     };
     let uptime_ms = ms(lines.next()?.split(' ').next()?)?;
@@ -326,6 +336,9 @@ mod tests {
             .map(|unit| (unit.began_ms, unit.ended_ms))
             .collect();
         assert_eq!(units, [(None, Some(12_250)), (None, Some(9_000))]);
+        let busybox = started("40.50 80.00\n1000040.%N\n1000012 sshd\n1000009 cron\n").unwrap();
+        let ended_ms: Vec<_> = busybox.units.iter().map(|unit| unit.ended_ms).collect();
+        assert_eq!(ended_ms, [Some(12_500), Some(9_500)]);
         let directory = tempfile::tempdir().unwrap();
         let silent = ask(&GuestAgent::new(directory.path().join("none"))).await;
         assert_eq!(silent, Err("no guest agent answers".to_owned()));
