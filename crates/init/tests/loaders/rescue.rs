@@ -45,6 +45,13 @@ fn a_shell_comes_where_the_boot_would_stop_and_the_boot_begins_again_over_nothin
     guest.hears("error: estive.init=/bin/late: there is no such program in the root");
     guest.hears(at_shell);
     tell(&mut guest, "rename /bin/probe /bin/late");
+    // A disk that is only read can be mended by hand.
+    for line in [
+        "writable /.unions/1",
+        "rename /.unions/1/etc/layer-root /.unions/1/etc/layer-mended",
+    ] {
+        tell(&mut guest, line);
+    }
     // One that a shell leaves is ended; but who serves a root is not, and holds this one.
     tell(&mut guest, "hold left /etc/from-the-shell");
     tell(&mut guest, "hold @serves /etc/from-the-shell");
@@ -60,7 +67,7 @@ fn a_shell_comes_where_the_boot_would_stop_and_the_boot_begins_again_over_nothin
     guest.hears(at_shell);
     guest.tell("exit");
     let facts = guest.facts();
-    assert_eq!(facts.layers(), ["far", "near", "root"]);
+    assert_eq!(facts.layers(), ["far", "mended", "near"]);
     facts.are(&[("/etc/from-the-shell", "written")]);
 }
 
