@@ -73,13 +73,12 @@ impl Export {
         let anchor = openat(&tree, ".", flags, Mode::empty())
             .map_err(NfsError::io("opening the directory", &path))?;
         let root = fstat(&tree).map_err(NfsError::io("looking at", &path))?;
-        let signer = Signer::new(key, &config.name);
-        let handle = signer
-            .handle_of(&tree)
-            .map_err(|source| NfsError::NoHandles {
-                path: path.clone(),
-                source,
-            })?;
+        let no_handles = |source| NfsError::NoHandles {
+            path: path.clone(),
+            source,
+        };
+        let signer = Signer::new(key, &config.name, &tree).map_err(no_handles)?;
+        let handle = signer.handle_of(&tree).map_err(no_handles)?;
         signer
             .open(&anchor, &handle)
             .map_err(|_| NfsError::Rights {

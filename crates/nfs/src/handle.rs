@@ -1,8 +1,8 @@
 //! File handles: what the file system itself calls a file, signed.
 //!
 //! A handle of the kernel (open_by_handle_at(2)) names an inode and its generation, so it outlives this server, and
-//! opens anything on the file system. The signature says that this server gave it out, for this export: it does so only
-//! for what it reached beneath the export's root.
+//! opens anything on the file system. The signature says that this server gave it out, for this export of this directory:
+//! it does so only for what it reached beneath the export's root.
 
 use std::fs;
 use std::io::Write;
@@ -87,9 +87,21 @@ pub struct Signer {
 }
 
 impl Signer {
-    pub fn new(key: &Key, export: &str) -> Signer {
+    /// Of an export by this name of the directory that `root` is. Several exports of one server are called `/`: handles
+    /// of one directory open nothing for clients of another, and nothing when the name is given to another directory.
+    pub fn new(key: &Key, export: &str, root: impl AsFd) -> Result<Signer, Errno> {
+        KernelHandle::of(root).map(|root| Signer::of(key, export, &root))
+    }
+
+    fn of(key: &Key, export: &str, root: &KernelHandle) -> Signer {
         let mac = |key: &[u8]| Hmac::<Sha256>::new_from_slice(key).expect("takes any length");
-        let of_export = mac(&key.0).chain_update(export).finalize().into_bytes();
+        let of_export = mac(&key.0)
+            .chain_update((export.len() as u64).to_be_bytes())
+            .chain_update(export)
+            .chain_update([root.kind])
+            .chain_update(root.name())
+            .finalize()
+            .into_bytes();
         Signer {
             mac: mac(&of_export),
         }
@@ -226,11 +238,14 @@ mod tests {
             bit in 0..8u8,
         ) {
             let key = Key::fresh();
-            let (home, other) = (Signer::new(&key, "/home"), Signer::new(&key, "/other"));
+            let (root, elsewhere) = (KernelHandle::new(1, &[2]), KernelHandle::new(1, &[3]));
+            let (home, other) = (Signer::of(&key, "/home", &root), Signer::of(&key, "/other", &root));
+            let moved = Signer::of(&key, "/home", &elsewhere);
             let handle = home.seal(&KernelHandle::new(kind, &name));
             prop_assert!(handle.len() <= MOST_BYTES);
             prop_assert_eq!(home.unseal(&handle).map(|kernel| kernel.name().to_vec()), Ok(name));
             prop_assert!(other.unseal(&handle).is_err());
+            prop_assert!(moved.unseal(&handle).is_err());
             let mut forged = handle.clone();
             forged[flip.index(handle.len())] ^= 1u8 << bit;
             prop_assert!(home.unseal(&forged).is_err());
@@ -238,7 +253,8 @@ mod tests {
 
         #[test]
         fn any_bytes_are_refused(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
-            prop_assert!(Signer::new(&Key::fresh(), "/").unseal(&bytes).is_err());
+            let root = KernelHandle::new(1, &[2]);
+            prop_assert!(Signer::of(&Key::fresh(), "/", &root).unseal(&bytes).is_err());
         }
     }
 

@@ -158,13 +158,31 @@ fn every_entry_is_what_it_is_here_and_its_handle_outlives_the_server() {
     }
     assert_eq!(compare(&mut client, tree.path()), handles);
 
-    // Of a server with another key, and of one for another directory.
+    // Of a server with another key.
     let other = service(vec![read_only(tree.path())], &Key::fresh());
     let mut stranger = Client::root_of(&other, "/");
     for handle in handles.values().take(3) {
         let stale = stranger.attributes(handle).map(drop);
         assert_eq!(stale, Err(nfsstat3::NFS3ERR_STALE));
     }
+}
+
+#[test]
+fn handles_of_one_directory_open_nothing_for_clients_of_another() {
+    let (one, two) = (tree(), tree());
+    let key = Key::fresh();
+    // Two references of one server, each with its `/`; or one that is given another directory.
+    let first = service(vec![read_only(one.path())], &key);
+    let second = service(vec![read_only(two.path())], &key);
+    let mut client = Client::root_of(&first, "/");
+    let mut stranger = Client::root_of(&second, "/");
+    for path in ["su", "etc", "var/link"] {
+        let handle = client.find(path).unwrap();
+        let stale = stranger.attributes(&handle).map(drop);
+        assert_eq!(stale, Err(nfsstat3::NFS3ERR_STALE), "{path}");
+    }
+    let handle = client.find("etc/shadow").unwrap();
+    assert_eq!(stranger.read(&handle), Err(nfsstat3::NFS3ERR_STALE));
 }
 
 #[test]
