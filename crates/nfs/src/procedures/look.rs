@@ -123,31 +123,43 @@ pub fn read(
     let counts_at = writer.len();
     writer.u32(0);
     writer.bool(false);
-    let size = writer.filled(count, |buffer| read_at(&file, buffer, offset))?;
+    let mut is_end = false;
+    let size = writer.filled(count, |buffer| {
+        let read;
+        (read, is_end) = read_at(&file, buffer, offset)?;
+        Ok::<_, Fault>(read)
+    })?;
     let file_bytes = u64::try_from(node.status.st_size).unwrap_or(0);
-    let is_end = size < count || offset.saturating_add(size as u64) >= file_bytes;
+    is_end |= offset.saturating_add(size as u64) >= file_bytes;
     writer.set_u32(counts_at, u32::try_from(size).unwrap_or(0));
     writer.set_u32(counts_at + 4, is_end.into());
     Ok(())
 }
 
-/// As much as there is.
-fn read_at(file: &std::os::fd::OwnedFd, buffer: &mut [u8], offset: u64) -> Result<usize, Fault> {
+/// As much as there is, and whether that is all: what cannot be read is not the end, behind which clients see zeros.
+fn read_at(
+    file: &std::os::fd::OwnedFd,
+    buffer: &mut [u8],
+    offset: u64,
+) -> Result<(usize, bool), Fault> {
     let mut size = 0;
     while size < buffer.len() {
         let at = offset
             .checked_add(size as u64)
             .filter(|at| *at <= MOST_FILE_BYTES);
-        let Some(at) = at else { break };
+        let Some(at) = at else {
+            return Ok((size, true));
+        };
         match rustix::io::pread(file, &mut buffer[size..], at) {
-            Ok(0) => break,
+            Ok(0) => return Ok((size, true)),
             Ok(read) => size += read,
             Err(rustix::io::Errno::INTR) => {}
             Err(errno) if size == 0 => return Err(errno.into()),
+            // The client asks for the rest, and is told.
             Err(_) => break,
         }
     }
-    Ok(size)
+    Ok((size, false))
 }
 
 pub fn fsstat(asked: &Asked<'_>, _: &mut Reader<'_>, writer: &mut Writer) -> Result<(), Fault> {
@@ -208,4 +220,38 @@ pub fn pathconf(asked: &Asked<'_>, _: &mut Reader<'_>, writer: &mut Writer) -> R
         writer.bool(answer);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::OwnedFd;
+
+    #[test]
+    fn what_cannot_be_read_is_not_the_end() {
+        // SAFETY: a number is asked for.
+        let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap();
+        // SAFETY: memory of its own, whose second page is taken away again before anything looks at it.
+        let at = unsafe {
+            let at = libc::mmap(
+                std::ptr::null_mut(),
+                2 * page,
+                libc::PROT_READ,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                -1,
+                0,
+            );
+            assert_ne!(at, libc::MAP_FAILED);
+            assert_eq!(libc::munmap(at.byte_add(page), page), 0);
+            at as u64
+        };
+        // A file with a page that is there and one that is not.
+        let file = OwnedFd::from(std::fs::File::open("/proc/self/mem").unwrap());
+        let mut buffer = vec![1; 2 * page];
+        assert_eq!(read_at(&file, &mut buffer, at), Ok((page, false)));
+        let behind = read_at(&file, &mut buffer, at + page as u64);
+        assert_eq!(behind, Err(Fault::Status(Status::Io)));
+        let file = OwnedFd::from(std::fs::File::open("/proc/self/cmdline").unwrap());
+        assert!(matches!(read_at(&file, &mut buffer, 0), Ok((1.., true))));
+    }
 }
