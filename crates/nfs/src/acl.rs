@@ -163,8 +163,13 @@ fn read(arguments: &mut Reader<'_>) -> Result<Vec<Entry>, Fault> {
             },
         });
     }
-    // The mask that was put in for clients.
-    if list.len() == 4 && list.iter().all(|entry| !matches!(entry.tag, USER | GROUP)) {
+    // The mask that was put in for clients; one that says less than the group's entry is the client's own.
+    let rights = |tag| {
+        let entry = list.iter().find(|entry: &&Entry| entry.tag == tag);
+        entry.map(|entry| entry.rights)
+    };
+    let is_ours = rights(MASK) == rights(GROUP_OBJ);
+    if list.len() == 4 && list.iter().all(|entry| !matches!(entry.tag, USER | GROUP)) && is_ours {
         list.retain(|entry| entry.tag != MASK);
     }
     list.sort_by_key(|entry| (entry.tag, entry.id));
@@ -229,5 +234,26 @@ mod tests {
             parse(&bytes);
             let _ = read(&mut Reader::new(&bytes));
         }
+    }
+
+    #[test]
+    fn only_the_mask_that_was_put_in_is_taken_out() {
+        let kept = |mask: u32| {
+            let mut writer = Writer::default();
+            let entries = [(USER_OBJ, 6), (GROUP_OBJ, 6), (MASK, mask), (OTHER, 0)];
+            writer.u32(4);
+            writer.u32(4);
+            for (tag, rights) in entries {
+                [tag.into(), 0, rights]
+                    .iter()
+                    .for_each(|word| writer.u32(*word));
+            }
+            let bytes = writer.into_bytes();
+            let list = read(&mut Reader::new(&bytes)).unwrap();
+            list.iter().map(|entry| entry.tag).collect::<Vec<_>>()
+        };
+        assert_eq!(kept(6), [USER_OBJ, GROUP_OBJ, OTHER]);
+        // The group would have more than it was given.
+        assert_eq!(kept(4), [USER_OBJ, GROUP_OBJ, MASK, OTHER]);
     }
 }
