@@ -1,9 +1,11 @@
 //! Who asks, and acting as that user: the kernel then makes all checks, with lists and groups.
 //!
 //! The identity of file system calls belongs to a thread on Linux (credentials(7), setfsuid(2)); setting it takes away
-//! the rights of root over files, and setting it back returns them.
+//! the rights of root over files, and setting it back returns them. The right to what a file system keeps for root
+//! (CAP_SYS_RESOURCE) is not among those, and goes separately, as in the kernel's own server.
 
 use rustix::io::Errno;
+use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 
 use crate::status::{Fault, Status};
 
@@ -65,6 +67,7 @@ impl Caller {
 struct Own {
     groups: Vec<u32>,
     gid: u32,
+    rights: CapabilitySets,
 }
 
 impl Own {
@@ -73,10 +76,16 @@ impl Own {
         let own = Own {
             groups: groups.iter().map(|group| group.as_raw()).collect(),
             gid: rustix::process::getegid().as_raw(),
+            rights: capabilities(None)?,
         };
         set_groups(&caller.groups)?;
         set_fs(libc::SYS_setfsgid, caller.gid)?;
         set_fs(libc::SYS_setfsuid, caller.uid)?;
+        if caller.uid != 0 {
+            let mut rights = capabilities(None)?;
+            rights.effective.remove(CapabilitySet::SYS_RESOURCE);
+            set_capabilities(None, rights)?;
+        }
         Ok(own)
     }
 }
@@ -85,7 +94,8 @@ impl Drop for Own {
     fn drop(&mut self) {
         let back = set_fs(libc::SYS_setfsuid, 0)
             .and_then(|()| set_fs(libc::SYS_setfsgid, self.gid))
-            .and_then(|()| set_groups(&self.groups));
+            .and_then(|()| set_groups(&self.groups))
+            .and_then(|()| set_capabilities(None, self.rights));
         if back.is_err() {
             // A thread that serves the next caller as this one would be worse than none.
             std::process::abort();
@@ -143,6 +153,17 @@ mod tests {
         let caught = std::panic::catch_unwind(|| caller.act::<()>(|| panic!("on purpose")));
         assert!(caught.is_err());
         assert_eq!(std::fs::read(&closed).unwrap(), b"x");
+    }
+
+    #[test]
+    fn what_a_file_system_keeps_for_root_is_for_no_caller() {
+        let rights = || capabilities(None).map_err(Fault::from);
+        let own = rights().unwrap();
+        let user = Caller::root().squashed();
+        let less = user.act(rights).unwrap();
+        let for_root = CapabilitySet::SYS_RESOURCE | CapabilitySet::CHOWN | CapabilitySet::FOWNER;
+        assert!(!less.effective.intersects(for_root), "{less:?}");
+        assert_eq!(rights().unwrap(), own);
     }
 
     #[test]

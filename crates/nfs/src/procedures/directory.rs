@@ -57,40 +57,39 @@ fn list(
     writer.u64(0);
     let hidden = export.hides(&directory)?;
     let is_root = directory.status.st_ino == export.root()?.status.st_ino;
-    let began = writer.len();
-    let mut buffer = vec![MaybeUninit::uninit(); BUFFER_BYTES];
-    let mut entries = RawDir::new(&open, &mut buffer);
-    let mut is_end = true;
-    while let Some(entry) = entries.next() {
-        let entry = entry?;
-        let name = entry.file_name().to_bytes();
-        if hidden.hides(name) {
-            continue;
-        }
-        let before = writer.len();
-        writer.bool(true);
-        // Nothing above the root has a number here.
-        writer.u64(match is_root && name == b".." {
-            true => directory.status.st_ino,
-            false => entry.ino(),
-        });
-        writer.opaque(name);
-        writer.u64(entry.next_entry_cookie());
-        if with_attributes {
-            caller.act(|| {
-                write_entry(writer, export, &directory, name);
-                Ok(())
-            })?;
-        }
-        if writer.len() + END_BYTES > limit {
-            writer.truncate(before);
-            if before == began {
-                return Err(Status::TooSmall.into());
+    // All with the caller's rights, taken on once.
+    let is_end = caller.act(|| {
+        let began = writer.len();
+        let mut buffer = vec![MaybeUninit::uninit(); BUFFER_BYTES];
+        let mut entries = RawDir::new(&open, &mut buffer);
+        while let Some(entry) = entries.next() {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if hidden.hides(name) {
+                continue;
             }
-            is_end = false;
-            break;
+            let before = writer.len();
+            writer.bool(true);
+            // Nothing above the root has a number here.
+            writer.u64(match is_root && name == b".." {
+                true => directory.status.st_ino,
+                false => entry.ino(),
+            });
+            writer.opaque(name);
+            writer.u64(entry.next_entry_cookie());
+            if with_attributes {
+                write_entry(writer, export, &directory, name);
+            }
+            if writer.len() + END_BYTES > limit {
+                writer.truncate(before);
+                if before == began {
+                    return Err(Status::TooSmall.into());
+                }
+                return Ok(false);
+            }
         }
-    }
+        Ok(true)
+    })?;
     writer.bool(false);
     writer.bool(is_end);
     Ok(())
