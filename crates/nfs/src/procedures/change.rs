@@ -4,7 +4,7 @@ use rustix::fs::{FileType, OFlags, fdatasync, fsync, ftruncate};
 use rustix::io::Errno;
 
 use super::Asked;
-use crate::attributes::{self, Wanted};
+use crate::attributes::{self, SetTime, Wanted};
 use crate::caller::Caller;
 use crate::export::{Export, Node};
 use crate::quota;
@@ -48,10 +48,16 @@ pub(super) fn set(
     node: &mut Node,
     wanted: &Wanted,
 ) -> Result<(), Fault> {
+    let mut rest = *wanted;
     if let Some(size) = wanted.size {
         resize(export, caller, node, size)?;
+        // That did it, as whoever may write may; only the owner may set one of the times alone (utimensat(2)), and this
+        // is what clients ask of every file that is opened to be written anew.
+        if rest.modified == SetTime::Now {
+            rest.modified = SetTime::Keep;
+        }
     }
-    wanted.set(caller, node)
+    rest.set(caller, node)
 }
 
 fn resize(export: &Export, caller: &Caller, node: &mut Node, size: u64) -> Result<(), Fault> {
