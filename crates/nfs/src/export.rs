@@ -159,15 +159,16 @@ impl Export {
         if node.status.st_dev != self.root.st_dev {
             return Err(Status::Stale.into());
         }
-        let is_root = node.status.st_ino == self.root.st_ino;
-        if node.kind() != FileType::Directory || is_root {
+        if node.kind() != FileType::Directory {
             return Ok(());
         }
-        // The kernel names what is not beneath the mount as its top.
-        match node.path()?.as_slice() {
-            b"/" | b"/ (deleted)" | b"" => Err(Status::Stale.into()),
-            path if path.starts_with(b"/") => Ok(()),
-            _ => Err(Status::Stale.into()),
+        // The kernel goes up from what is beneath the top of a mount, and from the top itself, and from nothing else
+        // (`path_connected` in fs/namei.c). A path would tell too, but only up to PATH_MAX.
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        match openat(&node.fd, "..", flags, Mode::empty()) {
+            Ok(_) => Ok(()),
+            Err(Errno::NOENT) => Err(Status::Stale.into()),
+            Err(errno) => Err(errno.into()),
         }
     }
 
