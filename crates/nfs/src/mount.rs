@@ -41,7 +41,9 @@ pub(crate) fn answer(
 
 fn mount(service: &Service, call: &mut Call<'_>, writer: &mut Writer) -> Result<(), Fault> {
     let path = call.arguments.opaque(PATH_BYTES)?;
-    let name = match path.trim_ascii_end() {
+    // `server:/home/` is written too.
+    let slashes = path.iter().rev().take_while(|byte| **byte == b'/').count();
+    let name = match &path[..path.len() - slashes] {
         b"" => b"/",
         name => name,
     };

@@ -180,6 +180,120 @@ fn callers_are_who_they_are() {
 }
 
 #[test]
+fn whoever_may_write_a_file_may_open_it_to_write_it_anew() {
+    let home = home();
+    let path = home.path().join("shared");
+    fs::write(&path, "what was there").unwrap();
+    chown(&path, Some(1000), Some(100)).unwrap();
+    fs::set_permissions(&path, PermissionsExt::from_mode(0o664)).unwrap();
+    let (service, _) = open(home.path(), FREE);
+    let mut bob = Client::user(&service, "/home", 1001, &[1001, 100]);
+    let file = bob.find("shared").unwrap();
+    // As Linux sends O_TRUNC.
+    let anew = |mtime| sattr3 { mtime, ..size(0) };
+    bob.set(&file, anew(set_mtime::SET_TO_SERVER_TIME)).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"");
+    let told = set_mtime::SET_TO_CLIENT_TIME(nfstime3 {
+        seconds: 1,
+        nseconds: 0,
+    });
+    let perm = Err(nfsstat3::NFS3ERR_PERM);
+    assert_eq!(bob.set(&file, anew(told)), perm);
+    let mut carol = Client::user(&service, "/home", 1002, &[1002]);
+    let acces = Err(nfsstat3::NFS3ERR_ACCES);
+    let now = set_mtime::SET_TO_SERVER_TIME;
+    assert_eq!(carol.set(&file, anew(now)), acces);
+}
+
+#[test]
+fn a_thread_that_answers_has_its_own_umask_afterwards() {
+    let home = home();
+    let (service, mut client) = open(home.path(), FREE);
+    let root = client.root.clone();
+    let umask = || {
+        let status = fs::read_to_string("/proc/thread-self/status").unwrap();
+        let line = status.lines().find(|line| line.starts_with("Umask:"));
+        line.unwrap().to_owned()
+    };
+    let mut record = Vec::new();
+    for word in [1u32, 0, 2, PROGRAM, VERSION, 9] {
+        word.pack(&mut record).unwrap();
+    }
+    let auth = opaque_auth::auth_unix(&auth_unix::default());
+    auth.pack(&mut record).unwrap();
+    opaque_auth::default().pack(&mut record).unwrap();
+    let where_ = place(&root, b"open");
+    let attributes = mode(0o777);
+    MKDIR3args { where_, attributes }.pack(&mut record).unwrap();
+    let answers = || {
+        // SAFETY: this thread gets an umask of its own; no memory is concerned.
+        assert_eq!(unsafe { libc::unshare(libc::CLONE_FS) }, 0);
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o027));
+        service.answer("test", &record).unwrap();
+        assert!(umask().ends_with("0027"), "{}", umask());
+    };
+    std::thread::scope(|scope| scope.spawn(answers).join().unwrap());
+    let made = home.path().join("open").metadata().unwrap();
+    assert_eq!(made.mode() & 0o777, 0o777);
+    client.find("open").unwrap();
+}
+
+#[test]
+fn directories_deeper_than_a_path_is_long_are_made_and_taken_away() {
+    let home = home();
+    let quota = Quota {
+        bytes: None,
+        files: Some(100),
+    };
+    let (service, mut client) = open(home.path(), quota);
+    let name = [b'd'; 255];
+    let mut above = vec![client.root.clone()];
+    for _ in 0..20 {
+        let where_ = place(above.last().unwrap(), &name);
+        let attributes = mode(0o755);
+        let made = ask!(client, mkdir, MKDIR3args { where_, attributes }).unwrap();
+        above.push(made.obj.unwrap());
+    }
+    let deepest = above.pop().unwrap();
+    let file = client.create(&deepest, b"file", guarded(0o600)).unwrap();
+    assert_eq!(client.lookup(&deepest, b"file"), Ok(file));
+    assert_eq!(client.lookup(&deepest, b".."), Ok(above[19].clone()));
+    client.remove(&deepest, b"file").unwrap();
+    for directory in above.iter().rev() {
+        let object = place(directory, &name);
+        ask!(client, rmdir, RMDIR3args { object }).unwrap();
+    }
+    assert_eq!(service.held("/home").unwrap().files, 0);
+}
+
+#[test]
+fn devices_whose_numbers_are_too_large_are_not_made_smaller() {
+    let home = home();
+    let (_service, mut client) = open(home.path(), FREE);
+    let root = client.root.clone();
+    let mknod = |specdata1, specdata2| MKNOD3args {
+        where_: place(&root, b"device"),
+        what: mknoddata3::NF3CHR(devicedata3 {
+            dev_attributes: mode(0o600),
+            spec: specdata3 {
+                specdata1,
+                specdata2,
+            },
+        }),
+    };
+    let inval = Err(nfsstat3::NFS3ERR_INVAL);
+    let made = ask!(client, mknod, mknod(4097, 3));
+    assert_eq!(made.map(drop), inval);
+    let made = ask!(client, mknod, mknod(1, 1 << 20));
+    assert_eq!(made.map(drop), inval);
+    ask!(client, mknod, mknod(4095, (1 << 20) - 1)).unwrap();
+    let meta = home.path().join("device").metadata().unwrap();
+    let device = meta.rdev();
+    assert_eq!(rustix::fs::major(device), 4095);
+    assert_eq!(rustix::fs::minor(device), (1 << 20) - 1);
+}
+
+#[test]
 fn root_of_a_client_is_nobody_where_it_is_squashed() {
     let home = home();
     fs::set_permissions(home.path(), PermissionsExt::from_mode(0o1777)).unwrap();
@@ -364,6 +478,8 @@ fn exports_beside_each_other_are_apart() {
         link: place(&data, b"file"),
     };
     assert_eq!(ask!(client, link, link).map(drop), apart);
+    // As `mount server:/srv/data/ …` asks.
+    assert_eq!(Client::root_of(&service, "/srv/data//").root, data);
     let fsid = |client: &mut Client, handle: &nfs_fh3| client.attributes(handle).unwrap().fsid;
     assert_ne!(fsid(&mut client, &home), fsid(&mut client, &data));
 }

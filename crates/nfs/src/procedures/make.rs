@@ -35,7 +35,11 @@ pub fn create(
     let how = arguments.u32()?;
     let (wanted, verifier) = match how {
         UNCHECKED | GUARDED => (Wanted::read(arguments)?, None),
-        EXCLUSIVE => (Wanted::nothing(), Some(arguments.fixed::<8>()?)),
+        EXCLUSIVE => {
+            let verifier = arguments.fixed()?;
+            // On disk with the file: a client that asks again after a power failure has made it.
+            (remembered(verifier), Some(verifier))
+        }
         _ => return Err(Fault::Garbage),
     };
     let place = Place::new(asked, name)?;
@@ -46,11 +50,7 @@ pub fn create(
     };
     let made = place.make(0, &wanted, make);
     let mut node = match (made, verifier) {
-        (Ok(node), None) => node,
-        (Ok(node), Some(verifier)) => {
-            remembered(verifier).set(&asked.caller, &node)?;
-            node
-        }
+        (Ok(node), _) => node,
         (Err(Fault::Status(Status::Exist)), _) if how != GUARDED => {
             let mut node = asked.export.lookup(&asked.caller, &place.directory, name)?;
             if node.kind() != FileType::RegularFile {
@@ -156,7 +156,7 @@ pub fn mknod(
     };
     let wanted = Wanted::read(arguments)?;
     let device: Dev = match has_device {
-        true => makedev(arguments.u32()?, arguments.u32()?),
+        true => device_of(arguments.u32()?, arguments.u32()?)?,
         false => 0,
     };
     let place = Place::new(asked, name)?;
@@ -167,6 +167,14 @@ pub fn mknod(
     let make = |mode: Mode| Ok(mknodat(&place.directory.fd, name, kind, mode, device)?);
     let mut node = place.make(0, &wanted, make)?;
     place.reply(&mut node, writer)
+}
+
+/// As wide as numbers of devices are in the kernel: mknod(2) would make another one of what is wider.
+fn device_of(major: u32, minor: u32) -> Result<Dev, Status> {
+    match major < 1 << 12 && minor < 1 << 20 {
+        true => Ok(makedev(major, minor)),
+        false => Err(Status::Inval),
+    }
 }
 
 /// Where something is to be made.
@@ -198,9 +206,10 @@ impl<'a> Place<'a> {
         let Asked { export, caller, .. } = self.asked;
         let usage = export.writable()?;
         let _room = usage.reserve(bytes, 1)?;
-        leave_modes_alone()?;
+        let own = OwnUmask::none()?;
         let mode = Mode::from_raw_mode(wanted.mode.unwrap_or(0) & 0o7777);
         caller.act(|| make(mode))?;
+        drop(own);
         let mut node = export.lookup(caller, &self.directory, self.name)?;
         usage.made(&node.status);
         // The mode was given as it was made: the directory's own list of rights, and its group, had their say.
@@ -232,16 +241,25 @@ impl<'a> Place<'a> {
 }
 
 /// Clients have taken off their own umask, and this process' is none of theirs. It belongs to the whole process, unless
-/// a thread has one of its own (unshare(2), CLONE_FS).
-fn leave_modes_alone() -> Result<(), Fault> {
-    thread_local!(static IS_OWN: Cell<bool> = const { Cell::new(false) });
-    if !IS_OWN.get() {
-        // SAFETY: this thread gets a copy of root directory, working directory and umask; no memory is concerned.
-        if unsafe { libc::unshare(libc::CLONE_FS) } != 0 {
-            return Err(crate::caller::last_errno().into());
+/// a thread has one of its own (unshare(2), CLONE_FS); what else the thread does has it back afterwards.
+struct OwnUmask(Mode);
+
+impl OwnUmask {
+    fn none() -> Result<OwnUmask, Fault> {
+        thread_local!(static IS_OWN: Cell<bool> = const { Cell::new(false) });
+        if !IS_OWN.get() {
+            // SAFETY: this thread gets a copy of root directory, working directory and umask; no memory is concerned.
+            if unsafe { libc::unshare(libc::CLONE_FS) } != 0 {
+                return Err(crate::caller::last_errno().into());
+            }
+            IS_OWN.set(true);
         }
-        rustix::process::umask(Mode::empty());
-        IS_OWN.set(true);
+        Ok(OwnUmask(rustix::process::umask(Mode::empty())))
     }
-    Ok(())
+}
+
+impl Drop for OwnUmask {
+    fn drop(&mut self) {
+        rustix::process::umask(self.0);
+    }
 }
