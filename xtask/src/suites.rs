@@ -119,7 +119,7 @@ const TABLE: &[Row] = &[
     plain("estive-manager", "up_meanwhile", 120),
     plain("estive-manager", "boots", 120),
     plain("estive-manager", "references", 120),
-    plain("estive-sim", "explore", 300),
+    plain("estive-sim", "explore", 600),
     plain("estive-sim", "faults", 300),
     plain("estive-sim", "planted", 300),
     plain("estive-network", "links", 120),

@@ -322,9 +322,9 @@ impl Manager {
                 .change_domain(name, |record| {
                     crate::migrate::refuse_moving(record)?;
                     let mut raised = record.clone();
-                    let granted = record.ownership.granted.max(floor).next();
-                    raised.ownership.granted = granted;
-                    raised.ownership.generation = granted;
+                    if let Some(defining) = record.ownership.defining(floor) {
+                        raised.ownership = defining;
+                    }
                     Ok(Change::Write(raised))
                 })
                 .await?;

@@ -78,6 +78,24 @@ impl<H: Clone> Ownership<H> {
         })
     }
 
+    /// Before a definition on the owner, whose journal has this `floor`: a generation that it does not refuse, to be
+    /// written before [`crate::Input::Define`] is sent with it. `None` while a move is open.
+    pub fn defining(&self, floor: Generation) -> Option<Self> {
+        if self.moving.is_some() {
+            return None;
+        }
+        // Granted and not used: a definition that was not heard, or was not answered, is sent again as it was.
+        if self.generation > floor {
+            return Some(self.clone());
+        }
+        let generation = self.granted.max(floor).next();
+        Some(Self {
+            generation,
+            granted: generation,
+            ..self.clone()
+        })
+    }
+
     /// Write (4): the destination owns it.
     pub fn committed(&self) -> Self {
         match &self.moving {

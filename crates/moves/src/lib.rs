@@ -21,6 +21,8 @@
 //!     │  │ discard(n)                          ▼
 //!     └──┴──────────────────────────────────  Absent
 //!
+//!   A stopped one is made anew, of something else, by define(n).
+//!
 //!   the manager's store, for one domain
 //!
 //!   owner S, g ──(1) move n granted──► owner S, g, moving n to D ──(4) D runs n──► owner D, n

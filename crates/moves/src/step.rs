@@ -149,7 +149,7 @@ fn refuse(why: Refusal) -> Vec<Effect> {
 pub fn step(entry: &Entry, seen: Seen, input: Input) -> Vec<Effect> {
     let entry = *entry;
     match input {
-        Input::Define(generation) => define(entry, generation),
+        Input::Define(generation) => define(entry, seen, generation),
         Input::Start(generation) => start(entry, seen, generation),
         Input::Stop => stop(entry),
         Input::Forget => forget(entry),
@@ -221,17 +221,25 @@ fn halted(seen: Seen) -> bool {
     )
 }
 
-fn define(entry: Entry, generation: Generation) -> Vec<Effect> {
+fn define(entry: Entry, seen: Seen, generation: Generation) -> Vec<Effect> {
     match entry.holding {
         // A stopped one is made anew, of something else.
-        Absent | Stopped if generation > entry.floor => vec![
-            Persist(Entry {
-                holding: Stopped,
-                generation,
-                floor: generation,
-            }),
-            Effect::Answer(Done),
-        ],
+        Absent | Stopped if generation > entry.floor => {
+            let mut effects = vec![
+                Persist(Entry {
+                    holding: Stopped,
+                    generation,
+                    floor: generation,
+                }),
+                Effect::Answer(Done),
+            ];
+            if seen != Seen::Gone {
+                // Left from before the stop, see `forget`: its files are about to be replaced. (Found by the
+                // exploration: they were, under processors that ran.)
+                effects.insert(0, Kill);
+            }
+            effects
+        }
         Stopped if generation == entry.generation => answer(Done),
         Absent => refuse(Refusal::OldGeneration),
         _ => refuse(Refusal::NotHeldSo),

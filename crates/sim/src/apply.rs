@@ -81,6 +81,15 @@ impl World {
                     self.manager.record = starting;
                 }
             }
+            Action::OrderDefine => {
+                if let Some(defining) = self.defining() {
+                    sent.push(Message {
+                        to: defining.host,
+                        input: Input::Define(defining.generation),
+                    });
+                    self.manager.record = defining;
+                }
+            }
             Action::OrderStop => {
                 self.manager.record.wanted = Wanted::Stopped;
                 sent.push(Message {
@@ -316,6 +325,16 @@ impl World {
     fn persist(&mut self, host: Host, entry: Entry) -> Result<(), Violation> {
         let state = self.at_mut(host);
         let before = std::mem::replace(&mut state.entry, entry);
+        let is_anew = entry.holding == Holding::Stopped && entry.generation != before.generation;
+        if is_anew && state.life != Life::Gone {
+            return Err(broken(
+                Broken::ReplacedUnderIt,
+                format!(
+                    "host {host} made it anew as generation {}, and an instance of generation {} stood",
+                    entry.generation, before.generation
+                ),
+            ));
+        }
         if entry.floor < before.floor || entry.generation < before.generation {
             return Err(broken(
                 Broken::WentBack,

@@ -46,6 +46,8 @@ impl fmt::Display for Process {
 pub enum Scenario {
     /// A start.
     Start,
+    /// A stopped one is made anew and started.
+    Anew,
     /// A stop.
     Stop,
     /// A move by pre-copy.
@@ -58,8 +60,9 @@ pub enum Scenario {
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Start,
+        Self::Anew,
         Self::Stop,
         Self::Move,
         Self::Aborted,
@@ -71,11 +74,15 @@ impl Scenario {
             deaths: 0,
             ..Bounds::default()
         };
-        let mut run = Run::new(World::new(self != Self::Start, &bounds), *rules);
+        let mut run = Run::new(
+            World::new(!matches!(self, Self::Start | Self::Anew), &bounds),
+            *rules,
+        );
         run.converges = self != Self::PostCopy;
         let post_copy = self == Self::PostCopy;
         match self {
             Self::Start => run.orders.push_back(Order::Start),
+            Self::Anew => run.orders.extend([Order::Define, Order::Start]),
             Self::Stop => run.orders.push_back(Order::Stop),
             Self::Move | Self::PostCopy => run.orders.push_back(Order::Move { post_copy }),
             Self::Aborted => run
@@ -208,7 +215,10 @@ fn ends(case: &Case, rules: &Rules) -> Result<Ended, Violation> {
         .kills
         .iter()
         .any(|kill| matches!(kill.process, Process::Instance(_)));
-    let moving = !matches!(case.scenario, Scenario::Start | Scenario::Stop);
+    let moving = !matches!(
+        case.scenario,
+        Scenario::Start | Scenario::Anew | Scenario::Stop
+    );
     if moving && !instance_killed && !matches!(ended, Ended::Runs(_)) {
         return Err(Violation {
             broken: crate::Broken::LostByRules,

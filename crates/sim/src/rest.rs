@@ -38,6 +38,7 @@ pub(crate) struct Kill {
 /// What somebody orders on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Order {
+    Define,
     Start,
     Stop,
     Move { post_copy: bool },
@@ -257,6 +258,8 @@ impl Run {
             || order == Order::GiveUp
                 && record.moving.is_some()
                 && self.world.at(record.host).life != Life::Streaming
+            // Asked first, see `manager_turn`.
+            || order == Order::Define && self.world.manager.views[record.host as usize] == HostView::Silent
         {
             return Ok(());
         }
@@ -273,6 +276,7 @@ impl Run {
     /// The manager's first step of an order; what it sends are steps of their own.
     fn manager_obeys(&mut self, order: Order) -> Result<(), Violation> {
         let action = match order {
+            Order::Define => Action::OrderDefine,
             Order::Start => Action::OrderStart,
             Order::Stop => Action::OrderStop,
             Order::Move { post_copy } => Action::OrderMove { post_copy },

@@ -31,6 +31,7 @@ pub fn walk(seed: u64, steps_max: usize, rules: &Rules, words: bool) -> Walked {
         deaths: u8::MAX,
         post_copy: random.random_bool(0.5),
         starts: random.random_bool(0.5),
+        defines: random.random_bool(0.5),
         give_up: true,
         unclear: random.random_bool(0.5),
         looks: random.random_bool(0.5),
@@ -98,7 +99,7 @@ fn weight(action: &Action, net: &[Message]) -> u32 {
         }
         Action::Restart(_) | Action::Switch(_) | Action::Complete(_) | Action::RestArrives(_) => 20,
         Action::Poll(_) | Action::Act | Action::OrderMove { .. } => 15,
-        Action::PostCopy(_) | Action::Sweep(_) | Action::OrderStart => 8,
+        Action::PostCopy(_) | Action::Sweep(_) | Action::OrderStart | Action::OrderDefine => 8,
         Action::DeliverUnclear(_)
         | Action::RestartUnclear(_)
         | Action::DoInVain(_)

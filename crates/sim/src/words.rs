@@ -157,6 +157,7 @@ impl Action {
                 if post_copy { ", post-copy allowed" } else { "" }
             ),
             Self::GiveUp => "the move is given up".to_owned(),
+            Self::OrderDefine => "it is to be made anew, of something else".to_owned(),
             Self::OrderStart => "a start is ordered".to_owned(),
             Self::OrderStop => "a stop is ordered".to_owned(),
             Self::Switch(host) => format!("stream from {host}: last part, processors halted"),

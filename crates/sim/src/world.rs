@@ -261,6 +261,8 @@ pub enum Action {
     },
     /// Somebody gives the move up.
     GiveUp,
+    /// Somebody has the owner make it anew: the manager has read there that it is not to run.
+    OrderDefine,
     /// Somebody orders a start.
     OrderStart,
     /// Somebody orders a stop.
@@ -300,6 +302,8 @@ pub enum Broken {
     Unfenced,
     /// (viii) The volume of processors that run was cut off under them.
     CutOff,
+    /// (ix) It was made anew while an instance of what it was before stood: its files were replaced under it.
+    ReplacedUnderIt,
     /// (vi) Left alone and at rest, the next move does not succeed.
     NextMoveFails,
 }
@@ -384,6 +388,23 @@ impl World {
             views[record.host as usize],
             views[pending.destination as usize],
         )
+    }
+
+    /// What the store will say when the manager has the owner make it anew: only of one that, as it was read there at
+    /// some moment, is not to run.
+    pub(crate) fn defining(&self) -> Option<Ownership<Host>> {
+        let record = &self.manager.record;
+        match self.manager.views[record.host as usize] {
+            HostView::Says(
+                Entry {
+                    holding: Holding::Absent | Holding::Stopped,
+                    floor,
+                    ..
+                },
+                _,
+            ) => record.defining(floor),
+            HostView::Says(..) | HostView::Silent => None,
+        }
     }
 
     /// What the manager reads when it asks this host now. Of the instance it keeps only what a decision can look at.
@@ -514,6 +535,12 @@ impl World {
                 out.push(Action::GiveUp);
             }
             return;
+        }
+        if bounds.defines
+            && let Some(defining) = self.defining()
+            && defining.granted <= Generation(1 + bounds.grants)
+        {
+            out.push(Action::OrderDefine);
         }
         if record.granted < Generation(1 + bounds.grants) {
             out.push(Action::OrderMove { post_copy: false });

@@ -110,14 +110,15 @@ fn a_move_of_an_instance_that_cannot_always_be_asked() {
     holds("unclear, post-copy", true, bounds);
 }
 
-/// Starts and stops that come late, between and during moves.
+/// Starts, stops, and orders to make a stopped one anew, that come late, between and during moves.
 #[test]
-fn starts_stops_and_moves() {
+fn starts_stops_definitions_and_moves() {
     let bounds = Bounds {
         grants: 2,
         crashes: [1, u8::from(deep())],
         deaths: 0,
         starts: true,
+        defines: true,
         give_up: false,
         switching: false,
         ..Bounds::default()
@@ -130,18 +131,19 @@ fn starts_stops_and_moves() {
     holds("running at first", true, bounds);
 }
 
-/// Starts and stops with an instance that stays behind because it could not be asked.
+/// The same with an instance that stays behind because it could not be asked.
 #[test]
-fn starts_and_stops_of_an_instance_that_cannot_always_be_asked() {
+fn starts_stops_and_definitions_of_an_instance_that_cannot_always_be_asked() {
     let bounds = Bounds {
         grants: 2,
         crashes: [1, 0],
         deaths: 0,
         starts: true,
+        defines: true,
         give_up: false,
         switching: false,
         unclear: true,
         ..Bounds::default()
     };
-    holds("starts, unclear", false, bounds);
+    holds("stopped at first, unclear", false, bounds);
 }

@@ -203,6 +203,70 @@ fn a_fence_before_the_release_cuts_the_guest_off() {
     assert_eq!(trace.violation.broken, Broken::CutOff);
 }
 
+fn finds_when_made_anew(name: &str, rules: Rules) -> Trace {
+    let bounds = Bounds {
+        grants: 3,
+        crashes: [1, 0],
+        deaths: 0,
+        starts: true,
+        defines: true,
+        give_up: false,
+        switching: false,
+        unclear: true,
+        liveness: false,
+        ..Bounds::default()
+    };
+    let report = explore(&World::new(true, &bounds), &rules, &bounds);
+    let trace = report
+        .broken
+        .unwrap_or_else(|| panic!("{name}: not found in {} states", report.states));
+    println!("{name}, found after {} states:\n{trace}", report.states);
+    trace
+}
+
+/// What is written as stopped is taken to be gone: an agent that died between "stopped" and the kill has left it.
+fn leaves_what_stands(entry: &Entry, seen: Seen, input: Input) -> Vec<Effect> {
+    let mut effects = step(entry, seen, input);
+    if matches!(input, Input::Define(_)) {
+        effects.retain(|effect| *effect != Effect::Kill);
+    }
+    effects
+}
+
+#[test]
+fn files_replaced_under_an_instance_that_was_left_are_found() {
+    let rules = Rules {
+        step: leaves_what_stands,
+        ..Rules::default()
+    };
+    let trace = finds_when_made_anew("leaves what stands", rules);
+    assert_eq!(trace.violation.broken, Broken::ReplacedUnderIt);
+}
+
+/// A stopped one takes whatever comes, also what was sent before it last ran.
+fn takes_late_definitions(entry: &Entry, seen: Seen, input: Input) -> Vec<Effect> {
+    match (entry.holding, input) {
+        (Holding::Stopped, Input::Define(generation)) => vec![
+            Effect::Kill,
+            Effect::Persist(Entry {
+                generation,
+                ..*entry
+            }),
+        ],
+        _ => step(entry, seen, input),
+    }
+}
+
+#[test]
+fn a_definition_that_comes_late_and_is_taken_is_found() {
+    let rules = Rules {
+        step: takes_late_definitions,
+        ..Rules::default()
+    };
+    let trace = finds_when_made_anew("takes late definitions", rules);
+    assert_eq!(trace.violation.broken, Broken::WentBack);
+}
+
 /// A storage that does not answer is taken for one that has nothing to cut.
 fn forgets_a_silent_storage(entry: &Entry, seen: Seen, input: Input) -> Vec<Effect> {
     match input {
