@@ -421,11 +421,11 @@ impl Agent {
     }
 
     /// Looks at a domain again after a while.
-    pub(crate) fn look_again(&self, handle: &Handle, after: Duration) {
+    pub(crate) fn look_again(&self, handle: &Handle, after: Duration) -> AbortHandle {
         let handle = handle.clone();
         self.spawn(async move {
             tokio::time::sleep(after).await;
             handle.send(Message::Restarted);
-        });
+        })
     }
 }

@@ -5,7 +5,7 @@ use estive_api::Problem;
 use estive_api::domain_xml::{CONFIG_FILE, DiskSource, DomainXml, IDENTITY_FILE};
 use estive_boot::Identity;
 use estive_boot::identity::Seed;
-use estive_model::{BlockSource, Checksummed, Digest, DomainSpec, Interface};
+use estive_model::{BlockSource, Checksummed, Digest, DomainSpec, Interface, NbdSource};
 use rand::TryRngCore as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -37,6 +37,7 @@ pub fn spec(
     files: &Files,
     bridge: &str,
     tap: String,
+    volume: Option<NbdSource>,
 ) -> Result<DomainSpec, Problem> {
     let shared = |digest: &Digest| {
         let path = files.path(digest);
@@ -74,6 +75,7 @@ pub fn spec(
         layer,
         root: disk(&xml.root)?,
         modules: disk(&xml.modules)?,
+        volume,
         interface: xml.mac.as_ref().map(|mac| Interface {
             mac: mac.clone(),
             bridge: bridge.to_owned(),

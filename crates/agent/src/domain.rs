@@ -160,6 +160,8 @@ pub(crate) struct Domain {
     /// Tells the destination to run it.
     pub(crate) committer: Option<(Grant, AbortHandle)>,
     pub(crate) boot_watch: Option<AbortHandle>,
+    /// A look that is to come.
+    pub(crate) look: Option<AbortHandle>,
     /// The last step was decided without knowing what the instance does.
     pub(crate) stepped_unclear: bool,
 }
@@ -176,6 +178,7 @@ impl Domain {
             asker: None,
             committer: None,
             boot_watch: None,
+            look: None,
             stepped_unclear: false,
         }
     }

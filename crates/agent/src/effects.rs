@@ -54,8 +54,14 @@ impl Domain {
                 let made = around(Some("move.incoming_created"), self.create_incoming(grant)).await;
                 self.or_create_failed(made).await
             }
-            // No domain has a volume yet: nothing is to be cut.
-            Effect::Fence(_) => Ok(()),
+            Effect::Fence(generation) => {
+                let point = match input {
+                    Input::Start(_) => Some("start.fenced"),
+                    Input::Commit(_) => Some("move.fenced"),
+                    _ => None,
+                };
+                around(point, self.fence(generation)).await
+            }
             Effect::Resume => {
                 let point = match input {
                     Input::Start(_) => Some("start.resumed"),
@@ -234,6 +240,15 @@ impl Domain {
         }
         if !matches!(holding, Holding::Incoming(_)) {
             self.agent.release_port(&self.name);
+        }
+        match (input, before.holding) {
+            (Input::Stop, Holding::Running) if holding == Holding::Stopped => {
+                self.withdraw_export(before.generation);
+            }
+            (Input::Discard(_), Holding::Incoming(grant)) => {
+                self.withdraw_export(grant.generation);
+            }
+            _ => {}
         }
         if holding == Holding::Absent && before.holding != Holding::Absent {
             self.clean_up().await;

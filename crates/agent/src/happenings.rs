@@ -32,7 +32,15 @@ impl Domain {
             Ok(_) => self.needs_another_look(input).await,
         };
         if unclear {
-            self.agent.look_again(&self.handle, LOOK_AGAIN);
+            self.look_again();
+        }
+    }
+
+    /// Looks at its instance again in a moment. One look is to come at most.
+    pub(crate) fn look_again(&mut self) {
+        let comes = self.look.as_ref().is_some_and(|look| !look.is_finished());
+        if !comes {
+            self.look = Some(self.agent.look_again(&self.handle, LOOK_AGAIN));
         }
     }
 

@@ -9,7 +9,7 @@ use crate::layer;
 use estive_api::Problem;
 use estive_boot::record::HostWork;
 use estive_hypervisor::{HypervisorError, InstanceState, MigrationParameters};
-use estive_model::{DomainSpec, Event, EventKind};
+use estive_model::{DomainSpec, Event, EventKind, Generation};
 use estive_moves::{Grant, Holding};
 use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,7 +18,8 @@ use std::time::Duration;
 const RESUME_PATIENCE: Duration = Duration::from_secs(5);
 
 impl Domain {
-    async fn spec(&self) -> Result<DomainSpec, Problem> {
+    /// For an instance that may use the domain's volume as this generation.
+    async fn spec(&self, generation: Generation) -> Result<DomainSpec, Problem> {
         let place = self.agent.place(&self.name);
         let xml = definition::read_xml(&place)?;
         let bridge = &self.agent.config.bridge;
@@ -36,7 +37,8 @@ impl Domain {
                 })?;
         }
         let layer = layer::path(&place, &self.record);
-        definition::spec(&place, layer, &xml, &self.agent.files, bridge, tap)
+        let volume = self.volume_export(&xml, generation).await?;
+        definition::spec(&place, layer, &xml, &self.agent.files, bridge, tap, volume)
     }
 
     pub(crate) async fn create(&mut self) -> Result<(), Problem> {
@@ -46,7 +48,7 @@ impl Domain {
         }
         let now_ms = || self.agent.clock.now_ms();
         let asked_ms = now_ms();
-        let spec = self.spec().await?;
+        let spec = self.spec(self.record.entry.generation).await?;
         let report = self.agent.hypervisor.channels(&self.name).report;
         // What a former boot wrote is not this one's.
         let _ = std::fs::remove_file(report);
@@ -85,7 +87,7 @@ impl Domain {
             )));
         };
         self.handle.shown.send_modify(|shown| shown.creating = true);
-        let spec = self.spec().await?;
+        let spec = self.spec(grant.generation).await?;
         let parameters = parameters(grant);
         let tls = self.agent.config.migration.tls;
         let created = self

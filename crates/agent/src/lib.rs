@@ -39,6 +39,7 @@ mod stream;
 mod system_boot;
 mod taps;
 mod views;
+mod volume;
 
 pub use agent::{Agent, Parts};
 pub use config::{AccelConfig, AgentConfig, CapacityConfig, MigrationConfig};

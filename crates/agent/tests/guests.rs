@@ -151,6 +151,7 @@ fn archive_of(
         command_line: format!("console=ttyS0 quiet net.ifnames=0{command_line}"),
         root: DiskSource::File(digest(&root)),
         modules: DiskSource::File(digest(&modules)),
+        volume: None,
         mac: None,
         identity_by_fw_cfg,
         ..description("clone01", 192)

@@ -23,6 +23,7 @@ pub const IDENTITY_FILE: &str = "identity.json";
 /// Name of the description in the domain's archive.
 pub const CONFIG_FILE: &str = "config.xml";
 
+const VOLUME: &str = "estive-volume";
 const IDENTITY_ENTRY: &str = "opt/org.estive/identity";
 const MAX_MEMORY_MIB: u64 = 1 << 20;
 const MAX_CPUS: u32 = 255;
@@ -103,6 +104,9 @@ pub struct DomainXml {
     pub root: DiskSource,
     /// Modules disk, read-only.
     pub modules: DiskSource,
+    /// Its volume, if it has one: where its storage host answers, and as export the volume's name, which is the
+    /// domain's. The agent asks there for the export of its generation.
+    pub volume: Option<NbdSource>,
     /// MAC address of the network interface, if it has one: lower case.
     pub mac: Option<String>,
 }
@@ -170,7 +174,14 @@ impl DomainXml {
             }
         }
         let devices = domain.child("devices")?;
-        let (root, modules, mac) = parse_devices(devices)?;
+        let (root, modules, volume, mac) = parse_devices(devices)?;
+        if let Some(volume) = &volume
+            && (volume.export != name.as_str() || !volume.tls)
+        {
+            return Err(
+                devices.wrong("has a volume that is not named as the domain, with tls='yes'")
+            );
+        }
         Ok(Self {
             accelerator,
             name,
@@ -183,6 +194,7 @@ impl DomainXml {
             identity_by_fw_cfg,
             root,
             modules,
+            volume,
             mac,
         })
     }
@@ -228,6 +240,10 @@ impl DomainXml {
         write_disk(xml, None, "vda", "estive-layer")?;
         write_disk(xml, Some(&self.root), "vdb", "estive-root")?;
         write_disk(xml, Some(&self.modules), "vdc", "estive-modules")?;
+        if let Some(volume) = &self.volume {
+            let volume = DiskSource::Nbd(volume.clone());
+            write_disk(xml, Some(&volume), "vdd", VOLUME)?;
+        }
         if let Some(mac) = &self.mac {
             writeln!(xml, "    <interface type='bridge'>")?;
             writeln!(xml, "      <mac address='{}'/>", escape(mac.as_str()))?;
@@ -273,7 +289,9 @@ fn write_disk(
     }
     writeln!(xml, "      <target dev='{target}' bus='virtio'/>")?;
     writeln!(xml, "      <serial>{serial}</serial>")?;
-    writeln!(xml, "      <readonly/>")?;
+    if serial != VOLUME {
+        writeln!(xml, "      <readonly/>")?;
+    }
     writeln!(xml, "    </disk>")
 }
 
@@ -351,7 +369,7 @@ fn parse_sysinfo(sysinfo: &Element) -> Result<(), DomainXmlError> {
         .is_exactly(&[("name", IDENTITY_ENTRY), ("file", IDENTITY_FILE)])
 }
 
-type Devices = (DiskSource, DiskSource, Option<String>);
+type Devices = (DiskSource, DiskSource, Option<NbdSource>, Option<String>);
 
 fn parse_devices(devices: &Element) -> Result<Devices, DomainXmlError> {
     devices.only(
@@ -359,12 +377,14 @@ fn parse_devices(devices: &Element) -> Result<Devices, DomainXmlError> {
         &["interface", "serial", "console", "memballoon", "rng"],
         &["disk"],
     )?;
-    let (mut layer, mut root, mut modules) = (false, None, None);
+    let (mut layer, mut root, mut modules, mut volume) = (false, None, None, None);
     for disk in devices.children("disk") {
         let (serial, source) = parse_disk(disk)?;
         let twice = match (serial, source) {
             ("estive-layer", None) => std::mem::replace(&mut layer, true),
             ("estive-root", Some(source)) => root.replace(source).is_some(),
+            (VOLUME, Some(DiskSource::Nbd(source))) => volume.replace(source).is_some(),
+            (VOLUME, _) => return Err(disk.wrong("of the volume is not of the type network")),
             (_, Some(source)) => modules.replace(source).is_some(),
             (_, None) => return Err(disk.wrong("names the layer's file, which is for vda only")),
         };
@@ -394,6 +414,7 @@ fn parse_devices(devices: &Element) -> Result<Devices, DomainXmlError> {
     Ok((
         root.ok_or_else(|| lacks("estive-root"))?,
         modules.ok_or_else(|| lacks("estive-modules"))?,
+        volume,
         mac,
     ))
 }
@@ -411,18 +432,28 @@ fn parse_disk(disk: &Element) -> Result<(&str, Option<DiskSource>), DomainXmlErr
     if let Some(driver) = disk.child_if_any("driver") {
         driver.is_exactly(&[("name", "qemu"), ("type", "raw")])?;
     }
-    disk.child("readonly")
-        .map_err(|_| disk.wrong("lacks <readonly/>; all disks of a clone are read-only"))?
-        .is_exactly(&[])?;
     let serial = disk.child("serial")?;
     serial.only_text(&[])?;
+    match (disk.child_if_any("readonly"), serial.text()? == VOLUME) {
+        (Some(readonly), false) => readonly.is_exactly(&[])?,
+        (None, true) => {}
+        (Some(_), true) => return Err(disk.wrong("is a volume and <readonly/>")),
+        (None, false) => {
+            return Err(
+                disk.wrong("lacks <readonly/>; all disks of a clone but its volume are read-only")
+            );
+        }
+    }
     let device = match serial.text()? {
         "estive-layer" => "vda",
         "estive-root" => "vdb",
         "estive-modules" => "vdc",
+        VOLUME => "vdd",
         _ => {
             return Err(
-                serial.wrong("is none of \"estive-layer\", \"estive-root\" and \"estive-modules\"")
+                serial.wrong(
+                    "is none of \"estive-layer\", \"estive-root\", \"estive-modules\" and \"estive-volume\"",
+                )
             );
         }
     };

@@ -60,6 +60,8 @@ pub mod disk {
     pub const LAYER: &str = "estive-layer";
     pub const ROOT: &str = "estive-root";
     pub const MODULES: &str = "estive-modules";
+    /// Of a stateful clone; holds an ext4.
+    pub const VOLUME: &str = "estive-volume";
 }
 
 /// The virtio-serial ports of a clone, by their name.

@@ -118,6 +118,8 @@ pub enum Command {
     Storage(commands::storage::Storage),
     /// The private certificate authority
     Authority(commands::authority::Authority),
+    /// The volumes that stateful clones keep their state in
+    Volume(commands::volume::Volume),
     /// Print the versions of this command and of the service it speaks to
     Version,
     /// Print a completion script for a shell

@@ -413,6 +413,7 @@ impl Bench for RealBench {
             layer: self.guest.file("layer"),
             root: BlockSource::File(self.guest.file("root")),
             modules: BlockSource::File(self.guest.file("modules")),
+            volume: None,
             interface: None,
             identity: Some("{\"version\":1}".into()),
         }

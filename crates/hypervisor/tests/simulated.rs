@@ -90,6 +90,7 @@ impl Bench for SimulatedBench {
             layer: "/layer".into(),
             root: BlockSource::File("/root".into()),
             modules: BlockSource::File("/modules".into()),
+            volume: None,
             interface: None,
             identity: None,
         }

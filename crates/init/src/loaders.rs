@@ -31,7 +31,7 @@ use crate::failure::{Failure, Result, While, fail};
 use crate::modules::Modules;
 use crate::network::Network;
 use crate::root::{BEFORE, UNDER, mount};
-use crate::{devices, loop_device};
+use crate::{devices, grown, loop_device};
 
 /// What a stage gives to the one on its left, or at last to the union.
 #[derive(Debug)]
@@ -199,6 +199,9 @@ impl<'a> Context<'a> {
                 MountFlags::empty(),
                 "",
             )?,
+        }
+        if !read_only && kind == "ext4" && grown::is_volume(device) {
+            grown::fill(device, &place)?;
         }
         let what = format!("{} is mounted as {kind}", device.display());
         self.report.step(&what, began_ms, uptime_ms());

@@ -29,6 +29,7 @@ mod console;
 mod devices;
 mod early;
 mod failure;
+mod grown;
 mod http;
 mod identity;
 mod key;

@@ -84,6 +84,37 @@ impl<'a> Field<'a> {
             .collect()
     }
 
+    /// `volume: {size: 4G}`, in bytes.
+    pub fn volume_size(&self, problems: &mut Problems) -> Option<u64> {
+        const KEY: &str = "size";
+        let Value::Map(entries) = &self.node.value else {
+            let kind = self.node.value.kind();
+            let what = format!("a mapping is wanted, as {{{KEY}: 4G}}; this is {kind}");
+            self.wrong(self.node.at, what, problems);
+            return None;
+        };
+        let mut size_bytes = None;
+        for (key, node) in entries {
+            match (key.text.as_str(), &node.value) {
+                (KEY, Value::Text(text)) => match size(text) {
+                    Ok(bytes) => size_bytes = Some(bytes),
+                    Err(what) => self.wrong(node.at, what, problems),
+                },
+                (KEY, _) => self.wrong(
+                    node.at,
+                    "write the size with its unit, as 512M, 4G",
+                    problems,
+                ),
+                _ => self.wrong(
+                    key.at,
+                    format!("unknown key {}; it has {KEY}", shown(&key.text)),
+                    problems,
+                ),
+            }
+        }
+        size_bytes
+    }
+
     /// `migration: {post_copy: allow}`
     pub fn post_copy_allowed(&self, problems: &mut Problems) -> bool {
         const KEY: &str = "post_copy";
@@ -114,5 +145,55 @@ impl<'a> Field<'a> {
             }
         }
         allowed
+    }
+}
+
+/// Powers of 1024: `512M`, `4G`, `1T`. What a storage host takes: from 32 MiB to 16 TiB.
+fn size(text: &str) -> Result<u64, String> {
+    let unit = text.chars().last().unwrap_or_default();
+    let shift = match unit {
+        'M' => 20,
+        'G' => 30,
+        'T' => 40,
+        _ => return Err(format!("{} has no unit: write 512M, 4G or 1T", shown(text))),
+    };
+    let digits = &text[..text.len() - 1];
+    let plain =
+        !digits.is_empty() && digits.len() <= 8 && digits.bytes().all(|b| b.is_ascii_digit());
+    let number: u64 = digits.parse().unwrap_or(0);
+    let bytes = number << shift;
+    match plain && number < 1 << 24 && (32 << 20..=16 << 40).contains(&bytes) {
+        true => Ok(bytes),
+        false => Err(format!(
+            "{} is no size from 32M to 16T, a whole number of its unit",
+            shown(text)
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::size;
+
+    #[test]
+    fn sizes_have_units_and_limits() {
+        assert_eq!(size("512M"), Ok(512 << 20));
+        assert_eq!(size("4G"), Ok(4 << 30));
+        assert_eq!(size("16T"), Ok(16 << 40));
+        for wrong in [
+            "",
+            "4",
+            "G",
+            "4g",
+            "1.5G",
+            "-1G",
+            "31M",
+            "17T",
+            "99999999T",
+            "4GB",
+            "\u{e9}",
+        ] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
     }
 }

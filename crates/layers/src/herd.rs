@@ -19,6 +19,7 @@ use crate::yaml::{self, Node, Position, Value};
 
 const DEFAULT_MEMORY_MIB: u64 = 384;
 const DEFAULT_CPUS: u32 = 1;
+const DEFAULT_VOLUME_BYTES: u64 = 4 << 30;
 const DEFAULT_REFERENCE: &str = "default";
 
 const MEMORY_MIB: std::ops::RangeInclusive<i64> = 64..=4 << 20;
@@ -92,6 +93,7 @@ pub fn parse_knowing(
                 sets: reserved.sets,
                 init: reserved.init,
                 root: reserved.root,
+                volume_bytes: reserved.volume_bytes,
                 words: reserved.words,
                 host: reserved.host,
                 ssh_authorized_keys: reserved.ssh_authorized_keys,
@@ -275,6 +277,7 @@ struct Reserved {
     sets: Vec<String>,
     init: Option<String>,
     root: Option<String>,
+    volume_bytes: Option<u64>,
     words: Vec<String>,
     host: Option<HostName>,
     ssh_authorized_keys: Arc<[String]>,
@@ -304,6 +307,7 @@ fn read_frame(frame: &Frame, network: &Network, problems: &mut Problems) -> Rese
     let sets = field("sets").map(|f| f.list(problems, short_name));
     let init = field("init").and_then(|f| f.parsed(problems, init_path));
     let root = field("root").and_then(|f| f.parsed(problems, root_line));
+    let volume_bytes = volume_bytes(field("mode"), field("volume"), problems);
     let words = field("words").map(|f| f.list(problems, kernel_word));
     let host = field("host").and_then(|f| {
         f.parsed(problems, |text| {
@@ -326,11 +330,33 @@ fn read_frame(frame: &Frame, network: &Network, problems: &mut Problems) -> Rese
         sets,
         init,
         root,
+        volume_bytes,
         words: words.unwrap_or_default(),
         host,
         ssh_authorized_keys: keys.unwrap_or_default().into(),
         post_copy_allowed: post_copy.unwrap_or_default(),
         up_checks: up_checks.unwrap_or_default(),
+    }
+}
+
+/// What `mode:` and `volume:` say together.
+fn volume_bytes(
+    mode: Option<Field<'_>>,
+    volume: Option<Field<'_>>,
+    problems: &mut Problems,
+) -> Option<u64> {
+    let stateful = mode.and_then(|field| {
+        field.parsed(problems, |text| match text {
+            "stateful" => Ok(true),
+            "stateless" => Ok(false),
+            _ => Err(format!("{} is neither stateless nor stateful", shown(text))),
+        })
+    });
+    let size_bytes = volume.and_then(|field| field.volume_size(problems));
+    match stateful {
+        // A group may give its hosts a size, and one of them be stateless.
+        Some(true) => Some(size_bytes.unwrap_or(DEFAULT_VOLUME_BYTES)),
+        _ => None,
     }
 }
 

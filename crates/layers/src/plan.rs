@@ -63,6 +63,8 @@ pub struct ClonePlan {
     pub init: Option<String>,
     /// Of what its root is made, as `root=`; `None`: of the sealed root, its layer and memory.
     pub root: Option<String>,
+    /// Size of its volume, in bytes: what it writes is kept there. `None`: it is stateless.
+    pub volume_bytes: Option<u64>,
     /// Words of the kernel's command line besides.
     pub words: Vec<String>,
     /// The only host it may run on.
@@ -76,16 +78,25 @@ pub struct ClonePlan {
     pub values: CloneValues,
 }
 
+/// Of what the root of a stateful clone is made: what it writes lies on its volume, over all else.
+pub const STATEFUL_ROOT: &str = "erofs;estive;serial=estive-volume:fs=ext4";
+
 impl ClonePlan {
     /// `10.77.0.101/24`
     pub fn address_with_prefix(&self) -> String {
         format!("{}/{}", self.address, self.prefix)
     }
 
+    /// Of what its root is made, where that is not what every clone has.
+    pub fn root_line(&self) -> Option<&str> {
+        let kept = self.volume_bytes.map(|_| STATEFUL_ROOT);
+        self.root.as_deref().or(kept)
+    }
+
     /// What its kernel's command line has besides the words of every clone and `init`.
     pub fn kernel_words(&self) -> Vec<String> {
-        let root = self.root.iter().map(|root| format!("root={root}"));
-        root.chain(self.words.iter().cloned()).collect()
+        let root = self.root_line().map(|root| format!("root={root}"));
+        root.into_iter().chain(self.words.iter().cloned()).collect()
     }
 
     /// Every key of the herd file that is not reserved; keys sorted at each level. Defaults of sets

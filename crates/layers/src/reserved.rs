@@ -14,7 +14,7 @@ pub(crate) enum Stands {
 }
 
 /// Names, where they may stand, and what they hold.
-pub(crate) const KEYS: [(&str, Stands, &str); 21] = [
+pub(crate) const KEYS: [(&str, Stands, &str); 22] = [
     ("name", Stands::Deployment, "the deployment's name"),
     (
         "network",
@@ -70,7 +70,12 @@ pub(crate) const KEYS: [(&str, Stands, &str); 21] = [
         "what counts as answering: ssh, http, ping",
     ),
     ("address", Stands::Host, "the host's own address"),
-    ("stateful", Stands::Any, "not yet read"),
+    (
+        "mode",
+        Stands::Any,
+        "stateless, or stateful: what a clone writes is kept in a volume",
+    ),
+    ("volume", Stands::Any, "size of a stateful clone's volume"),
     ("volumes", Stands::Any, "not yet read"),
 ];
 
@@ -78,7 +83,7 @@ pub(crate) const KEYS: [(&str, Stands, &str); 21] = [
 pub(crate) const LISTS: [&str; 4] = ["sets", "ssh_authorized_keys", "up", "words"];
 
 /// Reserved for what comes, so that no herd file uses them as variables until then.
-pub(crate) const NOT_YET: [&str; 2] = ["stateful", "volumes"];
+pub(crate) const NOT_YET: [&str; 1] = ["volumes"];
 
 /// The reserved key that `key` looks like a slip of, if any. Short keys are compared more
 /// strictly: `ip` is no slip of `up`.

@@ -7,7 +7,7 @@ use estive_api::domain_xml::{
     Accelerator, CONFIG_FILE, DiskSource, DomainXml, IDENTITY_FILE, LAYER_FILE,
 };
 use estive_layers::{ClonePlan, domain_uuid};
-use estive_model::DeploymentName;
+use estive_model::{DeploymentName, NbdSource};
 use serde_json::json;
 
 /// Packs a clone. Files that hosts share are named by digest and not packed.
@@ -17,6 +17,7 @@ pub(crate) fn pack(
     reference: &Reference,
     initramfs: &SharedFile,
     layer: &[u8],
+    volume: Option<NbdSource>,
 ) -> Result<Bytes, Problem> {
     let words = clone.kernel_words();
     let words = words.iter().map(String::as_str);
@@ -40,6 +41,7 @@ pub(crate) fn pack(
         identity_by_fw_cfg: true,
         root: DiskSource::Nbd(reference.root.clone()),
         modules: DiskSource::File(reference.modules.digest.clone()),
+        volume,
         mac: Some(clone.mac.clone()),
     }
     .to_xml();
@@ -77,7 +79,7 @@ pub(crate) fn pack(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use estive_model::{Digest, NbdSource};
+    use estive_model::Digest;
     use std::io::Read;
 
     #[test]
@@ -113,6 +115,7 @@ mod tests {
             &reference,
             &reference.initramfs,
             b"070701",
+            None,
         )
         .unwrap();
         let mut archive = tar::Archive::new(&bytes[..]);

@@ -29,9 +29,22 @@ pub struct ManagerConfig {
     pub hosts: BTreeMap<HostName, Endpoint>,
     /// What clones are made from, by name; a herd file's `reference:` names one.
     pub references: BTreeMap<String, ReferenceConfig>,
+    /// Where the volumes of stateful clones are kept; without it there are none.
+    #[serde(default)]
+    pub volumes: Option<VolumesConfig>,
     /// How long `up` waits for a clone to answer, in seconds.
     #[serde(default = "default_boot_timeout_s")]
     pub boot_timeout_s: u64,
+}
+
+/// A storage host's place for volumes, as hosts and manager reach it: always by mutual TLS.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VolumesConfig {
+    /// Its address.
+    pub host: String,
+    /// TCP port of its REST.
+    pub port: u16,
 }
 
 /// One reference: a root and what boots it.

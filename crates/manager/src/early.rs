@@ -28,10 +28,10 @@ impl Made {
         reference: &Reference,
         state: &Path,
     ) -> Result<SharedFile, Problem> {
-        let Some(line) = &clone.root else {
+        let Some(line) = clone.root_line() else {
             return Ok(reference.initramfs.clone());
         };
-        let key = (clone.reference.clone(), line.clone());
+        let key = (clone.reference.clone(), line.to_owned());
         if let Some(made) = self.0.get(&key) {
             return Ok(made.clone());
         }

@@ -47,6 +47,12 @@ pub enum ManagerError {
         #[source]
         source: Box<estive_api::ClientError>,
     },
+    /// The storage host's address cannot be used.
+    #[error("the storage host of volumes:")]
+    Storage {
+        #[source]
+        source: Box<estive_api::ClientError>,
+    },
     /// The store cannot be opened.
     #[error(transparent)]
     OpenStore(#[from] estive_store::StoreError),

@@ -39,6 +39,8 @@ impl Manager {
         folder: Bytes,
     ) -> Result<(Vec<Prepared>, HerdWarnings), Problem> {
         let rendered = self.render_clones(name, folder).await?;
+        let stateful = rendered.clones.iter().map(|(plan, ..)| plan);
+        let volumes = self.volumes_of(stateful)?;
         let (name, state) = (name.clone(), self.state.clone());
         blocking(move || {
             let mut made = Made::default();
@@ -53,9 +55,10 @@ impl Manager {
                 .map(|((plan, reference, checks), layer)| {
                     let layer = herd.layer(layer).map(|layer| layer.bytes);
                     let layer = layer.unwrap_or_default();
+                    let volume = volumes.get(&plan.name).cloned();
                     let initramfs = made.initramfs(&plan, &reference, &state)?;
                     let archive =
-                        clone_archive::pack(&name, &plan, &reference, &initramfs, &layer)?;
+                        clone_archive::pack(&name, &plan, &reference, &initramfs, &layer, volume)?;
                     Ok(Prepared {
                         made_of: MadeOf::new(&reference, &initramfs.digest),
                         plan,

@@ -32,6 +32,7 @@ mod status;
 mod take_back;
 mod up;
 mod view;
+mod volumes;
 
 pub use config::{ManagerConfig, ReferenceConfig, RootConfig};
 pub use error::ManagerError;

@@ -9,6 +9,7 @@ use crate::move_loop::ActiveMove;
 use crate::probe::Prober;
 use crate::records::Records;
 use crate::reference::Reference;
+use crate::volumes::Storage;
 use estive_api::wire::ManagerAbout;
 use estive_api::{Client, Credentials, Problem};
 use estive_model::{Clock, DeploymentName, DomainName, HostName};
@@ -39,6 +40,8 @@ pub(crate) struct Manager {
     pub events: EventLog,
     pub hosts: BTreeMap<HostName, Host>,
     pub references: BTreeMap<String, Reference>,
+    /// Where volumes are kept.
+    pub storage: Option<Storage>,
     pub prober: Arc<dyn Prober>,
     pub worker: Option<Worker>,
     /// What scripts of template sets have made.
@@ -130,6 +133,10 @@ impl Manager {
             })?;
             hosts.insert(name.clone(), Host::new(Agent::new(name.clone(), client)));
         }
+        let storage = config.volumes.as_ref();
+        let storage = storage
+            .map(|volumes| Storage::new(volumes, credentials))
+            .transpose()?;
         let wanted = config.references.clone();
         let load = move || {
             let load = |(name, config): (String, ReferenceConfig)| {
@@ -156,6 +163,7 @@ impl Manager {
             events,
             hosts,
             references: references?,
+            storage,
             boot_timeout: Duration::from_secs(config.boot_timeout_s),
             placing: tokio::sync::Mutex::default(),
             making_initramfs: tokio::sync::RwLock::default(),

@@ -62,6 +62,7 @@ impl Manager {
                 continue;
             };
             let floor = self.floor_there(&placement.domain, &placement.host).await?;
+            let floor = floor.max(self.find_volume(name, &clone.plan).await?);
             fault::before("up.recorded");
             self.record_clone(name, clone, &placement.host, floor)
                 .await?;

@@ -1,6 +1,8 @@
 //! The manager's routes, as the table in `estive_api::wire` lists them. Reading is for every role of the authority,
 //! orders are for users and managers, and for root on this machine.
 
+mod volumes;
+
 use crate::agents;
 use crate::herd_folder;
 use crate::manager::Manager;
@@ -58,6 +60,14 @@ pub(crate) fn router(manager: Arc<Manager>) -> Router {
             .route("/domain/{name}/boots", get(boots))
             .route("/domain/{name}/console", get(pass_on_stream))
             .route("/domain/{name}/tcp/{port}", get(pass_on_stream))
+            .route("/volumes", get(volumes::list))
+            .route("/volume/{name}", get(volumes::show).delete(volumes::remove))
+            .route("/volume/{name}/size", put(volumes::resize))
+            .route("/volume/{name}/restore", post(volumes::restore))
+            .route(
+                "/volume/{name}/snapshots/{snapshot}",
+                put(volumes::snapshot).delete(volumes::drop_snapshot),
+            )
             .route("/deployments", get(deployments))
             .route("/events", get(events))
             .with_state(manager),

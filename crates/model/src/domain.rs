@@ -78,6 +78,8 @@ pub struct DomainSpec {
     pub root: BlockSource,
     /// Modules disk, read-only.
     pub modules: BlockSource,
+    /// Its volume, which it writes to, if it has one: the export of its generation.
+    pub volume: Option<NbdSource>,
     /// Network interface, if it has one.
     pub interface: Option<Interface>,
     /// Identity given by fw_cfg (JSON, at most 4096 bytes); `None` leaves fw_cfg empty, and the guest waits for the

@@ -15,7 +15,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio::process::Command;
 
-use crate::bed_files::{BedFiles, make_directory, manager_socket, root_port, runtime};
+use crate::bed_files::{
+    BedFiles, VOLUMES_PORT, make_directory, manager_socket, root_port, runtime,
+};
 use crate::part::{Part, listens, processes_in, tail};
 use crate::topology::{self, Topology};
 use crate::{Error, outer};
@@ -39,6 +41,8 @@ pub struct BedReference {
     pub modules: PathBuf,
     /// Template sets of its clones; none for a root made by hand.
     pub sets: Vec<String>,
+    /// For clones with a root line of their own: `estive-init`, and the tree with the kernel's modules.
+    pub early: Option<(PathBuf, PathBuf)>,
 }
 
 /// What a bed is made of.
@@ -56,6 +60,8 @@ pub struct BedConfig {
     pub hosts: u8,
     /// What each host declares.
     pub capacity: Capacity,
+    /// Keep volumes of stateful clones at the storage place, in this directory.
+    pub volumes: Option<PathBuf>,
     /// Encrypt QEMU's migration stream.
     pub migration_tls: bool,
     /// How long `estive up` waits for a clone, in seconds.
@@ -78,6 +84,7 @@ impl BedConfig {
                 cores: 2,
                 memory_mib: 2048,
             },
+            volumes: None,
             migration_tls: true,
             boot_timeout_s: 300,
             directory: PathBuf::from(outer::WORK_DIRECTORY),
@@ -92,6 +99,7 @@ pub struct Bed {
     config: BedConfig,
     topology: Topology,
     storage: Vec<Part>,
+    volumes: Option<Part>,
     agents: Vec<Part>,
     manager: Part,
 }
@@ -102,6 +110,7 @@ impl Bed {
         let topology = Topology::make(config.hosts).await?;
         let mut bed = Self::prepare(config, topology).await?;
         bed.start_storage().await?;
+        bed.start_volumes().await?;
         for host in 1..=bed.config.hosts {
             bed.agents[usize::from(host - 1)].start(&[])?;
         }
@@ -134,6 +143,8 @@ impl Bed {
                 root_port(index),
             )));
         }
+        let directory = config.volumes.as_deref();
+        let volumes = directory.map(|directory| Part::new(files.volumes(&topology, directory)));
         let mut agents = Vec::new();
         for host in 1..=config.hosts {
             let name = host_name(host);
@@ -147,6 +158,7 @@ impl Bed {
             config,
             topology,
             storage,
+            volumes,
             agents,
             manager,
         })
@@ -278,6 +290,29 @@ impl Bed {
             part.wait_until(ANSWER_LIMIT, listening).await?;
         }
         Ok(())
+    }
+
+    /// SIGKILL to the keeper of volumes; its storage daemons go on.
+    pub async fn kill_volumes(&mut self) {
+        if let Some(part) = &mut self.volumes {
+            part.kill().await;
+        }
+    }
+
+    /// Starts the keeper of volumes, if the bed has one, and waits until it listens.
+    pub async fn start_volumes(&mut self) -> Result<(), Error> {
+        let Some(part) = &mut self.volumes else {
+            return Ok(());
+        };
+        part.start(&[])?;
+        let pid = part.pid().unwrap_or_default();
+        let listening = || async move {
+            match listens(pid, VOLUMES_PORT) {
+                true => Ok(()),
+                false => Err(format!("nothing listens on port {VOLUMES_PORT}")),
+            }
+        };
+        part.wait_until(ANSWER_LIMIT, listening).await
     }
 
     /// An `estive` command of a person at the client's place (so that addresses of clones are reached), output taken.

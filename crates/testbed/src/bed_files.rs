@@ -15,6 +15,8 @@ use crate::part::Recipe;
 use crate::topology::{self, Topology};
 
 const AGENT_PORT: u16 = 7601;
+/// REST of the storage place, for volumes.
+pub(crate) const VOLUMES_PORT: u16 = 7603;
 const MANAGER_PORT: u16 = 7600;
 const FIRST_ROOT_PORT: u16 = 10809;
 
@@ -140,6 +142,25 @@ impl BedFiles<'_> {
         )
     }
 
+    pub(crate) fn volumes(&self, topology: &Topology, directory: &Path) -> Recipe {
+        let listen = format!("{}:{VOLUMES_PORT}", topology::STORAGE_ADDRESS);
+        let arguments = vec![
+            "storage".into(),
+            "--volumes".into(),
+            directory.as_os_str().to_owned(),
+            "--volumes-listen".into(),
+            listen.into(),
+            "--credentials".into(),
+            self.credentials("storage").into_os_string(),
+        ];
+        self.recipe(
+            "volumes".to_owned(),
+            &topology.storage,
+            "volumes.log",
+            arguments,
+        )
+    }
+
     pub(crate) fn agent(&self, topology: &Topology, host: u8) -> Result<Recipe, Error> {
         let name = host_name(host);
         let directory = self.config.directory.join(&name);
@@ -197,7 +218,11 @@ impl BedFiles<'_> {
                     "export": name,
                     "tls": true,
                 });
+                let early = reference.early.as_ref();
+                let early = early
+                    .map(|(init, kernel_tree)| json!({"init": init, "kernel_tree": kernel_tree}));
                 let value = json!({
+                    "early": early,
                     "root": root,
                     "kernel": reference.kernel,
                     "initramfs": reference.initramfs,
@@ -208,7 +233,11 @@ impl BedFiles<'_> {
                 (name.clone(), value)
             })
             .collect();
+        let volumes = self.config.volumes.as_ref();
+        let volumes =
+            volumes.map(|_| json!({"host": topology::STORAGE_ADDRESS, "port": VOLUMES_PORT}));
         let configuration = json!({
+            "volumes": volumes,
             "listen": format!("{}:{MANAGER_PORT}", topology::MANAGER_ADDRESS),
             "socket": manager_socket(),
             "state": directory.join("state"),

@@ -189,6 +189,7 @@ fn make_archive(parts: &BedReference, guest: &str, by_fw_cfg: bool) -> String {
             tls: true,
         }),
         modules: DiskSource::File(modules),
+        volume: None,
         mac: Some(mac.clone()),
     };
     let identity = serde_json::json!({

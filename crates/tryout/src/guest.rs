@@ -157,6 +157,7 @@ fn spec(trial: &Trial<'_>) -> Result<DomainSpec, TryoutError> {
         layer: layer_disk(trial)?,
         root: BlockSource::File(trial.parts.root.clone()),
         modules: BlockSource::File(trial.parts.modules.clone()),
+        volume: None,
         interface: Some(Interface {
             mac: clone.mac.clone(),
             // Neither is looked at with a network of QEMU's own.

@@ -222,7 +222,7 @@ impl Bench for Real {
             .spawn()
             .unwrap();
         // Complaints come in the same order as answers.
-        child.stderr.take().map(drop);
+        drop(child.stderr.take());
         let mut opened = QemuIo { child };
         opened.answer().await?;
         Ok(Box::new(opened))

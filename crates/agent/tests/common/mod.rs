@@ -316,6 +316,7 @@ pub fn description(name: &str, memory_mib: u64) -> DomainXml {
         identity_by_fw_cfg: true,
         root: DiskSource::File(digest(b"root")),
         modules: DiskSource::File(digest(b"modules")),
+        volume: None,
         mac: Some("52:54:00:00:00:01".into()),
     }
 }
@@ -330,7 +331,11 @@ pub fn identity(name: &str) -> String {
 
 /// A whole domain archive.
 pub fn archive(name: &str, memory_mib: u64) -> Vec<u8> {
-    let xml = description(name, memory_mib).to_xml();
+    archive_of(&description(name, memory_mib))
+}
+
+pub fn archive_of(description: &DomainXml) -> Vec<u8> {
+    let (xml, name) = (description.to_xml(), description.name.as_str());
     let identity = identity(name);
     let mut members = vec![
         ("config.xml".to_owned(), xml.into_bytes()),

@@ -21,6 +21,7 @@ fn example() -> DomainXml {
             tls: true,
         }),
         modules: DiskSource::File(digest("c")),
+        volume: None,
         mac: Some("52:54:00:00:00:01".into()),
     }
 }

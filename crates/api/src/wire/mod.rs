@@ -44,6 +44,11 @@
 //! | `/domain/NAME/host-key` | GET | → [`HostKey`] |
 //! | `/domain/NAME/boots` | GET | → [`Boots`], from the owner's agent |
 //! | `/domain/NAME/console.log`, `…/boot`, `…/console`, `…/tcp/PORT` | GET | passed on to the owner's agent |
+//! | `/volumes`, `/volume/NAME` | GET | → [`VolumeReport`]s, one |
+//! | `/volume/NAME` | DELETE | → nothing; its domain must be gone |
+//! | `/volume/NAME/size` | PUT | [`ResizeOrder`] → [`VolumeReport`]; its domain must be stopped |
+//! | `/volume/NAME/restore` | POST | [`RestoreOrder`] → [`VolumeReport`]; its domain must be stopped |
+//! | `/volume/NAME/snapshots/SNAPSHOT` | PUT, DELETE | → [`VolumeReport`] |
 //! | `/events?after=N&domain=NAME` | GET | → [`estive_model::Event`]s |
 //!
 //! | storage host's route | method | body → answer |

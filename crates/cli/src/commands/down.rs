@@ -5,7 +5,8 @@ use crate::connection::{PATIENCE, manager};
 use crate::failure::Failure;
 use crate::output::{self, Output};
 use clap::Args;
-use estive_api::wire::DownLine;
+use estive_api::Client;
+use estive_api::wire::{DownLine, VolumeReport};
 use estive_model::DeploymentName;
 
 /// An up of it that is under way is ended first.
@@ -13,6 +14,9 @@ use estive_model::DeploymentName;
 pub struct Down {
     /// The deployment.
     deployment: DeploymentName,
+    /// Removes the volumes of its stateful clones too: what they have written is lost.
+    #[arg(long)]
+    volumes: bool,
 }
 
 impl Down {
@@ -38,6 +42,9 @@ impl Down {
                     gone.push(domain);
                 }
                 DownLine::Done => {
+                    if self.volumes {
+                        self.remove_volumes(&client).await?;
+                    }
                     if global.output == Output::Json {
                         output::json(&gone)?;
                     }
@@ -50,5 +57,14 @@ impl Down {
             Failure::failed("the manager ended its answer before the deployment was down")
                 .advice("estive ls, to see what is left; estive down again"),
         )
+    }
+
+    async fn remove_volumes(&self, client: &Client) -> Result<(), Failure> {
+        let all: Vec<VolumeReport> = client.get_json("/volumes", PATIENCE).await?;
+        for volume in all.iter().filter(|volume| volume.owner == self.deployment) {
+            let path = format!("/volume/{}", volume.name);
+            let _: () = client.delete_json(&path, PATIENCE).await?;
+        }
+        Ok(())
     }
 }

@@ -33,6 +33,7 @@ pub mod update_hosts;
 pub mod update_known_hosts;
 pub mod vars;
 pub mod version;
+pub mod volume;
 pub mod which;
 
 use crate::arguments::{Arguments, Command};
@@ -79,6 +80,7 @@ pub async fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Cache(cache) => cache.run().await,
         Command::Storage(storage) => storage.run().await,
         Command::Authority(authority) => authority.run(),
+        Command::Volume(volume) => volume.run(&global).await,
         Command::Version => version::run(&global).await,
         Command::Completion(completion) => completion.run(),
         Command::Man(man) => man.run(),

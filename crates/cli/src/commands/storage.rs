@@ -1,4 +1,6 @@
-//! `estive storage`: the place that gives out sealed roots.
+//! `estive storage`: the place that gives out sealed roots, and keeps the volumes of stateful clones.
+
+mod volumes;
 
 use crate::failure::{Failure, failed};
 use clap::Args;
@@ -6,6 +8,8 @@ use estive_cache::{OriginConfig, serve_origin};
 use estive_exports::nbd::{RootServerConfig, serve};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use tokio_util::sync::CancellationToken;
+use volumes::Volumes;
 
 #[derive(Debug, Args)]
 pub struct Storage {
@@ -13,9 +17,9 @@ pub struct Storage {
     /// found when it is asked for.
     #[arg(long = "directory", value_name = "DIR")]
     directories: Vec<PathBuf>,
-    /// Where to listen.
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    listen: SocketAddr,
+    /// Where to listen for those who want roots.
+    #[arg(long, value_name = "ADDRESS:PORT", required_unless_present = "volumes")]
+    listen: Option<SocketAddr>,
     /// Certificate and key.
     #[arg(long, value_name = "DIR")]
     credentials: Option<PathBuf>,
@@ -30,16 +34,44 @@ pub struct Storage {
     /// Name of that image's export.
     #[arg(long, value_name = "NAME")]
     export: Option<String>,
+    #[command(flatten)]
+    volumes: Option<Volumes>,
 }
 
 impl Storage {
     pub async fn run(self) -> Result<u8, Failure> {
         super::speak();
         let shutdown = super::shutdown()?;
+        match (&self.volumes, self.listen) {
+            (Some(volumes), None) => {
+                volumes.serve(self.credentials.as_deref(), shutdown).await?;
+                Ok(0)
+            }
+            (Some(volumes), Some(listen)) => {
+                let volumes = volumes.clone();
+                let credentials = self.credentials.clone();
+                let volumes = volumes.serve(credentials.as_deref(), shutdown.clone());
+                // One that fails ends the other: half a storage host is none.
+                tokio::try_join!(volumes, self.serve_roots(listen, shutdown.clone()))?;
+                Ok(0)
+            }
+            (None, Some(listen)) => {
+                self.serve_roots(listen, shutdown).await?;
+                Ok(0)
+            }
+            (None, None) => Err(Failure::impossible("--listen is missing")),
+        }
+    }
+
+    async fn serve_roots(
+        self,
+        listen: SocketAddr,
+        shutdown: CancellationToken,
+    ) -> Result<(), Failure> {
         if let (Some(image), Some(export)) = (self.image, self.export) {
             let config = RootServerConfig {
                 image,
-                listen: self.listen,
+                listen,
                 export,
                 credentials: self.credentials,
             };
@@ -49,7 +81,7 @@ impl Storage {
             serve(config, ready, shutdown.cancelled_owned())
                 .await
                 .map_err(failed)?;
-            return Ok(0);
+            return Ok(());
         }
         let Some(credentials) = self.credentials else {
             return Err(Failure::impossible(
@@ -58,15 +90,12 @@ impl Storage {
         };
         let config = OriginConfig {
             directories: self.directories,
-            listen: self.listen,
+            listen,
             credentials,
         };
         let ready = |endpoint: String, roots: usize| {
             tracing::info!(%endpoint, roots, "the roots are served");
         };
-        serve_origin(config, ready, shutdown)
-            .await
-            .map_err(failed)?;
-        Ok(0)
+        serve_origin(config, ready, shutdown).await.map_err(failed)
     }
 }

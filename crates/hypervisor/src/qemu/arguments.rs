@@ -2,13 +2,17 @@
 
 use super::directory::Directory;
 use super::{QemuConfig, UserNetwork};
-use estive_model::{BlockSource, DomainSpec};
+use estive_model::{BlockSource, DomainSpec, NbdSource};
 use std::fmt::Write as _;
 use std::path::Path;
 
 /// Versioned machine type, the oldest that every supported QEMU has: a domain can move between hosts with
 /// different QEMUs.
 pub const MACHINE: &str = "pc-q35-7.2";
+
+/// How long writes wait for a storage host that is gone, in seconds. What fails then fails for good: the guest's file
+/// system takes it for a broken disk.
+const VOLUME_RECONNECT_DELAY_S: u32 = 300;
 
 /// Firmware that starts a kernel without probing for disks and option ROMs. Every host must use the same one, as its
 /// size is part of the migrated state.
@@ -155,6 +159,14 @@ fn devices(line: &mut Line, spec: &DomainSpec, config: &QemuConfig) {
             ),
         );
     }
+    if let Some(volume) = &spec.volume {
+        line.pair("-blockdev", volume_blockdev(volume));
+        // A full or broken volume is the guest's to see: it alone is harmed, and goes on.
+        line.pair(
+            "-device",
+            "virtio-blk-pci,drive=volume,id=volume-disk,serial=estive-volume,addr=0x8,werror=report,rerror=report",
+        );
+    }
 }
 
 fn user_network(network: &UserNetwork) -> String {
@@ -183,20 +195,30 @@ fn blockdev(name: &str, source: &BlockSource, config: &QemuConfig) -> String {
                 path(file)
             )
         }
-        BlockSource::Nbd(nbd) => {
-            let mut device = format!(
-                "driver=nbd,{common},server.type=inet,server.host={},server.port={},export={},reconnect-delay={}",
-                escaped(&nbd.host),
-                nbd.port,
-                escaped(&nbd.export),
-                config.nbd_reconnect_delay_s,
-            );
-            if nbd.tls {
-                device.push_str(",tls-creds=tls-client");
-            }
-            device
-        }
+        BlockSource::Nbd(nbd) => format!(
+            "driver=nbd,{common},{}",
+            nbd_server(nbd, config.nbd_reconnect_delay_s)
+        ),
     }
+}
+
+/// A disk that is written to. What the guest discards is given back.
+fn volume_blockdev(volume: &NbdSource) -> String {
+    let server = nbd_server(volume, VOLUME_RECONNECT_DELAY_S);
+    format!("driver=nbd,node-name=volume,read-only=off,discard=unmap,{server}")
+}
+
+fn nbd_server(nbd: &NbdSource, reconnect_delay_s: u32) -> String {
+    let mut server = format!(
+        "server.type=inet,server.host={},server.port={},export={},reconnect-delay={reconnect_delay_s}",
+        escaped(&nbd.host),
+        nbd.port,
+        escaped(&nbd.export),
+    );
+    if nbd.tls {
+        server.push_str(",tls-creds=tls-client");
+    }
+    server
 }
 
 struct Line(Vec<String>);
@@ -230,7 +252,7 @@ fn escaped(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use estive_model::{Checksummed, DomainName, Interface, NbdSource};
+    use estive_model::{Checksummed, DomainName, Interface};
 
     fn spec() -> DomainSpec {
         let file = |path: &str| Checksummed {
@@ -253,6 +275,7 @@ mod tests {
                 tls: true,
             }),
             modules: BlockSource::File("/cache/modules.erofs".into()),
+            volume: None,
             interface: Some(Interface {
                 mac: "52:54:00:12:34:56".into(),
                 bridge: "br0".into(),
@@ -303,6 +326,29 @@ mod tests {
             );
         }
         assert_eq!(line[0..2], ["-pidfile", "/run/a,b/clone01/pid"]);
+    }
+
+    #[test]
+    fn a_volume_is_one_more_disk_at_its_own_place() {
+        let config = QemuConfig::new("/run/estive");
+        let plain = arguments(&spec(), &config, false);
+        let mut with = spec();
+        with.volume = Some(NbdSource {
+            host: "10.77.0.5".into(),
+            port: 7700,
+            export: "clone01@7".into(),
+            tls: true,
+        });
+        let line = arguments(&with, &config, false);
+        let more: Vec<_> = line.iter().filter(|word| !plain.contains(word)).collect();
+        assert_eq!(
+            more,
+            [
+                "driver=nbd,node-name=volume,read-only=off,discard=unmap,server.type=inet,server.host=10.77.0.5,\
+                 server.port=7700,export=clone01@7,reconnect-delay=300,tls-creds=tls-client",
+                "virtio-blk-pci,drive=volume,id=volume-disk,serial=estive-volume,addr=0x8,werror=report,rerror=report"
+            ]
+        );
     }
 
     #[test]

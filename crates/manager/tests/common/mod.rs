@@ -288,6 +288,7 @@ impl World {
             credentials: None,
             hosts: hosts.collect(),
             references: [("default".to_owned(), reference)].into(),
+            volumes: None,
             boot_timeout_s: self.boot_timeout_s,
         }
     }

@@ -172,6 +172,7 @@ fn bed(parts: &Parts, plain: bool) -> Result<BedConfig, Error> {
         initramfs: parts.initramfs.clone(),
         modules: parts.modules.clone(),
         sets,
+        early: None,
     };
     let mut config = BedConfig::new(parts.estive.clone(), tool, reference);
     config.accel.clone_from(&parts.accel);

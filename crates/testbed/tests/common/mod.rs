@@ -87,6 +87,7 @@ pub fn tiny_reference(name: &str, change: impl FnOnce(&Path)) -> BedReference {
         modules: modules.unwrap().path,
         image: estive_exports::seal(&root, &place).unwrap().path,
         sets: Vec::new(),
+        early: None,
     }
 }
 
@@ -103,6 +104,7 @@ pub fn debian_reference() -> BedReference {
             .path,
         image: told("ESTIVE_REFERENCE"),
         sets: vec!["base-debian".to_owned(), "web".to_owned()],
+        early: None,
     }
 }
 

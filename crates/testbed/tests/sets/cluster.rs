@@ -73,6 +73,7 @@ pub fn sets_reference() -> BedReference {
         modules: estive_exports::modules::image(None, &place).unwrap().path,
         image: told("ESTIVE_SETS_REFERENCE"),
         sets: Vec::new(),
+        early: None,
     }
 }
 

@@ -1,0 +1,103 @@
+//! A domain's volume, seen from its host: the export of its generation, and the fence before it runs.
+
+use crate::definition;
+use crate::domain::Domain;
+use estive_api::domain_xml::DomainXml;
+use estive_api::wire::{ExportPlace, FenceOrder, VolumeReport};
+use estive_api::{Client, ClientError, Endpoint, Problem};
+use estive_model::{Generation, NbdSource};
+use std::time::Duration;
+
+/// For an export: its daemon may have to be started.
+const EXPORT: Duration = Duration::from_secs(30);
+/// For a fence, which is asked for again until it is confirmed.
+const FENCE: Duration = Duration::from_secs(5);
+
+impl Domain {
+    /// The export that an instance of this generation may use; none without a volume.
+    pub(crate) async fn volume_export(
+        &self,
+        xml: &DomainXml,
+        generation: Generation,
+    ) -> Result<Option<NbdSource>, Problem> {
+        let Some(volume) = &xml.volume else {
+            return Ok(None);
+        };
+        let path = format!("/v1/volumes/{}/exports/{}", volume.export, generation.0);
+        let client = self.storage(volume)?;
+        let place: Result<ExportPlace, _> = client.put_json(&path, &(), EXPORT).await;
+        let place = place.map_err(|error| self.silent(volume, "let it in", &error))?;
+        Ok(Some(NbdSource {
+            host: place.host,
+            port: place.port,
+            export: place.export,
+            tls: place.tls,
+        }))
+    }
+
+    /// Has the storage host cut every older generation off. Until it says so the domain does not run; it is looked at
+    /// again.
+    pub(crate) async fn fence(&mut self, generation: Generation) -> Result<(), Problem> {
+        let xml = definition::read_xml(&self.agent.place(&self.name))?;
+        let Some(volume) = &xml.volume else {
+            return Ok(());
+        };
+        let path = format!("/v1/volumes/{}/fence", volume.export);
+        let client = self.storage(volume)?;
+        let fenced: Result<VolumeReport, _> = client
+            .put_json(&path, &FenceOrder { generation }, FENCE)
+            .await;
+        match fenced {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                let problem = self.silent(volume, "cut off who had it before", &error);
+                self.note(problem.error.clone());
+                self.look_again();
+                Err(problem)
+            }
+        }
+    }
+
+    /// Gives an export back that no instance uses any more. If the storage host does not hear it, the next generation's
+    /// fence does it.
+    pub(crate) fn withdraw_export(&self, generation: Generation) {
+        let xml = definition::read_xml(&self.agent.place(&self.name));
+        let Some(volume) = xml.ok().and_then(|xml| xml.volume) else {
+            return;
+        };
+        let Ok(client) = self.storage(&volume) else {
+            return;
+        };
+        let name = self.name.clone();
+        self.agent.spawn(async move {
+            let path = format!("/v1/volumes/{}/exports/{}", volume.export, generation.0);
+            let withdrawn: Result<(), _> = client.delete_json(&path, FENCE).await;
+            if let Err(error) = withdrawn {
+                tracing::warn!(domain = %name, %generation, %error, "its export was not given back");
+            }
+        });
+    }
+
+    fn storage(&self, volume: &NbdSource) -> Result<Client, Problem> {
+        let endpoint = Endpoint::Tls {
+            host: volume.host.clone(),
+            port: volume.port,
+        };
+        self.agent.client(&endpoint.to_string())
+    }
+
+    fn silent(&self, volume: &NbdSource, doing: &str, error: &ClientError) -> Problem {
+        let (name, host, port) = (&self.name, &volume.host, volume.port);
+        let said = match error.problem() {
+            Some(problem) => problem.error.clone(),
+            None => Problem::from_error(estive_api::ProblemKind::Failed, error).error,
+        };
+        let text =
+            format!("{name} does not run: its storage host {host}:{port} did not {doing}: {said}");
+        let problem = match error.problem() {
+            Some(problem) => Problem::new(problem.kind, text),
+            None => Problem::unreachable(text),
+        };
+        problem.advice("is estive storage running there, with --volumes? it is asked again")
+    }
+}

@@ -1,0 +1,206 @@
+//! A domain with a volume: no instruction runs before the storage host has cut off who had it before, however long that
+//! is silent and whoever dies meanwhile. Simulated hosts and volumes, real REST over mutual TLS.
+
+mod common;
+
+use common::*;
+use estive_api::server::{Listen, Listener};
+use estive_api::wire::*;
+use estive_api::{Credentials, Role};
+use estive_model::{DeploymentName, DomainState, Generation, NbdSource};
+use estive_moves::Holding;
+use estive_volumes::{SimulatedVolumes, Volumes, router};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+const CLONE: &str = "clone01";
+const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 9);
+/// Long enough for several tries, each half a second after the last.
+const SEVERAL_TRIES: Duration = Duration::from_millis(1600);
+
+struct Storage {
+    volumes: SimulatedVolumes,
+    port: u16,
+    _serving: CancellationToken,
+}
+
+impl Storage {
+    async fn start(world: &World) -> Self {
+        let place = world.home.path().join("storage");
+        world
+            .authority
+            .issue(Role::Storage, "storage", &[ADDRESS.into()], BOUND * 1000)
+            .unwrap()
+            .write_to(&place)
+            .unwrap();
+        let listen = Listen::Tls {
+            address: (ADDRESS, 0).into(),
+            credentials: Credentials::load(&place).unwrap(),
+        };
+        let listener = Listener::bind(listen).await.unwrap();
+        let port = listener.endpoint().to_string();
+        let port: SocketAddr = port.trim_start_matches("https://").parse().unwrap();
+        let volumes = SimulatedVolumes::default();
+        let wish = VolumeWish {
+            owner: DeploymentName::new("web").unwrap(),
+            size_bytes: 64 << 20,
+        };
+        volumes.create(&name(CLONE), &wish).await.unwrap();
+        let serving = CancellationToken::new();
+        tokio::spawn(listener.serve(router(Arc::new(volumes.clone())), serving.clone()));
+        Self {
+            volumes,
+            port: port.port(),
+            _serving: serving,
+        }
+    }
+
+    fn archive(&self) -> Vec<u8> {
+        let mut description = description(CLONE, 128);
+        description.volume = Some(NbdSource {
+            host: ADDRESS.to_string(),
+            port: self.port,
+            export: CLONE.to_owned(),
+            tls: true,
+        });
+        archive_of(&description)
+    }
+
+    /// Generations that may write.
+    async fn open_to(&self) -> Vec<(u64, String)> {
+        let report = self.volumes.show(&name(CLONE)).await.unwrap();
+        let exports = report.exports.into_iter();
+        exports
+            .map(|export| (export.generation.0, export.client))
+            .collect()
+    }
+
+    fn writes(&self, generation: u64, host: &str) -> bool {
+        let export = format!("{CLONE}@{generation}");
+        self.volumes.write(&export, host, 1, 7).is_ok()
+    }
+}
+
+fn opened(generations: &[(u64, &str)]) -> Vec<(u64, String)> {
+    let generations = generations.iter();
+    generations
+        .map(|(generation, host)| (*generation, (*host).to_owned()))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_waits_for_the_storage_host() {
+    let world = World::new();
+    let storage = Storage::start(&world).await;
+    let mut a = world.host(1);
+    a.start().await;
+    // Somebody had it before, and was never heard of again.
+    let volumes = &storage.volumes;
+    let before = volumes.export(&name(CLONE), Generation(1), "host7").await;
+    before.unwrap();
+    assert!(storage.writes(1, "host7"));
+    a.try_define(CLONE, storage.archive()).await.unwrap();
+    volumes.be_silent(true);
+    let refused = a.ask(CLONE, DomainState::Running).await.unwrap_err();
+    let said = refused.problem().unwrap().error.clone();
+    assert!(
+        said.contains("storage host") && said.contains(CLONE),
+        "{said}"
+    );
+    assert!(world.fabric.runs_at(&name(CLONE)).is_empty());
+    volumes.be_silent(false);
+    a.ask(CLONE, DomainState::Running).await.unwrap();
+    let generation = a.entry(CLONE).await.generation.0;
+    assert_eq!(world.fabric.runs_at(&name(CLONE)), [a.address]);
+    assert_eq!(storage.open_to().await, opened(&[(generation, "host1")]));
+    assert!(!storage.writes(1, "host7"));
+    assert!(storage.writes(generation, "host1"));
+    // Stopped, it needs no door.
+    a.ask(CLONE, DomainState::Stopped).await.unwrap();
+    until("its export is given back", async || {
+        storage.open_to().await.is_empty()
+    })
+    .await;
+    a.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_cut_off_between_release_and_start_writes_nothing() {
+    let world = World::new();
+    let storage = Storage::start(&world).await;
+    let (mut a, mut b) = (world.host(1), world.host(2));
+    a.start().await;
+    b.start().await;
+    a.try_define(CLONE, storage.archive()).await.unwrap();
+    a.ask(CLONE, DomainState::Running).await.unwrap();
+    let here = a.entry(CLONE).await.generation.0;
+    let there = here + 1;
+    let stream = b.prepare(&a, CLONE, there, false).await.unwrap();
+    // During the move there are both, and the source goes on writing.
+    let both = opened(&[(here, "host1"), (there, "host2")]);
+    assert_eq!(storage.open_to().await, both);
+    storage.volumes.be_silent(true);
+    a.send(&b, stream, CLONE, there, false).await.unwrap();
+    b.holds(CLONE, "the destination has taken it", |held| {
+        held == Holding::Running
+    })
+    .await;
+    // Released, and the storage host is silent: it runs nowhere, and that is said.
+    until("it is said", async || {
+        let note = b.report(CLONE).await.note.unwrap_or_default();
+        note.contains("storage host")
+    })
+    .await;
+    tokio::time::sleep(SEVERAL_TRIES).await;
+    assert!(world.fabric.runs_at(&name(CLONE)).is_empty());
+    assert!(storage.writes(here, "host1"), "nothing was cut yet");
+    // The source is cut off. The destination comes back by itself, over a restart too.
+    a.stop().await;
+    b.restart().await;
+    tokio::time::sleep(SEVERAL_TRIES).await;
+    assert!(world.fabric.runs_at(&name(CLONE)).is_empty());
+    storage.volumes.be_silent(false);
+    until("it runs", async || {
+        world.fabric.runs_at(&name(CLONE)) == [b.address]
+    })
+    .await;
+    assert_eq!(storage.open_to().await, opened(&[(there, "host2")]));
+    assert!(!storage.writes(here, "host1"), "the old generation writes");
+    assert!(storage.writes(there, "host2"));
+    let clone = name(CLONE);
+    let late = storage.volumes.export(&clone, Generation(here), "host1");
+    assert!(late.await.is_err());
+    a.start().await;
+    a.holds(CLONE, "the source has dropped it", |held| {
+        held == Holding::Absent
+    })
+    .await;
+    assert!(world.fabric.ran_twice().is_empty());
+    a.stop().await;
+    b.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_move_that_is_given_up_leaves_the_door_of_the_source() {
+    let world = World::new();
+    let storage = Storage::start(&world).await;
+    let (mut a, mut b) = (world.host(1), world.host(2));
+    a.start().await;
+    b.start().await;
+    a.try_define(CLONE, storage.archive()).await.unwrap();
+    a.ask(CLONE, DomainState::Running).await.unwrap();
+    let here = a.entry(CLONE).await.generation.0;
+    b.prepare(&a, CLONE, here + 1, false).await.unwrap();
+    assert_eq!(storage.open_to().await.len(), 2);
+    a.grant(CLONE, "abort", here + 1).await;
+    b.grant(CLONE, "discard", here + 1).await;
+    until("the destination's door is shut", async || {
+        storage.open_to().await == opened(&[(here, "host1")])
+    })
+    .await;
+    assert!(storage.writes(here, "host1"));
+    a.stop().await;
+    b.stop().await;
+}

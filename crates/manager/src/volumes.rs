@@ -1,0 +1,280 @@
+//! Volumes of stateful clones: made at the first `up`, found again by every later one, and what people ask of them.
+
+use crate::agents::{self, chain};
+use crate::config::VolumesConfig;
+use crate::error::ManagerError;
+use crate::manager::Manager;
+use crate::status::refuse_doubt;
+use estive_api::wire::{
+    FenceOrder, ResizeOrder, RestoreOrder, SnapshotName, VolumeReport, VolumeWish,
+};
+use estive_api::{Client, ClientError, Credentials, Endpoint, Problem, ProblemKind};
+use estive_layers::ClonePlan;
+use estive_model::{DeploymentName, DomainName, Generation, NbdSource};
+use estive_moves::{Entry, Holding, HostView, Seen, Wanted};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+const QUESTION: Duration = Duration::from_secs(10);
+/// Making a file system, going back to a snapshot: on a disk that may be busy.
+const ORDER: Duration = Duration::from_secs(120);
+
+/// The storage host.
+pub(crate) struct Storage {
+    host: String,
+    port: u16,
+    client: Client,
+}
+
+impl Storage {
+    pub fn new(
+        config: &VolumesConfig,
+        credentials: Option<&Credentials>,
+    ) -> Result<Self, ManagerError> {
+        let endpoint = Endpoint::Tls {
+            host: config.host.clone(),
+            port: config.port,
+        };
+        Ok(Self {
+            host: config.host.clone(),
+            port: config.port,
+            client: Client::new(endpoint, credentials).map_err(|source| ManagerError::Storage {
+                source: Box::new(source),
+            })?,
+        })
+    }
+
+    fn failed(&self, doing: &str, error: &ClientError) -> Problem {
+        let place = format!("storage host {}:{}", self.host, self.port);
+        match error.problem() {
+            Some(said) => {
+                let mut problem = said.clone();
+                problem.error = format!("{doing}: {place}: {}", said.error);
+                problem
+            }
+            None if agents::is_silence(error) => Problem::unreachable(format!(
+                "{doing}: the {place} does not answer ({})",
+                chain(error)
+            ))
+            .advice("is estive storage running there, with --volumes?"),
+            None if error.is_not_found() => {
+                Problem::not_found(format!("{doing}: {place}: {}", chain(error)))
+                    .advice("estive volume ls lists those there are")
+            }
+            None => Problem::failed(format!("{doing}: {place}: {}", chain(error))),
+        }
+    }
+
+    async fn put<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+        doing: &str,
+    ) -> Result<T, Problem> {
+        let answered = self.client.put_json(path, body, ORDER).await;
+        answered.map_err(|error| self.failed(doing, &error))
+    }
+}
+
+fn path(name: &DomainName) -> String {
+    format!("/v1/volumes/{name}")
+}
+
+impl Manager {
+    fn storage(&self) -> Result<&Storage, Problem> {
+        self.storage.as_ref().ok_or_else(|| {
+            Problem::impossible("this manager knows no storage host for volumes")
+                .advice("write volumes: {host: …, port: …} into its configuration")
+        })
+    }
+
+    /// The volumes of a herd's stateful clones, as their descriptions name them.
+    pub(crate) fn volumes_of<'a>(
+        &self,
+        plans: impl Iterator<Item = &'a ClonePlan>,
+    ) -> Result<BTreeMap<DomainName, NbdSource>, Problem> {
+        let stateful = plans.filter(|plan| plan.volume_bytes.is_some());
+        stateful
+            .map(|plan| {
+                let storage = self.storage().map_err(|mut problem| {
+                    problem.error = format!("{} is stateful: {}", plan.name, problem.error);
+                    problem
+                })?;
+                let source = NbdSource {
+                    host: storage.host.clone(),
+                    port: storage.port,
+                    export: plan.name.to_string(),
+                    tls: true,
+                };
+                Ok((plan.name.clone(), source))
+            })
+            .collect()
+    }
+
+    /// Makes the volume of a clone that is new, or finds it again. What it gives is below every generation that may use
+    /// it: whatever the records of before say, a new one is above all that ever had it.
+    pub(crate) async fn find_volume(
+        &self,
+        deployment: &DeploymentName,
+        plan: &ClonePlan,
+    ) -> Result<Generation, Problem> {
+        let Some(size_bytes) = plan.volume_bytes else {
+            return Ok(Generation(0));
+        };
+        let wish = VolumeWish {
+            owner: deployment.clone(),
+            size_bytes,
+        };
+        let doing = format!("the volume of {}", plan.name);
+        let report: VolumeReport = self
+            .storage()?
+            .put(&path(&plan.name), &wish, &doing)
+            .await?;
+        if report.size_bytes != size_bytes {
+            tracing::warn!(
+                domain = %plan.name,
+                size_bytes = report.size_bytes,
+                "its volume was found with another size than the herd file says: estive volume resize"
+            );
+        }
+        Ok(highest(&report))
+    }
+
+    pub async fn volume_list(&self) -> Result<Vec<VolumeReport>, Problem> {
+        let storage = self.storage()?;
+        let listed = storage.client.get_json("/v1/volumes", QUESTION).await;
+        listed.map_err(|error| storage.failed("listing volumes", &error))
+    }
+
+    pub async fn volume(&self, name: &DomainName) -> Result<VolumeReport, Problem> {
+        let storage = self.storage()?;
+        let shown = storage.client.get_json(&path(name), QUESTION).await;
+        shown.map_err(|error| storage.failed(&format!("the volume {name}"), &error))
+    }
+
+    pub async fn snapshot_volume(
+        &self,
+        name: &DomainName,
+        snapshot: &SnapshotName,
+    ) -> Result<VolumeReport, Problem> {
+        let path = format!("{}/snapshots/{snapshot}", path(name));
+        let doing = format!("a snapshot of {name}");
+        self.storage()?.put(&path, &(), &doing).await
+    }
+
+    pub async fn drop_volume_snapshot(
+        &self,
+        name: &DomainName,
+        snapshot: &SnapshotName,
+    ) -> Result<VolumeReport, Problem> {
+        let storage = self.storage()?;
+        let path = format!("{}/snapshots/{snapshot}", path(name));
+        let dropped = storage.client.delete_json(&path, ORDER).await;
+        dropped.map_err(|error| storage.failed(&format!("a snapshot of {name}"), &error))
+    }
+
+    pub async fn resize_volume(
+        &self,
+        name: &DomainName,
+        order: ResizeOrder,
+    ) -> Result<VolumeReport, Problem> {
+        let _one = self.domain_lock(name).await;
+        self.free_volume(name).await?;
+        let path = format!("{}/size", path(name));
+        self.storage()?
+            .put(&path, &order, &format!("resizing the volume {name}"))
+            .await
+    }
+
+    pub async fn restore_volume(
+        &self,
+        name: &DomainName,
+        order: &RestoreOrder,
+    ) -> Result<VolumeReport, Problem> {
+        let _one = self.domain_lock(name).await;
+        self.free_volume(name).await?;
+        let storage = self.storage()?;
+        let path = format!("{}/restore", path(name));
+        let restored = storage.client.post_json(&path, order, ORDER).await;
+        restored.map_err(|error| storage.failed(&format!("restoring the volume {name}"), &error))
+    }
+
+    pub async fn remove_volume(&self, name: &DomainName) -> Result<(), Problem> {
+        let _one = self.domain_lock(name).await;
+        if self.live(name).await?.is_some() {
+            return Err(Problem::impossible(format!(
+                "{name} is there, and its state lies in its volume"
+            ))
+            .advice("estive down its deployment first"));
+        }
+        self.free_volume(name).await?;
+        let storage = self.storage()?;
+        let removed = storage.client.delete_json(&path(name), ORDER).await;
+        removed.map_err(|error| storage.failed(&format!("removing the volume {name}"), &error))
+    }
+
+    async fn live(
+        &self,
+        name: &DomainName,
+    ) -> Result<Option<crate::records::DomainRecord>, Problem> {
+        match self.records.domain(name).await {
+            Ok(record) => Ok(Some(record)),
+            Err(problem) if problem.kind == ProblemKind::NotFound => Ok(None),
+            Err(problem) => Err(problem),
+        }
+    }
+
+    /// Has every export of a volume cut whose domain surely does not run. Whoever calls holds the domain's lock.
+    async fn free_volume(&self, name: &DomainName) -> Result<(), Problem> {
+        let report = self.volume(name).await?;
+        let mut fence = highest(&report);
+        if let Some(record) = self.live(name).await? {
+            let stop_first = || {
+                Problem::impossible(format!("{name} is not stopped"))
+                    .advice(format!("estive stop {name} first"))
+            };
+            let ownership = &record.ownership;
+            if ownership.moving.is_some() || ownership.wanted != Wanted::Stopped {
+                return Err(stop_first());
+            }
+            let agent = &self.host(&ownership.host)?.agent;
+            let said = agent.status(name).await;
+            let said = said.map_err(|error| {
+                agents::problem(&agent.name, format!("asking for {name}"), &error)
+            })?;
+            if let Some(said) = &said {
+                refuse_doubt(said)?;
+            }
+            match said.as_ref().map(agents::view_of) {
+                Some(HostView::Says(
+                    Entry {
+                        holding: Holding::Stopped,
+                        ..
+                    },
+                    Seen::Gone,
+                )) => {}
+                _ => return Err(stop_first()),
+            }
+            // The next start is granted this one, at least.
+            fence = fence.max(ownership.granted);
+        }
+        let order = FenceOrder {
+            generation: fence.next(),
+        };
+        let path = format!("{}/fence", path(name));
+        let doing = format!("cutting off who had the volume {name}");
+        if report.exports.is_empty() {
+            return Ok(());
+        }
+        let _: VolumeReport = self.storage()?.put(&path, &order, &doing).await?;
+        Ok(())
+    }
+}
+
+/// The highest generation that the volume has seen.
+fn highest(report: &VolumeReport) -> Generation {
+    let exports = report.exports.iter().map(|export| export.generation);
+    exports.fold(report.fenced, Generation::max)
+}

@@ -1,0 +1,240 @@
+//! A stateful clone: what it has written and synced is there after a stop, a start elsewhere, a move, and the death of
+//! its QEMU, its storage daemon and the keeper of volumes; and an old generation writes nothing.
+//!
+//! The clone's program appends numbered lines to a file, each synced before the next (`estive-beat`), and goes on from
+//! the last at every start. So a line that is missing, or a number that went back, was acknowledged and lost.
+#![allow(clippy::disallowed_methods)]
+
+mod common;
+
+use common::{
+    BOUND, ShownBed, bed_config, done, fails, herd, listed, name, on_guests, run, stdout, told,
+    until, work,
+};
+use estive_hypervisor::qmp::Qmp;
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::time::Duration;
+
+const CLONE: &str = "clone01";
+/// What a guest can write within a moment even on a busy machine.
+const LINES: u64 = 10;
+
+#[test]
+fn state_lives_through_everything() {
+    on_guests("inside_volumes");
+}
+
+#[tokio::test]
+#[ignore = "runs inside an outer namespace"]
+async fn inside_volumes() {
+    let mut reference = common::tiny_reference("tiny", |_| {});
+    reference.early = Some((told("ESTIVE_INIT"), told("ESTIVE_KERNEL_TREE")));
+    let mut config = bed_config(2, reference);
+    config.volumes = Some(work().join("volumes"));
+    let mut clone = Clone {
+        bed: ShownBed::start(config).await,
+        address: String::new(),
+        last: 0,
+    };
+    clone.comes_up("host1").await;
+    clone.daemons_die().await;
+    clone.moves().await;
+    clone.is_not_written_by_who_released_it().await;
+    clone.crashes_and_starts().await;
+    clone.goes_down_and_comes_up_elsewhere().await;
+    clone.is_restored().await;
+    clone.is_removed().await;
+    clone.bed.stop().await;
+}
+
+struct Clone {
+    bed: ShownBed,
+    address: String,
+    /// The last line that is known to be on disk.
+    last: u64,
+}
+
+impl Clone {
+    async fn comes_up(&mut self, host: &str) {
+        let yaml = format!(
+            "network: 10.77.0.0/24\naddresses: 10.77.0.101-10.77.0.199\nmemory_mib: 160\ncpus: 1\nsets: []\nup: [ping]\n\
+             mode: stateful\nvolume: {{size: 64M}}\nhosts:\n  {CLONE}: {{host: {host}}}\n"
+        );
+        let rows = self.bed.estive_json(&["up", &herd("kept", &yaml)]).await;
+        let rows = rows.unwrap();
+        assert_eq!(rows[0]["host"], host, "{rows}");
+        rows[0]["address"]
+            .as_str()
+            .unwrap()
+            .clone_into(&mut self.address);
+        self.writes_on().await;
+        self.has_one_export(host).await;
+    }
+
+    /// What its file holds: the last number. `None`: it does not answer.
+    async fn log(&self) -> Option<u64> {
+        let url = format!("http://{}/log", self.address);
+        let asked = ["curl", "-sS", "-m", "10", &url];
+        let said = self.bed.topology().client.run_in(&asked).await.ok()?;
+        let said: Value = serde_json::from_str(stdout(&said).trim()).ok()?;
+        assert_eq!(said["contiguous"], true, "a line is lost: {said}");
+        let last = said["last"].as_u64()?;
+        assert!(last >= self.last, "{last} after {} was synced", self.last);
+        Some(last)
+    }
+
+    /// Nothing is lost, and more comes.
+    async fn writes_on(&mut self) {
+        let first = until("the clone's file is read", async || self.log().await).await;
+        self.last = until("the clone writes on", async || {
+            self.log().await.filter(|last| *last >= first + LINES)
+        })
+        .await;
+    }
+
+    async fn volume(&self) -> Value {
+        let shown = self.bed.estive_json(&["volume", "show", CLONE]).await;
+        shown.unwrap()
+    }
+
+    async fn has_one_export(&self, host: &str) {
+        let volume = self.volume().await;
+        let exports = volume["exports"].as_array().unwrap();
+        assert_eq!(exports.len(), 1, "{volume}");
+        assert_eq!(exports[0]["client"], host, "{volume}");
+        assert_eq!(exports[0]["generation"], volume["fenced"], "{volume}");
+    }
+
+    fn daemon_pid(&self) -> String {
+        let path = work().join("volumes").join(CLONE).join("pid");
+        std::fs::read_to_string(path).unwrap().trim().to_owned()
+    }
+
+    async fn daemons_die(&mut self) {
+        // QEMU connects again, to a daemon that is another.
+        let before = self.daemon_pid();
+        run("kill", &["-9", &before]);
+        self.writes_on().await;
+        assert_ne!(self.daemon_pid(), before);
+        // The keeper dies: nothing is felt, and the daemon is taken over.
+        let before = self.daemon_pid();
+        self.bed.kill_volumes().await;
+        self.writes_on().await;
+        self.bed.start_volumes().await.unwrap();
+        self.has_one_export("host1").await;
+        assert_eq!(self.daemon_pid(), before);
+        // Both die.
+        self.bed.kill_volumes().await;
+        run("kill", &["-9", &before]);
+        self.bed.start_volumes().await.unwrap();
+        self.writes_on().await;
+    }
+
+    async fn moves(&mut self) {
+        // The storage host is silent at the switch: it does not run before that has said that it may.
+        done(&self.bed, &["migrate", CLONE, "--to", "host2"]).await;
+        self.writes_on().await;
+        self.has_one_export("host2").await;
+    }
+
+    /// The source's agent dies when the destination has it, before it has ended its own QEMU; and that one is let loose.
+    async fn is_not_written_by_who_released_it(&mut self) {
+        self.bed.kill_agent(2).await.unwrap();
+        let fault = [("ESTIVE_FAULT", "move.source_killed:before")];
+        self.bed.start_agent_with(2, &fault).await.unwrap();
+        let moved = self.bed.estive(&["migrate", CLONE, "--to", "host1"]).await;
+        drop(moved);
+        self.bed.agent_ended(2, BOUND).await.unwrap();
+        until("the destination has it", async || {
+            let listed = listed(&self.bed).await;
+            (listed.get(CLONE)?.0 == "host1").then_some(())
+        })
+        .await;
+        self.writes_on().await;
+        self.has_one_export("host1").await;
+        let socket: PathBuf = work().join("host2/q").join(CLONE).join("qmp.sock");
+        let (loose, _events) = Qmp::connect(&socket, BOUND).await.unwrap();
+        let patience = Duration::from_secs(10);
+        let written = async || {
+            let stats = loose.execute("query-blockstats", json!({"query-nodes": true}), patience);
+            let stats = stats.await.unwrap();
+            let volume = stats.as_array().unwrap().iter();
+            let mut volume = volume.filter(|node| node["node-name"] == "volume");
+            volume.next().unwrap()["stats"]["wr_operations"]
+                .as_u64()
+                .unwrap()
+        };
+        let before = written().await;
+        // No network for it: two that answer under one address tell nothing.
+        loose
+            .execute("set_link", json!({"name": "n0", "up": false}), patience)
+            .await
+            .unwrap();
+        loose.execute("cont", json!({}), patience).await.unwrap();
+        let began = self.last;
+        while self.last < began + 5 * LINES {
+            self.writes_on().await;
+        }
+        assert_eq!(written().await, before, "who released it has written");
+        drop(loose);
+        self.bed.start_agent(2).await.unwrap();
+        until("the source forgets it", async || {
+            self.bed.qemu_pid(&name(CLONE), 2).is_none().then_some(())
+        })
+        .await;
+        self.writes_on().await;
+    }
+
+    async fn crashes_and_starts(&mut self) {
+        let pid = self.bed.qemu_pid(&name(CLONE), 1).unwrap().to_string();
+        run("kill", &["-9", &pid]);
+        until("the crash is seen", async || {
+            (listed(&self.bed).await.get(CLONE)?.1 == "crashed").then_some(())
+        })
+        .await;
+        done(&self.bed, &["start", CLONE]).await;
+        self.writes_on().await;
+        self.has_one_export("host1").await;
+    }
+
+    async fn goes_down_and_comes_up_elsewhere(&mut self) {
+        let used = fails(&self.bed, 2, &["volume", "rm", CLONE], &["down"]).await;
+        drop(used);
+        done(&self.bed, &["down", "kept"]).await;
+        self.comes_up("host2").await;
+        // Another deployment's clone of that name gets nothing of it.
+        let others = self.volume().await;
+        assert_eq!(others["owner"], "kept");
+    }
+
+    async fn is_restored(&mut self) {
+        // While it runs: what a crash at this moment would leave.
+        done(&self.bed, &["volume", "snapshot", CLONE, "before"]).await;
+        let kept = self.last;
+        self.writes_on().await;
+        fails(
+            &self.bed,
+            2,
+            &["volume", "restore", CLONE, "before"],
+            &["stop"],
+        )
+        .await;
+        done(&self.bed, &["stop", CLONE]).await;
+        let last = self.last;
+        done(&self.bed, &["volume", "resize", CLONE, "96M"]).await;
+        done(&self.bed, &["volume", "restore", CLONE, "before"]).await;
+        self.last = kept;
+        done(&self.bed, &["start", CLONE]).await;
+        let first = until("the clone's file is read", async || self.log().await).await;
+        assert!(first < last + 100 * LINES, "{first} after {kept}");
+        self.writes_on().await;
+    }
+
+    async fn is_removed(&mut self) {
+        done(&self.bed, &["down", "kept", "--volumes"]).await;
+        let left = self.bed.estive_json(&["volume", "ls"]).await.unwrap();
+        assert_eq!(left, json!([]));
+        assert!(!work().join("volumes").join(CLONE).exists());
+    }
+}
