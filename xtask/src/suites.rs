@@ -96,6 +96,7 @@ const TABLE: &[Row] = &[
     plain("estive-nfs", "reading", 120),
     plain("estive-nfs", "writing", 120),
     plain("estive-nfs", "hostile", 120),
+    plain("estive-nfs", "quotas", 240),
     plain("estive-union", "overlay", 120),
     plain("estive-layers", "folder", 120),
     plain("estive-layers", "layer", 120),

@@ -3,7 +3,7 @@
 //! Without an answer to GETACL, overlayfs in a guest cannot copy up a file that is not root's: it asks for the lists
 //! and is told that the operation is not supported.
 
-use rustix::fs::{FileType, XattrFlags, getxattr, removexattr, setxattr};
+use rustix::fs::{FileType, OFlags, XattrFlags, fstat, fsync, getxattr, removexattr, setxattr};
 use rustix::io::Errno;
 
 use crate::attributes;
@@ -87,12 +87,34 @@ pub(crate) fn set(
     let mask = arguments.u32()?;
     let access = read(arguments)?;
     let default = read(arguments)?;
-    export.writable()?;
-    if mask & ACL != 0 {
-        keep(&node, caller, ACCESS_NAME, &access)?;
+    let usage = export.writable()?;
+    let is_directory = node.kind() == FileType::Directory;
+    if !(access.is_empty() && default.is_empty()) {
+        usage.room_for_names()?;
     }
-    if mask & DEFAULT != 0 && node.kind() == FileType::Directory {
-        keep(&node, caller, DEFAULT_NAME, &default)?;
+    // A list may take a block of its own.
+    let keep_all = || {
+        if mask & ACL != 0 {
+            keep(&node, caller, ACCESS_NAME, &access)?;
+        }
+        if mask & DEFAULT != 0 && is_directory {
+            keep(&node, caller, DEFAULT_NAME, &default)?;
+        }
+        Ok(())
+    };
+    match is_directory {
+        true => usage.naming(&[&node], keep_all)?,
+        false => {
+            let _alone = usage.alone(&node.status);
+            let before = fstat(&node.fd)?;
+            let kept = keep_all();
+            usage.settle(&before, &fstat(&node.fd)?);
+            kept?;
+        }
+    }
+    // As after SETATTR.
+    if let Ok(file) = node.open(&Caller::root(), OFlags::RDONLY) {
+        fsync(&file)?;
     }
     writer.u32(0);
     attributes::write_after(writer, export, &mut node);

@@ -1,20 +1,28 @@
 //! How much an export may hold, and holds.
 //!
 //! Counted when the export is opened, then kept up with what is done through it: bytes as the file system has given
-//! them out (`st_blocks`), files as inodes. What others do in the directory meanwhile is seen at the next start.
+//! them out (`st_blocks`, of directories too), files as inodes. What others do in the directory meanwhile is seen at the
+//! next start.
+//!
+//! A file system gives out more, or takes some back, after a call is done (its own lists of blocks when it writes to
+//! disk, what XFS reserved ahead, what Btrfs compressed). So what each file that changes was charged with is kept, and
+//! just that is given back when the file goes.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::BorrowedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{Dir, FileType, OFlags, Stat};
+use rustix::fs::{Dir, FileType, OFlags, Stat, fstat};
 use rustix::io::Errno;
 
-use crate::export::open_beneath;
+use crate::export::{Node, open_beneath};
 use crate::handle::KernelHandle;
-use crate::status::Status;
+use crate::status::{Fault, Status};
 
 const LOCKS: usize = 64;
+/// Files that were changed since the start, for which it is known what they were charged with. Others have what they
+/// had before the change.
+const MOST_CHARGED: usize = 1 << 20;
 const BLOCK_BYTES: u64 = 512;
 /// What the last part of a write may take more than it has bytes.
 const PAGE_BYTES: u64 = 4096;
@@ -37,6 +45,8 @@ struct State {
     held: Held,
     /// Asked for by what goes on now.
     reserved: Held,
+    /// Bytes by number of the inode.
+    charged: HashMap<u64, u64>,
 }
 
 /// What is held, and who changes it now.
@@ -45,6 +55,9 @@ pub struct Usage {
     state: Mutex<State>,
     /// One at a time may change the size of a file: else two would count the same growth.
     files: [Mutex<()>; LOCKS],
+    /// One at a time may change the names in a directory: else two would count that the same file went. Taken before
+    /// those of files.
+    directories: [Mutex<()>; LOCKS],
 }
 
 impl Usage {
@@ -60,18 +73,53 @@ impl Usage {
             quota,
             state: Mutex::new(State {
                 held,
-                reserved: Held::default(),
+                ..State::default()
             }),
             files: [const { Mutex::new(()) }; LOCKS],
+            directories: [const { Mutex::new(()) }; LOCKS],
         })
     }
 
     /// Until the answer is dropped, nobody else changes this file's size.
     pub(crate) fn alone(&self, status: &Stat) -> MutexGuard<'_, ()> {
-        let at = usize::try_from(status.st_ino % LOCKS as u64).unwrap_or(0);
-        self.files[at]
+        self.files[lock_of(status)]
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does something to names in these directories, which nobody else does meanwhile, and counts by how much they grew.
+    pub(crate) fn naming<T>(
+        &self,
+        directories: &[&Node],
+        done: impl FnOnce() -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        let mut locks: Vec<_> = directories
+            .iter()
+            .map(|node| lock_of(&node.status))
+            .collect();
+        // In one order, each once: two may need the same ones.
+        locks.sort_unstable();
+        locks.dedup();
+        let _alone: Vec<_> = locks
+            .into_iter()
+            .map(|at| {
+                self.directories[at]
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+            })
+            .collect();
+        let look = || {
+            directories
+                .iter()
+                .map(|node| fstat(&node.fd))
+                .collect::<Result<Vec<_>, _>>()
+        };
+        let before = look()?;
+        let result = done();
+        for (before, after) in std::iter::zip(&before, &look()?) {
+            self.settle(before, after);
+        }
+        result
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -91,7 +139,7 @@ impl Usage {
                 || limit
                     .is_none_or(|limit| held.saturating_add(reserved).saturating_add(more) <= limit)
         };
-        let State { held, reserved } = *state;
+        let State { held, reserved, .. } = &*state;
         if !fits(self.quota.bytes, held.bytes, reserved.bytes, bytes)
             || !fits(self.quota.files, held.files, reserved.files, files)
         {
@@ -105,23 +153,53 @@ impl Usage {
         })
     }
 
-    /// A file changed from the one to the other.
-    pub(crate) fn settle(&self, before: u64, after: u64) {
-        let held = &mut self.state().held;
-        held.bytes = held.bytes.saturating_add(after).saturating_sub(before);
+    /// Names take room too: none is added where too much is held already. (One that is added may need a little more.)
+    pub(crate) fn room_for_names(&self) -> Result<(), Status> {
+        let held = self.state().held.bytes;
+        match self.quota.bytes.is_some_and(|limit| held > limit) {
+            true => Err(Status::DQuot),
+            false => Ok(()),
+        }
+    }
+
+    /// A file or directory changed from the one to the other.
+    pub(crate) fn settle(&self, before: &Stat, after: &Stat) {
+        // Its room was given back already.
+        if after.st_nlink == 0 {
+            return;
+        }
+        let (was, is) = (bytes_of(before), bytes_of(after));
+        let State { held, charged, .. } = &mut *self.state();
+        let was = match charged.get_mut(&before.st_ino) {
+            Some(charged) => std::mem::replace(charged, is),
+            None => {
+                if self.quota.bytes.is_some() && was != is && charged.len() < MOST_CHARGED {
+                    charged.insert(before.st_ino, is);
+                }
+                was
+            }
+        };
+        held.bytes = held.bytes.saturating_add(is).saturating_sub(was);
     }
 
     pub(crate) fn made(&self, status: &Stat) {
-        let held = &mut self.state().held;
+        let State { held, charged, .. } = &mut *self.state();
+        // The number may have been that of a file which somebody else took away.
+        charged.remove(&status.st_ino);
         held.bytes = held.bytes.saturating_add(bytes_of(status));
         held.files += 1;
     }
 
     pub(crate) fn gone(&self, status: &Stat) {
-        let held = &mut self.state().held;
-        held.bytes = held.bytes.saturating_sub(bytes_of(status));
+        let State { held, charged, .. } = &mut *self.state();
+        let was = charged.remove(&status.st_ino);
+        held.bytes = held.bytes.saturating_sub(was.unwrap_or(bytes_of(status)));
         held.files = held.files.saturating_sub(1);
     }
+}
+
+fn lock_of(status: &Stat) -> usize {
+    usize::try_from(status.st_ino % LOCKS as u64).unwrap_or(0)
 }
 
 /// Room that is promised to one.
@@ -157,9 +235,13 @@ pub(crate) fn growth(status: &Stat, offset: u64, count: u64) -> u64 {
 }
 
 fn count(anchor: BorrowedFd<'_>) -> Result<Held, Errno> {
-    let mut held = Held::default();
+    let root = fstat(anchor)?;
+    let mut held = Held {
+        bytes: bytes_of(&root),
+        files: 0,
+    };
     let mut linked = HashSet::new();
-    let device = rustix::fs::fstat(anchor)?.st_dev;
+    let device = root.st_dev;
     // Handles, since a tree has more directories than a process descriptors.
     let mut directories = vec![KernelHandle::of(anchor)?];
     while let Some(directory) = directories.pop() {
@@ -178,7 +260,7 @@ fn count(anchor: BorrowedFd<'_>) -> Result<Held, Errno> {
                 Err(Errno::NOENT) => continue,
                 node => node?,
             };
-            let status = rustix::fs::fstat(&node)?;
+            let status = fstat(&node)?;
             if status.st_dev != device {
                 continue;
             }
@@ -219,8 +301,9 @@ mod tests {
     fn what_is_promised_counts_until_it_is_given_back() {
         let directory = tempfile::tempdir().unwrap();
         let tree = OwnedFd::from(fs::File::open(directory.path()).unwrap());
+        let own = bytes_of(&fstat(&tree).unwrap());
         let quota = Quota {
-            bytes: Some(100),
+            bytes: Some(own + 100),
             files: Some(1),
         };
         let usage = Usage::count(tree.as_fd(), quota).unwrap();

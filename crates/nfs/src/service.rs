@@ -1,9 +1,11 @@
 //! Exports that are offered together, and the answer to one call.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rand::TryRngCore;
 use rand::rngs::OsRng;
+use rustix::io::Errno;
 
 use crate::caller::Caller;
 use crate::error::NfsError;
@@ -21,8 +23,9 @@ use crate::{acl, mount};
 pub struct Service {
     exports: Vec<Arc<Export>>,
     replies: Replies,
-    /// Another at each start: what was written and not committed may be lost, and clients write it again.
-    pub(crate) write_verifier: [u8; 8],
+    /// Another at each start, and when data could not be put on disk: what was written and not committed may be lost,
+    /// and clients write it again.
+    write_verifier: AtomicU64,
 }
 
 impl std::fmt::Debug for Service {
@@ -47,8 +50,21 @@ impl Service {
         Ok(Service {
             exports: open,
             replies: Replies::default(),
-            write_verifier,
+            write_verifier: AtomicU64::new(u64::from_ne_bytes(write_verifier)),
         })
+    }
+
+    pub(crate) fn write_verifier(&self) -> [u8; 8] {
+        self.write_verifier.load(Ordering::SeqCst).to_be_bytes()
+    }
+
+    /// What syncing came to. The kernel tells of lost data once: who asks for the same file afterwards is told that all is
+    /// well, and must see by the verifier that it is not.
+    pub(crate) fn lasting(&self, synced: Result<(), Errno>) -> Result<(), Fault> {
+        if synced.is_err() {
+            self.write_verifier.fetch_add(1, Ordering::SeqCst);
+        }
+        Ok(synced?)
     }
 
     pub(crate) fn exports(&self) -> impl Iterator<Item = &Export> {
@@ -135,3 +151,18 @@ impl Service {
 
 const ACL_GET: u32 = 1;
 const ACL_SET: u32 = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_not_be_put_on_disk_is_written_again() {
+        let service = Service::open(Vec::new(), &Key::fresh()).unwrap();
+        let before = service.write_verifier();
+        service.lasting(Ok(())).unwrap();
+        assert_eq!(service.write_verifier(), before);
+        assert!(service.lasting(Err(Errno::IO)).is_err());
+        assert_ne!(service.write_verifier(), before);
+    }
+}

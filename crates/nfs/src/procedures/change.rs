@@ -34,7 +34,7 @@ pub fn setattr(
     set(asked.export, &asked.caller, &mut node, &wanted)?;
     let lasting = node.open(&Caller::root(), OFlags::RDONLY);
     if let Ok(file) = lasting {
-        fsync(&file)?;
+        asked.service.lasting(fsync(&file))?;
     }
     writer.u32(0);
     attributes::write_weak(writer, asked.export, &mut node);
@@ -69,13 +69,22 @@ fn resize(export: &Export, caller: &Caller, node: &mut Node, size: u64) -> Resul
     let usage = export.writable()?;
     let file = node.open(caller, OFlags::WRONLY)?;
     let _alone = usage.alone(&node.status);
-    node.look_again()?;
-    let before = quota::bytes_of(&node.status);
+    look_if_there(node)?;
+    let before = node.status;
     let size = i64::try_from(size).map_err(|_| Status::FBig)?;
     caller.act(|| Ok(ftruncate(&file, size as u64)?))?;
     node.look_again()?;
-    usage.settle(before, quota::bytes_of(&node.status));
+    usage.settle(&before, &node.status);
     Ok(())
+}
+
+/// A file whose last name went since its handle was opened has given its room back, and gets none any more.
+fn look_if_there(node: &mut Node) -> Result<(), Fault> {
+    node.look_again()?;
+    match node.status.st_nlink {
+        0 => Err(Status::Stale.into()),
+        _ => Ok(()),
+    }
 }
 
 pub fn write(
@@ -103,28 +112,46 @@ pub fn write(
         return Err(Status::FBig.into());
     }
     let file = node.open(&asked.caller, OFlags::WRONLY)?;
+    // Of before: if the data is lost from now on, that is another one than COMMIT tells.
+    let verifier = asked.service.write_verifier();
     let written = {
         let _alone = usage.alone(&node.status);
-        node.look_again()?;
+        look_if_there(&mut node)?;
         let more = quota::growth(&node.status, offset, data.len() as u64);
         let _room = usage.reserve(more, 0)?;
-        let before = quota::bytes_of(&node.status);
+        let before = node.status;
         // As the caller: set-user-ID goes when somebody else writes.
         let written = asked.caller.act(|| write_at(&file, data, offset));
         node.look_again()?;
-        usage.settle(before, quota::bytes_of(&node.status));
+        usage.settle(&before, &node.status);
         written?
     };
     match stable {
         UNSTABLE => {}
-        DATA_SYNC => fdatasync(&file)?,
-        _ => fsync(&file)?,
+        DATA_SYNC => make_lasting(asked, &mut node, || fdatasync(&file))?,
+        _ => make_lasting(asked, &mut node, || fsync(&file))?,
     }
     writer.u32(0);
     attributes::write_weak(writer, asked.export, &mut node);
     writer.u32(u32::try_from(written).unwrap_or(0));
     writer.u32(stable);
-    writer.fixed(&asked.service.write_verifier);
+    writer.fixed(&verifier);
+    Ok(())
+}
+
+/// What was written is on disk, and what the file system needed to put it there is counted.
+fn make_lasting(
+    asked: &Asked<'_>,
+    node: &mut Node,
+    sync: impl FnOnce() -> Result<(), Errno>,
+) -> Result<(), Fault> {
+    let usage = asked.export.writable()?;
+    asked.service.lasting(sync())?;
+    if node.kind() == FileType::RegularFile {
+        let _alone = usage.alone(&node.status);
+        node.look_again()?;
+        usage.settle(&node.status, &node.status);
+    }
     Ok(())
 }
 
@@ -153,9 +180,9 @@ pub fn commit(
     asked.export.writable()?;
     let mut node = asked.export.locate(asked.handle)?;
     let file = node.open(&Caller::root(), OFlags::RDONLY)?;
-    fsync(&file)?;
+    make_lasting(asked, &mut node, || fsync(&file))?;
     writer.u32(0);
     attributes::write_weak(writer, asked.export, &mut node);
-    writer.fixed(&asked.service.write_verifier);
+    writer.fixed(&asked.service.write_verifier());
     Ok(())
 }

@@ -205,13 +205,16 @@ impl<'a> Place<'a> {
     ) -> Result<Node, Fault> {
         let Asked { export, caller, .. } = self.asked;
         let usage = export.writable()?;
+        usage.room_for_names()?;
         let _room = usage.reserve(bytes, 1)?;
-        let own = OwnUmask::none()?;
         let mode = Mode::from_raw_mode(wanted.mode.unwrap_or(0) & 0o7777);
-        caller.act(|| make(mode))?;
-        drop(own);
-        let mut node = export.lookup(caller, &self.directory, self.name)?;
-        usage.made(&node.status);
+        let mut node = usage.naming(&[&self.directory], || {
+            let _own = OwnUmask::none()?;
+            caller.act(|| make(mode))?;
+            let node = export.lookup(caller, &self.directory, self.name)?;
+            usage.made(&node.status);
+            Ok(node)
+        })?;
         // The mode was given as it was made: the directory's own list of rights, and its group, had their say.
         // Only mkdir(2) leaves something of it out.
         let present = node.status.st_mode & 0o7777;
@@ -222,7 +225,7 @@ impl<'a> Place<'a> {
         };
         set(export, caller, &mut node, &rest)?;
         if let Ok(file) = node.open(&crate::caller::Caller::root(), OFlags::RDONLY) {
-            rustix::fs::fsync(&file)?;
+            self.asked.service.lasting(rustix::fs::fsync(&file))?;
         }
         make_lasting(&self.directory)?;
         Ok(node)

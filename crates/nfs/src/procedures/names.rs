@@ -37,14 +37,17 @@ fn take_away(
     let usage = asked.export.writable()?;
     let mut directory = asked.export.locate_directory(asked.handle)?;
     asked.export.check_new_name(&directory, name)?;
-    let node = asked.export.lookup(&asked.caller, &directory, name)?;
-    if flags.is_empty() && node.kind() == FileType::Directory {
-        return Err(Status::IsDir.into());
-    }
-    let _alone = usage.alone(&node.status);
-    let away = || Ok(unlinkat(&directory.fd, name, flags)?);
-    asked.caller.act(away)?;
-    settle_gone(usage, node)?;
+    usage.naming(&[&directory], || {
+        let mut node = asked.export.lookup(&asked.caller, &directory, name)?;
+        if flags.is_empty() && node.kind() == FileType::Directory {
+            return Err(Status::IsDir.into());
+        }
+        let _alone = usage.alone(&node.status);
+        node.look_again()?;
+        let away = || Ok(unlinkat(&directory.fd, name, flags)?);
+        asked.caller.act(away)?;
+        settle_gone(usage, node)
+    })?;
     make_lasting(&directory)?;
     writer.u32(0);
     attributes::write_weak(writer, asked.export, &mut directory);
@@ -74,18 +77,20 @@ pub fn rename(
     let mut to = other_directory(asked, to_handle)?;
     asked.export.check_new_name(&from, name)?;
     asked.export.check_new_name(&to, to_name)?;
-    let covered = match asked.export.lookup(&asked.caller, &to, to_name) {
-        Ok(node) => Some(node),
-        Err(Fault::Status(Status::NoEnt)) => None,
-        Err(fault) => return Err(fault),
-    };
-    let alone = covered.as_ref().map(|node| usage.alone(&node.status));
-    let rename = || Ok(renameat(&from.fd, name, &to.fd, to_name)?);
-    asked.caller.act(rename)?;
-    if let Some(node) = covered {
-        settle_gone(usage, node)?;
-    }
-    drop(alone);
+    usage.naming(&[&from, &to], || {
+        let mut covered = match asked.export.lookup(&asked.caller, &to, to_name) {
+            Ok(node) => Some(node),
+            Err(Fault::Status(Status::NoEnt)) => None,
+            Err(fault) => return Err(fault),
+        };
+        let _alone = covered.as_ref().map(|node| usage.alone(&node.status));
+        if let Some(node) = &mut covered {
+            node.look_again()?;
+        }
+        let rename = || Ok(renameat(&from.fd, name, &to.fd, to_name)?);
+        asked.caller.act(rename)?;
+        covered.map_or(Ok(()), |node| settle_gone(usage, node))
+    })?;
     make_lasting(&from)?;
     make_lasting(&to)?;
     writer.u32(0);
@@ -101,7 +106,7 @@ pub fn link(
 ) -> Result<(), Fault> {
     let to_handle = arguments.opaque(handle::MOST_BYTES)?;
     let name = arguments.opaque(MOST_NAME_BYTES)?;
-    asked.export.writable()?;
+    let usage = asked.export.writable()?;
     let mut node = asked.export.locate(asked.handle)?;
     let mut directory = other_directory(asked, to_handle)?;
     asked.export.check_new_name(&directory, name)?;
@@ -112,7 +117,8 @@ pub fn link(
         let follow = AtFlags::SYMLINK_FOLLOW;
         Ok(linkat(CWD, node.magic(), &directory.fd, name, follow)?)
     };
-    asked.caller.act(link)?;
+    usage.room_for_names()?;
+    usage.naming(&[&directory], || asked.caller.act(link))?;
     make_lasting(&directory)?;
     writer.u32(0);
     attributes::write_after(writer, asked.export, &mut node);
