@@ -46,6 +46,7 @@ const FLOORS: &[(&str, Floor)] = &[
     ("estive-volumes", Floor::At(5)),
     ("estive-agent", Floor::At(5)),
     ("estive-cache", Floor::At(5)),
+    ("estive-live", Floor::At(5)),
     ("estive-manager", Floor::At(5)),
     ("estive-beat", Floor::At(6)),
     ("estive-cli", Floor::At(6)),

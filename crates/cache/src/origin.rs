@@ -31,6 +31,8 @@ pub struct OriginConfig {
     pub listen: SocketAddr,
     /// Its certificate; also of whose authority manifests must be.
     pub credentials: PathBuf,
+    /// What is served by the same door besides; with it, there need be no root.
+    pub besides: Option<axum::Router>,
 }
 
 /// Roots that can be given out.
@@ -70,7 +72,11 @@ pub async fn serve_origin(
 ) -> Result<(), CacheError> {
     let credentials = Credentials::load(&config.credentials)?;
     let authority = credentials.authority().clone();
-    let opening = move || Origin::open(config.directories, authority);
+    let may_be_empty = config.besides.is_some();
+    let opening = move || match may_be_empty {
+        true => Origin::open_empty(config.directories, authority),
+        false => Origin::open(config.directories, authority),
+    };
     let origin = tokio::task::spawn_blocking(opening)
         .await
         .map_err(|error| CacheError::file("look through", "")(std::io::Error::other(error)))??;
@@ -80,19 +86,39 @@ pub async fn serve_origin(
     })
     .await?;
     ready(listener.endpoint().to_string(), origin.index().roots.len());
-    listener.serve(router(Arc::new(origin)), shutdown).await;
+    let mut routes = router(Arc::new(origin));
+    if let Some(besides) = config.besides {
+        routes = routes.merge(besides);
+    }
+    listener.serve(routes, shutdown).await;
     Ok(())
 }
 
 impl Origin {
-    /// Looks through the directories; what cannot be served is said, and is an error only when nothing is left. Blocks.
-    pub fn open(directories: Vec<PathBuf>, authority: AuthorityKey) -> Result<Self, CacheError> {
+    /// Looks through the directories; there need be nothing yet. Blocks.
+    pub fn open_empty(
+        directories: Vec<PathBuf>,
+        authority: AuthorityKey,
+    ) -> Result<Self, CacheError> {
+        Self::looked_through(directories, authority).map(|(origin, _)| origin)
+    }
+
+    fn looked_through(
+        directories: Vec<PathBuf>,
+        authority: AuthorityKey,
+    ) -> Result<(Self, Vec<String>), CacheError> {
         let origin = Self {
             directories,
             authority,
             index: Mutex::default(),
         };
         let skipped = origin.look()?;
+        Ok((origin, skipped))
+    }
+
+    /// Looks through the directories; what cannot be served is said, and is an error only when nothing is left. Blocks.
+    pub fn open(directories: Vec<PathBuf>, authority: AuthorityKey) -> Result<Self, CacheError> {
+        let (origin, skipped) = Self::looked_through(directories, authority)?;
         if origin.index().roots.is_empty() {
             let shown: Vec<String> = origin
                 .directories

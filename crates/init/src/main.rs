@@ -29,6 +29,7 @@ mod console;
 mod devices;
 mod early;
 mod failure;
+mod follow;
 mod grown;
 mod http;
 mod identity;
@@ -96,6 +97,7 @@ fn main() -> ExitCode {
 fn asked_for(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
     match arguments.next() {
         Some(word) if word == APPLY_WORD => apply::main(arguments),
+        Some(word) if word == follow::WORD => follow::main(),
         Some(word) if word == shutdown::WORD => shutdown::in_running(arguments),
         _ => {
             eprintln!(

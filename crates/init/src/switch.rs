@@ -16,6 +16,7 @@ use rustix::process::{chdir, chroot};
 
 use crate::console::Report;
 use crate::failure::{Failure, Result, While, fail};
+use crate::follow;
 use crate::root::{UNION, open_directory};
 use crate::union::{directory_in, of_descriptor};
 
@@ -53,6 +54,9 @@ pub fn switch(line: &CommandLine, report: &mut Report) -> Result<Infallible> {
     chdir("/").doing(entering)?;
     HAS_HAPPENED.store(true, Ordering::Relaxed);
 
+    if line.root.as_ref().is_some_and(follow::is_asked_for) {
+        follow::begin()?;
+    }
     report.done(Phase::Switch);
     run_init(line)
 }

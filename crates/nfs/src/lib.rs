@@ -14,6 +14,7 @@ mod hidden;
 mod mount;
 mod procedures;
 mod quota;
+pub mod record;
 mod replies;
 mod rpc;
 mod serve;

@@ -1,18 +1,10 @@
-//! ONC RPC over a byte stream (RFC 5531): calls, who makes them, the heads of replies, and records of fragments.
-
-use tokio::io::{AsyncRead, AsyncReadExt};
+//! ONC RPC (RFC 5531): calls, who makes them, and the heads of replies.
 
 use crate::caller::{Caller, MOST_GROUPS};
 use crate::xdr::{Garbage, Reader, Writer};
 
 /// The most data in one READ or WRITE.
 pub const MOST_DATA_BYTES: u32 = 1 << 20;
-/// A call with that, its credentials and its head.
-const MOST_RECORD_BYTES: usize = MOST_DATA_BYTES as usize + (64 << 10);
-/// Nobody needs more parts; a stream of empty ones would have no end.
-const MOST_FRAGMENTS: usize = 1024;
-const LAST: u32 = 1 << 31;
-
 const VERSION: u32 = 2;
 const MOST_AUTH_BYTES: usize = 400;
 const MOST_MACHINE_BYTES: usize = 255;
@@ -141,55 +133,10 @@ pub fn denial(denied: &Denied) -> Option<Vec<u8>> {
     Some(writer.into_bytes())
 }
 
-/// The head of a record in one part.
-pub fn fragment_head(size: usize) -> [u8; 4] {
-    let size = u32::try_from(size).expect("replies are bounded");
-    (size | LAST).to_be_bytes()
-}
-
-/// Reads the rest of a record whose first fragment has this head.
-pub async fn read_record(
-    stream: &mut (impl AsyncRead + Unpin),
-    head: [u8; 4],
-) -> std::io::Result<Vec<u8>> {
-    let mut head = u32::from_be_bytes(head);
-    let mut record = Vec::new();
-    for _ in 0..MOST_FRAGMENTS {
-        let size = (head & !LAST) as usize;
-        if record.len() + size > MOST_RECORD_BYTES {
-            return Err(std::io::Error::other("a record that is too long"));
-        }
-        let read = (&mut *stream)
-            .take(size as u64)
-            .read_to_end(&mut record)
-            .await?;
-        if read < size {
-            return Err(std::io::ErrorKind::UnexpectedEof.into());
-        }
-        if head & LAST != 0 {
-            return Ok(record);
-        }
-        head = stream.read_u32().await?;
-    }
-    Err(std::io::Error::other("a record of too many fragments"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
-
-    fn records(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .build()
-            .unwrap();
-        runtime.block_on(async {
-            let mut stream = bytes;
-            let mut head = [0; 4];
-            stream.read_exact(&mut head).await?;
-            read_record(&mut stream, head).await
-        })
-    }
 
     proptest! {
         #[test]
@@ -198,24 +145,6 @@ mod tests {
                 denial(&denied);
             }
         }
-
-        #[test]
-        fn a_record_is_the_same_in_any_parts(parts in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..50), 1..9)) {
-            let mut bytes = Vec::new();
-            for (number, part) in parts.iter().enumerate() {
-                let last = if number + 1 == parts.len() { LAST } else { 0 };
-                bytes.extend((u32::try_from(part.len()).unwrap() | last).to_be_bytes());
-                bytes.extend(part);
-            }
-            prop_assert_eq!(records(&bytes).unwrap(), parts.concat());
-            prop_assert!(records(&bytes[..bytes.len() - 1]).is_err() || parts.last().unwrap().is_empty());
-        }
-    }
-
-    #[test]
-    fn records_without_measure_are_refused() {
-        assert!(records(&[0xff, 0xff, 0xff, 0xff, 0]).is_err());
-        assert!(records(&[0; 4 * (MOST_FRAGMENTS + 2)]).is_err());
     }
 
     #[test]

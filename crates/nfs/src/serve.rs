@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 
-use crate::rpc;
+use crate::record;
 use crate::service::Service;
 
 /// What clients may have of this process.
@@ -46,7 +46,7 @@ where
     let (replies, mut to_write) = mpsc::channel::<Reply>(limits.calls);
     let write = async move {
         while let Some(Reply { bytes, permit }) = to_write.recv().await {
-            let head = rpc::fragment_head(bytes.len());
+            let head = record::head(bytes.len());
             let mut record = io::Cursor::new(head).chain(io::Cursor::new(bytes));
             timeout(
                 limits.patience,
@@ -74,7 +74,7 @@ where
                 .acquire_owned()
                 .await
                 .map_err(io::Error::other)?;
-            let record = rpc::read_record(&mut reading, head);
+            let record = record::read_rest(&mut reading, head);
             let record = timeout(limits.patience, record).await??;
             let (service, peer) = (Arc::clone(&service), Arc::clone(&peer));
             let replies = replies.clone();

@@ -44,6 +44,11 @@ impl CacheDirectory {
         self.roots().join(format!("{}.json", root.hex()))
     }
 
+    /// Notes of live references ([`LiveNote`](super::LiveNote), by the agent): `NAME.json`.
+    pub fn live(&self) -> PathBuf {
+        self.0.join("live")
+    }
+
     pub fn troubles(&self) -> PathBuf {
         self.0.join("troubles")
     }

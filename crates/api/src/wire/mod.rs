@@ -70,10 +70,12 @@
 
 mod agent;
 mod cache;
+mod live;
 mod manager;
 mod volumes;
 
 pub use agent::*;
 pub use cache::*;
+pub use live::*;
 pub use manager::*;
 pub use volumes::*;

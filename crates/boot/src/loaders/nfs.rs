@@ -117,6 +117,11 @@ pub const LOADER: Loader = Loader {
             "any port of this machine; the server must allow it"
         ),
         flag!("noatime", "no", "do not note when a file is read"),
+        flag!(
+            "follow",
+            "no",
+            "changes of names on the server are seen through the union too; for what changes under machines that run"
+        ),
     ],
     is_source: true,
     takes: &[],
@@ -178,6 +183,8 @@ pub struct Options {
     /// With version 3.
     pub locks: bool,
     pub no_atime: bool,
+    /// The union looks names up anew again and again.
+    pub follow: bool,
     /// Of the image that takes what is written, when it is made.
     pub upper_bytes: u64,
     /// What else the kernel is told, as it takes it.
@@ -263,6 +270,7 @@ impl Options {
             is_udp,
             locks: taken.flag("lock") && !taken.flag("nolock"),
             no_atime: taken.flag("noatime"),
+            follow: taken.flag("follow"),
             upper_bytes,
             others,
         })

@@ -85,6 +85,7 @@ impl Bed {
             directories: vec![images.clone()],
             listen: listen.parse().unwrap(),
             credentials: self.credentials(Role::Storage, "storage"),
+            besides: None,
         };
         let shutdown = CancellationToken::new();
         let (told, ready) = oneshot::channel();

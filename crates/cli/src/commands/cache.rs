@@ -3,6 +3,7 @@
 use crate::failure::{Failure, failed};
 use clap::Args;
 use estive_cache::{CacheConfig, serve_cache};
+use estive_live::forward;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -49,7 +50,17 @@ impl Cache {
                 "the cache serves"
             );
         };
+        // Beside it in one process: what clones of live references read.
+        let credentials = estive_api::Credentials::load(&config.credentials).map_err(failed)?;
+        let directory = estive_api::wire::CacheDirectory(config.directory.clone());
+        let forwarding = {
+            let shutdown = shutdown.clone();
+            tokio::spawn(async move { forward(&directory, credentials, shutdown).await })
+        };
+        let ends_with_us = shutdown.clone().drop_guard();
         serve_cache(config, ready, shutdown).await.map_err(failed)?;
+        drop(ends_with_us);
+        forwarding.await.map_err(failed)?.map_err(failed)?;
         Ok(0)
     }
 }

@@ -1,4 +1,5 @@
-//! `estive storage`: the place that gives out sealed roots, and keeps the volumes of stateful clones.
+//! `estive storage`: the place that gives out roots, sealed and live, and shared directories, and keeps the volumes of
+//! stateful clones.
 
 mod volumes;
 
@@ -6,6 +7,7 @@ use crate::failure::{Failure, failed};
 use clap::Args;
 use estive_cache::{OriginConfig, serve_origin};
 use estive_exports::nbd::{RootServerConfig, serve};
+use estive_live::Offer;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use tokio_util::sync::CancellationToken;
@@ -17,6 +19,24 @@ pub struct Storage {
     /// found when it is asked for.
     #[arg(long = "directory", value_name = "DIR")]
     directories: Vec<PathBuf>,
+    /// A live root, read by clones as it is now; may be repeated, each with a name of its own.
+    #[arg(long, value_name = "NAME=DIR", requires = "state")]
+    live: Vec<String>,
+    /// A directory that clones of a reference write to, and where they mount it; may be repeated.
+    #[arg(
+        long,
+        value_name = "NAME:/MOUNTED/AT=DIR[,bytes=SIZE][,files=COUNT][,root=kept]",
+        requires = "state"
+    )]
+    share: Vec<String>,
+    /// What must outlive this process for live roots and shared directories: the key of their file handles.
+    #[arg(
+        long,
+        value_name = "DIR",
+        requires = "listen",
+        conflicts_with = "image"
+    )]
+    state: Option<PathBuf>,
     /// Where to listen for those who want roots.
     #[arg(long, value_name = "ADDRESS:PORT", required_unless_present = "volumes")]
     listen: Option<SocketAddr>,
@@ -92,10 +112,34 @@ impl Storage {
             directories: self.directories,
             listen,
             credentials,
+            besides: offered(&self.live, &self.share, self.state).await?,
         };
         let ready = |endpoint: String, roots: usize| {
             tracing::info!(%endpoint, roots, "the roots are served");
         };
         serve_origin(config, ready, shutdown).await.map_err(failed)
     }
+}
+
+/// The routes of live roots and shared directories, if there are any.
+async fn offered(
+    live: &[String],
+    share: &[String],
+    state: Option<PathBuf>,
+) -> Result<Option<axum::Router>, Failure> {
+    let live = live.iter().map(|text| Offer::live(text));
+    let share = share.iter().map(|text| Offer::shared(text));
+    let offers: Vec<Offer> = live
+        .chain(share)
+        .collect::<Result<_, _>>()
+        .map_err(|error| Failure::impossible(error.to_string()))?;
+    let (Some(state), false) = (state, offers.is_empty()) else {
+        return Ok(None);
+    };
+    // Shared directories are counted first.
+    tokio::task::spawn_blocking(move || estive_live::router(offers, &state))
+        .await
+        .map_err(failed)?
+        .map(Some)
+        .map_err(failed)
 }

@@ -6,6 +6,7 @@
 mod bed;
 mod clone;
 mod disks;
+mod live;
 mod local;
 mod net;
 mod rescue;

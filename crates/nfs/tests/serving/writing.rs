@@ -1,12 +1,10 @@
 //! A directory that is written to: by other users, within a quota, over a restart of the server.
 
-mod common;
-
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 
-use common::{Client, mode, place, service, size, writable};
+use crate::client::{Client, mode, place, service, size, writable};
 use estive_nfs::{Key, Quota};
 use nfs3_types::nfs3::*;
 use nfs3_types::rpc::{auth_unix, opaque_auth};

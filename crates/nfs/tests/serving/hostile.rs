@@ -1,12 +1,10 @@
 //! Bytes that no client of good will sends: each is answered or refused, and the next client is served.
 
-mod common;
-
 use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{Client, service, writable};
+use crate::client::{Client, service, writable};
 use estive_nfs::{Key, Limits, Quota, Service};
 use nfs3_types::nfs3::*;
 use nfs3_types::rpc::{auth_unix, opaque_auth};
@@ -96,7 +94,7 @@ fn lengths_of_the_largest_numbers_cost_nothing() {
     assert_eq!(listed, Err(nfsstat3::NFS3ERR_BAD_COOKIE));
     let over = client.write(&file, u64::MAX - 1, b"data", stable_how::UNSTABLE);
     assert_eq!(over.map(drop), Err(nfsstat3::NFS3ERR_FBIG));
-    let sparse = client.set(&file, common::size(u64::MAX));
+    let sparse = client.set(&file, crate::client::size(u64::MAX));
     assert_eq!(sparse, Err(nfsstat3::NFS3ERR_FBIG));
 }
 

@@ -1,5 +1,4 @@
 //! Another hand's client, on a stream to a service of these tests.
-#![allow(dead_code)]
 
 use std::path::Path;
 use std::sync::Arc;
@@ -54,12 +53,11 @@ pub fn said<T, E>(result: Nfs3Result<T, E>) -> Said<T> {
 }
 
 /// Calls a procedure of the client.
-#[macro_export]
 macro_rules! ask {
     ($client:expr, $procedure:ident, $arguments:expr) => {{
         let arguments = $arguments;
         let (runtime, nfs) = $client.parts();
-        $crate::common::said(runtime.block_on(nfs.$procedure(&arguments)).unwrap())
+        $crate::client::said(runtime.block_on(nfs.$procedure(&arguments)).unwrap())
     }};
 }
 

@@ -1,13 +1,11 @@
 //! A tree that is only read: every entry is what it is here, through another hand's client.
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::Path;
 
-use common::{Client, place, read_only, service};
+use crate::client::{Client, place, read_only, service};
 use estive_nfs::{Hidden, Key};
 use nfs3_types::nfs3::*;
 use rustix::fs::{CWD, FileType, Mode, Timespec, Timestamps, makedev, mknodat, utimensat};
@@ -368,9 +366,9 @@ fn nothing_is_changed_here() {
     let rofs = nfsstat3::NFS3ERR_ROFS;
     let sync = stable_how::FILE_SYNC;
     assert_eq!(client.write(&su, 0, b"x", sync).map(drop), Err(rofs));
-    assert_eq!(client.set(&su, common::mode(0o777)), Err(rofs));
+    assert_eq!(client.set(&su, crate::client::mode(0o777)), Err(rofs));
     assert_eq!(client.remove(&root, b"su"), Err(rofs));
-    let how = createhow3::UNCHECKED(common::mode(0o644));
+    let how = createhow3::UNCHECKED(crate::client::mode(0o644));
     assert_eq!(client.create(&root, b"new", how), Err(rofs));
     let rename = RENAME3args {
         from: place(&root, b"su"),

@@ -1,11 +1,9 @@
 //! What a quota counts while files come, go and change beside each other is what is there.
 
-mod common;
-
 use std::path::Path;
 use std::sync::Arc;
 
-use common::{Client, mode, place, service, size, writable};
+use crate::client::{Client, mode, place, service, size, writable};
 use estive_nfs::{Held, Key, Quota, Service};
 use nfs3_types::nfs3::*;
 

@@ -1,0 +1,220 @@
+//! The reference's side: what it offers, and the route by which hosts come.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use axum::extract::{Path as Named, Query, Request, State};
+use axum::response::Response;
+use axum::routing::get;
+use axum::{Extension, Router};
+use estive_api::upgrade::accept_upgrade;
+use estive_api::wire::LiveClone;
+use estive_api::{Peer, Problem, Role};
+use estive_nfs::{Access, ExportConfig, Hidden, Key, Limits, Quota, Service};
+
+use crate::LiveError;
+
+/// Hosts pass calls of clones on; nobody else.
+const READERS: &[Role] = &[Role::Agent];
+
+/// Of a live root no clone sees these: what identifies the reference, what runs on it, and Estive's own state.
+const HIDDEN: [&str; 9] = [
+    "etc/ssh/ssh_host_*_key",
+    "var/lib/estive/*",
+    "proc/*",
+    "sys/*",
+    "dev/*",
+    "run/*",
+    "tmp/*",
+    "var/tmp/*",
+    "root/.ssh/*",
+];
+
+/// A directory that is offered to the clones of a reference.
+#[derive(Debug, Clone)]
+pub struct Offer {
+    /// The reference's name.
+    pub reference: String,
+    pub export: ExportConfig,
+}
+
+impl Offer {
+    /// `NAME=DIRECTORY`: a live root.
+    pub fn live(text: &str) -> Result<Offer, LiveError> {
+        let wrong = || LiveError::Name(text.to_owned());
+        let (name, directory) = text.split_once('=').ok_or_else(wrong)?;
+        if !is_name(name) || directory.is_empty() {
+            return Err(wrong());
+        }
+        Ok(Offer {
+            reference: name.to_owned(),
+            export: ExportConfig {
+                name: "/".into(),
+                directory: directory.into(),
+                access: Access::ReadOnly,
+                squash_root: false,
+                hidden: Hidden::new(HIDDEN),
+            },
+        })
+    }
+
+    /// `NAME:/MOUNTED/AT=DIRECTORY[,bytes=10G][,files=100000][,root=kept]`: a directory to share, to be written to.
+    pub fn shared(text: &str) -> Result<Offer, LiveError> {
+        let wrong = |why| LiveError::Share {
+            text: text.to_owned(),
+            why,
+        };
+        let (name, rest) = text
+            .split_once(':')
+            .ok_or_else(|| wrong("its reference is missing"))?;
+        let (export, rest) = rest
+            .split_once('=')
+            .ok_or_else(|| wrong("its directory is missing"))?;
+        if !is_name(name) {
+            return Err(wrong("its reference has no such name"));
+        }
+        let mut words = rest.split(',');
+        let directory = words.next().unwrap_or_default();
+        if directory.is_empty() {
+            return Err(wrong("its directory is missing"));
+        }
+        let mut quota = Quota::default();
+        let mut squash_root = true;
+        for word in words {
+            match word.split_once('=') {
+                Some(("bytes", size)) => {
+                    let size = size_bytes(size).ok_or_else(|| wrong("bytes= is no size"))?;
+                    quota.bytes = Some(size);
+                }
+                Some(("files", count)) => {
+                    let count = count.parse().map_err(|_| wrong("files= is no number"))?;
+                    quota.files = Some(count);
+                }
+                Some(("root", "kept")) => squash_root = false,
+                _ => return Err(wrong("there are bytes=, files= and root=kept")),
+            }
+        }
+        Ok(Offer {
+            reference: name.to_owned(),
+            export: ExportConfig {
+                name: export.to_owned(),
+                directory: directory.into(),
+                access: Access::ReadWrite(quota),
+                squash_root,
+                hidden: Hidden::default(),
+            },
+        })
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    (1..=63).contains(&name.len())
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}
+
+/// `10G`, `512M`, `64K` or bytes.
+fn size_bytes(text: &str) -> Option<u64> {
+    let (digits, shift) = match text.as_bytes().last()? {
+        b'K' => (&text[..text.len() - 1], 10),
+        b'M' => (&text[..text.len() - 1], 20),
+        b'G' => (&text[..text.len() - 1], 30),
+        b'T' => (&text[..text.len() - 1], 40),
+        _ => (text, 0),
+    };
+    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
+/// `GET /v1/live/REFERENCE?clone=ADDRESS`, an upgrade: then NFS. The key of the handles is kept in `state`. Blocks while
+/// shared directories are counted.
+pub fn router(offers: Vec<Offer>, state: &Path) -> Result<Router, LiveError> {
+    let key_path: PathBuf = state.join("handles.key");
+    let failed = |name: &str| {
+        let name = name.to_owned();
+        move |source| LiveError::Export { name, source }
+    };
+    let key = Key::kept(&key_path).map_err(failed("all"))?;
+    let mut exports: BTreeMap<String, Vec<ExportConfig>> = BTreeMap::new();
+    for offer in offers {
+        exports
+            .entry(offer.reference)
+            .or_default()
+            .push(offer.export);
+    }
+    let mut services = BTreeMap::new();
+    for (name, exports) in exports {
+        let service = Service::open(exports, &key).map_err(failed(&name))?;
+        services.insert(name, Arc::new(service));
+    }
+    Ok(Router::new()
+        .route("/v1/live/{reference}", get(serve))
+        .with_state(Arc::new(services)))
+}
+
+type Services = Arc<BTreeMap<String, Arc<Service>>>;
+
+async fn serve(
+    State(services): State<Services>,
+    Extension(peer): Extension<Peer>,
+    Named(reference): Named<String>,
+    Query(LiveClone { clone }): Query<LiveClone>,
+    request: Request,
+) -> Result<Response, Problem> {
+    peer.require(READERS)?;
+    let service = services.get(&reference).cloned().ok_or_else(|| {
+        Problem::not_found(format!("there is no live reference {reference} here"))
+    })?;
+    let clone: IpAddr = clone;
+    Ok(accept_upgrade(request, move |stream| async move {
+        tracing::info!(%peer, %clone, %reference, "a clone reads the live reference");
+        // Calls repeated over another link are known by their clone, whichever host it is on.
+        let served = estive_nfs::serve(service, clone.to_string(), stream, Limits::default()).await;
+        if let Err(error) = served {
+            tracing::debug!(%clone, %error, "a clone's stream broke");
+        }
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offers_are_read_and_what_is_none_is_refused() {
+        let offer = Offer::live("demo=/").unwrap();
+        assert_eq!(
+            (offer.reference.as_str(), offer.export.name.as_str()),
+            ("demo", "/")
+        );
+        assert_eq!(offer.export.access, Access::ReadOnly);
+        let offer = Offer::shared("demo:/home=/srv/home,bytes=10G,files=9,root=kept").unwrap();
+        assert_eq!(offer.export.name, "/home");
+        assert!(!offer.export.squash_root);
+        let quota = Quota {
+            bytes: Some(10 << 30),
+            files: Some(9),
+        };
+        assert_eq!(offer.export.access, Access::ReadWrite(quota));
+        assert!(
+            Offer::shared("demo:/home=/srv/home")
+                .unwrap()
+                .export
+                .squash_root
+        );
+        for wrong in ["", "demo", "=/", "a/b=/", "demo="] {
+            assert!(Offer::live(wrong).is_err(), "{wrong}");
+        }
+        for wrong in [
+            "demo=/x",
+            "demo:/home",
+            "demo:/home=",
+            "demo:/home=/x,bytes=a",
+            "demo:/h=/x,y",
+        ] {
+            assert!(Offer::shared(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! From a clone's side of a host to a reference, by the real server over real TLS: through cuts, restarts, and past
+//! whoever may not.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use estive_api::authority::Authority;
+use estive_api::server::{Listen, Listener};
+use estive_api::wire::{CacheDirectory, LiveNote};
+use estive_api::{Client, Credentials, Endpoint, Role};
+use estive_live::{Offer, forward, router};
+use nfs3_client::tokio::TokioIo;
+use nfs3_client::{MountClient, Nfs3Client};
+use nfs3_types::mount::dirpath;
+use nfs3_types::nfs3::*;
+use nfs3_types::rpc::{auth_unix, opaque_auth};
+use nfs3_types::xdr_codec::Opaque;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Bed {
+    home: tempfile::TempDir,
+    authority: Authority,
+}
+
+impl Bed {
+    fn new() -> Bed {
+        let home = tempfile::tempdir().unwrap();
+        let authority = Authority::open_or_create(home.path().join("ca")).unwrap();
+        fs::create_dir_all(home.path().join("root/etc")).unwrap();
+        fs::create_dir_all(home.path().join("shared")).unwrap();
+        fs::create_dir_all(home.path().join("state")).unwrap();
+        fs::write(home.path().join("root/etc/file"), "of the reference").unwrap();
+        Bed { home, authority }
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.home.path().join(name)
+    }
+
+    fn credentials(&self, role: Role, name: &str) -> Credentials {
+        let place = self.path(&format!("credentials-{name}"));
+        if !place.exists() {
+            let day = Duration::from_secs(86_400);
+            let here = ["127.0.0.1".parse().unwrap()];
+            let issued = self.authority.issue(role, name, &here, day).unwrap();
+            issued.write_to(&place).unwrap();
+        }
+        Credentials::load(place).unwrap()
+    }
+
+    /// The reference's side, on this port or any.
+    async fn reference(&self, port: u16) -> (u16, CancellationToken) {
+        let offers = vec![
+            Offer::live(&format!("demo={}", self.path("root").display())).unwrap(),
+            Offer::shared(&format!(
+                "demo:/home={},root=kept",
+                self.path("shared").display()
+            ))
+            .unwrap(),
+        ];
+        let routes = router(offers, &self.path("state")).unwrap();
+        let listen = Listen::Tls {
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+            credentials: self.credentials(Role::Storage, "st"),
+        };
+        let listener = Listener::bind(listen).await.unwrap();
+        let Endpoint::Tls { port, .. } = listener.endpoint() else {
+            unreachable!()
+        };
+        let stop = CancellationToken::new();
+        tokio::spawn(listener.serve(routes, stop.clone()));
+        (port, stop)
+    }
+
+    /// The host's side; where clones come to.
+    async fn host(&self, origin: u16, clones: Vec<IpAddr>) -> SocketAddr {
+        let directory = CacheDirectory(self.path("cache"));
+        let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listen = free.local_addr().unwrap();
+        drop(free);
+        self.note(listen, origin, clones);
+        let credentials = self.credentials(Role::Agent, "h1");
+        tokio::spawn(async move {
+            forward(&directory, credentials, CancellationToken::new())
+                .await
+                .unwrap();
+        });
+        listen
+    }
+
+    fn note(&self, listen: SocketAddr, origin: u16, clones: Vec<IpAddr>) {
+        let directory = CacheDirectory(self.path("cache")).live();
+        fs::create_dir_all(&directory).unwrap();
+        let note = LiveNote {
+            listen,
+            origins: vec![Endpoint::parse(&format!("https://127.0.0.1:{origin}")).unwrap()],
+            clones,
+        };
+        let aside = directory.join(".demo.json");
+        fs::write(&aside, serde_json::to_vec(&note).unwrap()).unwrap();
+        fs::rename(aside, directory.join("demo.json")).unwrap();
+    }
+}
+
+const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+async fn connect(address: SocketAddr) -> TcpStream {
+    for _ in 0..500 {
+        if let Ok(stream) = TcpStream::connect(address).await {
+            return stream;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("nobody listens on {address}");
+}
+
+fn root() -> opaque_auth<'static> {
+    opaque_auth::auth_unix(&auth_unix::default())
+}
+
+async fn mounted(address: SocketAddr, export: &str) -> (Nfs3Client<TokioIo<TcpStream>>, nfs_fh3) {
+    let stream = TokioIo::new(connect(address).await);
+    let mut mount = MountClient::new_with_auth(stream, root(), opaque_auth::default());
+    let path = dirpath(Opaque::owned(export.as_bytes().to_vec()));
+    let data = mount.mnt(path).await.unwrap().fhandle.0;
+    let stream = TokioIo::new(connect(address).await);
+    let nfs = Nfs3Client::new_with_auth(stream, root(), opaque_auth::default());
+    (nfs, nfs_fh3 { data })
+}
+
+fn place<'a>(dir: &nfs_fh3, name: &'a [u8]) -> diropargs3<'a> {
+    diropargs3 {
+        dir: dir.clone(),
+        name: name.into(),
+    }
+}
+
+async fn find(nfs: &mut Nfs3Client<TokioIo<TcpStream>>, root: &nfs_fh3, path: &str) -> nfs_fh3 {
+    let mut handle = root.clone();
+    for name in path.split('/') {
+        let what = place(&handle, name.as_bytes());
+        handle = nfs
+            .lookup(&LOOKUP3args { what })
+            .await
+            .unwrap()
+            .unwrap()
+            .object;
+    }
+    handle
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clones_connection_outlives_its_links_and_the_server() {
+    let bed = Bed::new();
+    let (origin, stop) = bed.reference(0).await;
+    // A link that can be cut.
+    let wire = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let wire_port = wire.local_addr().unwrap().port();
+    let cut = Arc::new(tokio::sync::Notify::new());
+    let is_mute = Arc::new(AtomicBool::new(false));
+    let (cutting, mute) = (Arc::clone(&cut), Arc::clone(&is_mute));
+    tokio::spawn(async move {
+        loop {
+            let (mut near, _) = wire.accept().await.unwrap();
+            if mute.load(Ordering::SeqCst) {
+                continue;
+            }
+            let cut = Arc::clone(&cutting);
+            tokio::spawn(async move {
+                let Ok(mut far) = TcpStream::connect(("127.0.0.1", origin)).await else {
+                    return;
+                };
+                tokio::select! {
+                    _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                    () = cut.notified() => {}
+                }
+            });
+        }
+    });
+    let address = bed.host(wire_port, vec![HERE]).await;
+    let (mut nfs, handle) = mounted(address, "/").await;
+    let file = find(&mut nfs, &handle, "etc/file").await;
+    let read = READ3args {
+        file,
+        offset: 0,
+        count: 100,
+    };
+    for _ in 0..20 {
+        let (result, ()) = tokio::join!(nfs.read(&read), async { cut.notify_waiters() });
+        assert_eq!(result.unwrap().unwrap().data.as_ref(), b"of the reference");
+    }
+    // No link at all for a while, and another server at its end.
+    is_mute.store(true, Ordering::SeqCst);
+    cut.notify_waiters();
+    stop.cancel();
+    let again = async {
+        let mut bound = None;
+        for _ in 0..100 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            if TcpListener::bind(("127.0.0.1", origin)).await.is_ok() {
+                bound = Some(bed.reference(origin).await);
+                break;
+            }
+        }
+        is_mute.store(false, Ordering::SeqCst);
+        bound.expect("the first server has gone")
+    };
+    let (result, _second) = tokio::join!(tokio::time::timeout(PATIENCE, nfs.read(&read)), again);
+    assert_eq!(
+        result.unwrap().unwrap().unwrap().data.as_ref(),
+        b"of the reference"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_clone_writes_over_links_that_are_cut_is_written_once() {
+    let bed = Bed::new();
+    let (origin, _stop) = bed.reference(0).await;
+    let wire = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let wire_port = wire.local_addr().unwrap().port();
+    // Each link is cut as soon as the server has said something on it after a while: answers are lost.
+    tokio::spawn(async move {
+        let mut number = 0_u64;
+        loop {
+            let (mut near, _) = wire.accept().await.unwrap();
+            number += 1;
+            let most = 3000 + (number * 977) % 4000;
+            tokio::spawn(async move {
+                let mut far = TcpStream::connect(("127.0.0.1", origin)).await.unwrap();
+                let (mut from_far, mut to_far) = far.split();
+                let (mut from_near, mut to_near) = near.split();
+                let mut limited = (&mut from_far).take(most);
+                tokio::select! {
+                    _ = tokio::io::copy(&mut limited, &mut to_near) => {}
+                    _ = tokio::io::copy(&mut from_near, &mut to_far) => {}
+                }
+            });
+        }
+    });
+    let address = bed.host(wire_port, vec![HERE]).await;
+    let (mut nfs, home) = mounted(address, "/home").await;
+    for number in 0..60 {
+        let name = format!("file-{number}");
+        let directory = MKDIR3args {
+            where_: place(&home, name.as_bytes()),
+            attributes: sattr3::default(),
+        };
+        let made = tokio::time::timeout(PATIENCE, nfs.mkdir(&directory));
+        let made = made.await.unwrap().unwrap();
+        // Done twice, it would be told that the name exists.
+        made.unwrap();
+    }
+    assert_eq!(fs::read_dir(bed.path("shared")).unwrap().count(), 60);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_clones_of_the_note_and_only_hosts_are_let_in() {
+    let bed = Bed::new();
+    let (origin, _stop) = bed.reference(0).await;
+    let other: IpAddr = "127.0.0.7".parse().unwrap();
+    let address = bed.host(origin, vec![other]).await;
+    let closed = |address| async move {
+        let mut stream = connect(address).await;
+        let mut byte = [0];
+        let read = stream.read(&mut byte);
+        matches!(
+            tokio::time::timeout(PATIENCE, read).await,
+            Ok(Ok(0) | Err(_))
+        )
+    };
+    assert!(closed(address).await);
+    // Named, it is let in at once; no longer named, it is cut.
+    bed.note(address, origin, vec![other, HERE]);
+    let (mut nfs, handle) = mounted(address, "/").await;
+    find(&mut nfs, &handle, "etc/file").await;
+    let mut open = connect(address).await;
+    // Answered, so it was let in.
+    let null = [0x8000_0028_u32, 1, 0, 2, 100_003, 3, 0, 0, 0, 0, 0].map(u32::to_be_bytes);
+    open.write_all(&null.concat()).await.unwrap();
+    open.read_exact(&mut [0; 28]).await.unwrap();
+    bed.note(address, origin, vec![other]);
+    let read = tokio::time::timeout(PATIENCE, open.read(&mut [0])).await;
+    assert!(matches!(read, Ok(Ok(0) | Err(_))), "{read:?}");
+
+    // A person, a manager, and somebody of another authority are no hosts.
+    let ask = |credentials: Credentials| {
+        let endpoint = Endpoint::parse(&format!("https://127.0.0.1:{origin}")).unwrap();
+        let client = Client::new(endpoint, Some(&credentials)).unwrap();
+        async move {
+            let path = "/v1/live/demo?clone=127.0.0.1";
+            client.upgrade(path, Duration::from_secs(10)).await.is_ok()
+        }
+    };
+    assert!(ask(bed.credentials(Role::Agent, "h2")).await);
+    assert!(!ask(bed.credentials(Role::User, "anna")).await);
+    assert!(!ask(bed.credentials(Role::Manager, "mg")).await);
+    let stranger = Bed::new();
+    assert!(!ask(stranger.credentials(Role::Agent, "h1")).await);
+    assert!(Path::new(&bed.path("state/handles.key")).exists());
+}
