@@ -380,7 +380,8 @@ fn attach_nothing(tree: &OwnedFd, access: Access) -> Result<(), Errno> {
     let attributes = libc::mount_attr {
         attr_set: attributes | libc::MOUNT_ATTR_NOATIME,
         attr_clr: libc::MOUNT_ATTR__ATIME,
-        propagation: 0,
+        // What is mounted below the directory later is not there either.
+        propagation: libc::MS_PRIVATE,
         userns_fd: 0,
     };
     // SAFETY: the struct is as long as is said; the kernel only reads it.

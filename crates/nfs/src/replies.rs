@@ -7,16 +7,44 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use sha2::{Digest, Sha256};
 
-/// A client has some tens of calls under way; a reply has some hundred bytes.
-const KEPT: usize = 2048;
+/// Of one client, which has some tens of calls under way; a reply has some hundred bytes. Each has its own, so that none
+/// makes others' be forgotten.
+const KEPT: usize = 256;
+/// Of those clients who asked last.
+const MOST_PEERS: usize = 256;
 
 type Name = [u8; 32];
 
 #[derive(Debug, Default)]
 struct Kept {
+    peers: HashMap<String, Peer>,
+    /// Calls so far: the clock of who asked last.
+    calls: u64,
+}
+
+#[derive(Debug, Default)]
+struct Peer {
     /// `None` while it is being done.
     replies: HashMap<Name, Option<Vec<u8>>>,
     order: VecDeque<Name>,
+    asked: u64,
+}
+
+impl Kept {
+    fn peer(&mut self, peer: &str) -> &mut Peer {
+        self.calls += 1;
+        if !self.peers.contains_key(peer) && self.peers.len() >= MOST_PEERS {
+            let is_idle = |peer: &Peer| peer.replies.len() == peer.order.len();
+            let idle = self.peers.iter().filter(|(_, peer)| is_idle(peer));
+            let oldest = idle.min_by_key(|(_, peer)| peer.asked);
+            if let Some(oldest) = oldest.map(|(name, _)| name.clone()) {
+                self.peers.remove(&oldest);
+            }
+        }
+        let kept = self.peers.entry(peer.to_owned()).or_default();
+        kept.asked = self.calls;
+        kept
+    }
 }
 
 #[derive(Debug, Default)]
@@ -29,16 +57,10 @@ impl Replies {
     /// Does it, or answers what was answered. The same bytes from the same client are the same call: they begin with
     /// its number.
     pub fn once(&self, peer: &str, record: &[u8], answer: impl FnOnce() -> Vec<u8>) -> Vec<u8> {
-        let length = (peer.len() as u64).to_be_bytes();
-        let name: Name = Sha256::new()
-            .chain_update(length)
-            .chain_update(peer)
-            .chain_update(record)
-            .finalize()
-            .into();
+        let name: Name = Sha256::digest(record).into();
         let mut kept = self.lock();
         loop {
-            match kept.replies.get(&name) {
+            match kept.peer(peer).replies.get(&name) {
                 Some(Some(reply)) => return reply.clone(),
                 Some(None) => {
                     kept = self.done.wait(kept).unwrap_or_else(PoisonError::into_inner);
@@ -46,10 +68,11 @@ impl Replies {
                 None => break,
             }
         }
-        kept.replies.insert(name, None);
+        kept.peer(peer).replies.insert(name, None);
         drop(kept);
         let unfinished = Unfinished {
             replies: self,
+            peer,
             name,
         };
         let reply = answer();
@@ -65,12 +88,14 @@ impl Replies {
 /// A call under way. If it panics, who waits for it does it.
 struct Unfinished<'a> {
     replies: &'a Replies,
+    peer: &'a str,
     name: Name,
 }
 
 impl Unfinished<'_> {
     fn finish(self, reply: &[u8]) {
         let mut kept = self.replies.lock();
+        let kept = kept.peer(self.peer);
         kept.replies.insert(self.name, Some(reply.to_vec()));
         kept.order.push_back(self.name);
         if kept.order.len() > KEPT
@@ -84,6 +109,7 @@ impl Unfinished<'_> {
 impl Drop for Unfinished<'_> {
     fn drop(&mut self) {
         let mut kept = self.replies.lock();
+        let kept = kept.peer(self.peer);
         if let Some(None) = kept.replies.get(&self.name) {
             kept.replies.remove(&self.name);
         }
@@ -104,8 +130,15 @@ mod tests {
         for number in 0..KEPT {
             replies.once("a", &number.to_be_bytes(), Vec::new);
         }
-        assert!(replies.lock().replies.len() <= KEPT + 1);
+        assert!(replies.lock().peer("a").replies.len() <= KEPT + 1);
         assert_eq!(replies.once("a", b"call", || vec![4]), [4]);
+        // Whatever one asks, another's are kept.
+        assert_eq!(replies.once("b", b"call", || vec![5]), [3]);
+        for number in 0..MOST_PEERS {
+            replies.once(&number.to_string(), b"call", Vec::new);
+        }
+        assert!(replies.lock().peers.len() <= MOST_PEERS);
+        assert_eq!(replies.once("b", b"call", || vec![6]), [6]);
     }
 
     #[test]

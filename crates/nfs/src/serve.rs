@@ -79,6 +79,10 @@ where
             let (service, peer) = (Arc::clone(&service), Arc::clone(&peer));
             let replies = replies.clone();
             tokio::task::spawn_blocking(move || {
+                // The client is gone, and perhaps asks again elsewhere: what waited must not be done after what it asks then.
+                if replies.is_closed() {
+                    return;
+                }
                 if let Some(bytes) = service.answer(&peer, &record) {
                     // Nobody is there when the client is gone.
                     let _ = replies.blocking_send(Reply { bytes, permit });

@@ -32,13 +32,18 @@ pub fn setattr(
         }
     }
     set(asked.export, &asked.caller, &mut node, &wanted)?;
-    let lasting = node.open(&Caller::root(), OFlags::RDONLY);
-    if let Ok(file) = lasting {
-        asked.service.lasting(fsync(&file))?;
-    }
+    make_attributes_lasting(asked, &node)?;
     writer.u32(0);
     attributes::write_weak(writer, asked.export, &mut node);
     Ok(())
+}
+
+/// Of what can be opened.
+pub(super) fn make_attributes_lasting(asked: &Asked<'_>, node: &Node) -> Result<(), Fault> {
+    match node.open(&Caller::root(), OFlags::RDONLY) {
+        Ok(file) => asked.service.lasting(fsync(&file)),
+        Err(_) => Ok(()),
+    }
 }
 
 /// All that is wanted, the size first: the mode may take the right to write away, and sizes set times.

@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use rustix::fs::{Dev, FileType, Mode, OFlags, makedev, mkdirat, mknodat, symlinkat};
 
-use super::change::set;
+use super::change::{make_attributes_lasting, set};
 use super::names::make_lasting;
 use super::{Asked, MOST_NAME_BYTES};
 use crate::attributes::{self, SetTime, Wanted};
@@ -67,6 +67,7 @@ pub fn create(
                         ..Wanted::nothing()
                     };
                     set(asked.export, &asked.caller, &mut node, &size)?;
+                    make_attributes_lasting(asked, &node)?;
                 }
             }
             node
@@ -224,9 +225,7 @@ impl<'a> Place<'a> {
             ..*wanted
         };
         set(export, caller, &mut node, &rest)?;
-        if let Ok(file) = node.open(&crate::caller::Caller::root(), OFlags::RDONLY) {
-            self.asked.service.lasting(rustix::fs::fsync(&file))?;
-        }
+        make_attributes_lasting(self.asked, &node)?;
         make_lasting(&self.directory)?;
         Ok(node)
     }

@@ -37,7 +37,7 @@ fn take_away(
     let usage = asked.export.writable()?;
     let mut directory = asked.export.locate_directory(asked.handle)?;
     asked.export.check_new_name(&directory, name)?;
-    usage.naming(&[&directory], || {
+    let gone = usage.naming(&[&directory], || {
         let mut node = asked.export.lookup(&asked.caller, &directory, name)?;
         if flags.is_empty() && node.kind() == FileType::Directory {
             return Err(Status::IsDir.into());
@@ -46,8 +46,11 @@ fn take_away(
         node.look_again()?;
         let away = || Ok(unlinkat(&directory.fd, name, flags)?);
         asked.caller.act(away)?;
-        settle_gone(usage, node)
+        settle_gone(usage, &mut node)?;
+        Ok(node)
     })?;
+    // Nobody else waits while the file system takes back what was a large file.
+    drop(gone);
     make_lasting(&directory)?;
     writer.u32(0);
     attributes::write_weak(writer, asked.export, &mut directory);
@@ -55,7 +58,7 @@ fn take_away(
 }
 
 /// A name of it is gone; perhaps it was the last.
-fn settle_gone(usage: &Usage, mut node: Node) -> Result<(), Fault> {
+fn settle_gone(usage: &Usage, node: &mut Node) -> Result<(), Fault> {
     let before = node.status;
     node.look_again()?;
     if node.status.st_nlink == 0 {
@@ -77,7 +80,7 @@ pub fn rename(
     let mut to = other_directory(asked, to_handle)?;
     asked.export.check_new_name(&from, name)?;
     asked.export.check_new_name(&to, to_name)?;
-    usage.naming(&[&from, &to], || {
+    let gone = usage.naming(&[&from, &to], || {
         let mut covered = match asked.export.lookup(&asked.caller, &to, to_name) {
             Ok(node) => Some(node),
             Err(Fault::Status(Status::NoEnt)) => None,
@@ -89,8 +92,12 @@ pub fn rename(
         }
         let rename = || Ok(renameat(&from.fd, name, &to.fd, to_name)?);
         asked.caller.act(rename)?;
-        covered.map_or(Ok(()), |node| settle_gone(usage, node))
+        if let Some(node) = &mut covered {
+            settle_gone(usage, node)?;
+        }
+        Ok(covered)
     })?;
+    drop(gone);
     make_lasting(&from)?;
     make_lasting(&to)?;
     writer.u32(0);

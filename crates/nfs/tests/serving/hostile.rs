@@ -160,3 +160,39 @@ fn streams_without_measure_are_closed_and_others_served() {
     let file = client.find("file").unwrap();
     assert_eq!(client.read(&file).unwrap(), b"kept");
 }
+
+#[test]
+fn what_waits_when_its_client_is_gone_is_not_done_later() {
+    let (directory, service) = served();
+    let client = Client::root_of(&service, "/");
+    let mut arguments = Vec::new();
+    MKDIR3args {
+        where_: crate::client::place(&client.root, b"late"),
+        attributes: crate::client::mode(0o755),
+    }
+    .pack(&mut arguments)
+    .unwrap();
+    let record = call(100_003, 9, &arguments);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .max_blocking_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let (go, wait) = std::sync::mpsc::channel::<()>();
+        let busy = tokio::task::spawn_blocking(move || wait.recv().unwrap());
+        let (mut ours, theirs) = tokio::io::duplex(1 << 16);
+        let limits = Limits::default();
+        let serving = estive_nfs::serve(Arc::clone(&service), "gone".into(), theirs, limits);
+        let head = (record.len() as u32 | 1 << 31).to_be_bytes();
+        ours.write_all(&head).await.unwrap();
+        ours.write_all(&record).await.unwrap();
+        drop(ours);
+        serving.await.unwrap();
+        // It asks again elsewhere, and goes on; what it asked here must not come behind that.
+        go.send(()).unwrap();
+        busy.await.unwrap();
+        tokio::task::spawn_blocking(|| ()).await.unwrap();
+    });
+    assert!(!directory.path().join("late").exists());
+}

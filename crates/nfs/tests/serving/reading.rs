@@ -329,6 +329,25 @@ fn what_is_mounted_below_is_not_there() {
 }
 
 #[test]
+fn what_is_mounted_below_later_is_not_there_either() {
+    use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_bind, mount_change, unmount};
+    let tree = tree();
+    // As systemd makes `/`.
+    mount_bind(tree.path(), tree.path()).unwrap();
+    mount_change(tree.path(), MountPropagationFlags::SHARED).unwrap();
+    let service = service(vec![read_only(tree.path())], &Key::fresh());
+    let covered = tree.path().join("many");
+    mount_bind(tree.path().join("etc"), &covered).unwrap();
+    let mut client = Client::root_of(&service, "/");
+    let listed = client
+        .find("many")
+        .and_then(|many| client.list(&many, 9000));
+    unmount(&covered, UnmountFlags::DETACH).unwrap();
+    unmount(tree.path(), UnmountFlags::DETACH).unwrap();
+    assert_eq!(listed.map(|names| names.len()), Ok(502));
+}
+
+#[test]
 fn the_callers_rights_are_asked_for() {
     let tree = tree();
     let service = service(vec![read_only(tree.path())], &Key::fresh());
