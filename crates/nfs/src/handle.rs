@@ -74,10 +74,21 @@ impl Key {
         let linked = written.and_then(|()| fs::hard_link(&aside, path));
         let _ = fs::remove_file(&aside);
         match linked {
-            Ok(()) => Ok(key),
+            // Handles are given out from now on: the key's name must not be lost with the power.
+            Ok(()) => match fs::File::open(parent_of(path)).and_then(|parent| parent.sync_all()) {
+                Ok(()) => Ok(key),
+                Err(error) => Err(NfsError::io("writing the key", path)(error)),
+            },
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Key::kept(path),
             Err(error) => Err(NfsError::io("writing the key", path)(error)),
         }
+    }
+}
+
+fn parent_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
     }
 }
 
