@@ -187,8 +187,12 @@ impl Export {
             }
             Node::new(caller.act(|| Ok(open_beneath(&at.fd, name, OFlags::PATH)?))?)?
         };
-        self.contained(&node).map_err(|_| Status::Acces)?;
-        Ok(node)
+        match self.contained(&node) {
+            Ok(()) => Ok(node),
+            Err(Fault::Status(Status::Stale)) => Err(Status::Acces.into()),
+            // Of this moment, as too many open files.
+            Err(fault) => Err(fault),
+        }
     }
 
     /// What is hidden in a directory.

@@ -40,9 +40,12 @@ pub fn setattr(
 
 /// Of what can be opened.
 pub(super) fn make_attributes_lasting(asked: &Asked<'_>, node: &Node) -> Result<(), Fault> {
-    match node.open(&Caller::root(), OFlags::RDONLY) {
-        Ok(file) => asked.service.lasting(fsync(&file)),
-        Err(_) => Ok(()),
+    match node.kind() {
+        FileType::RegularFile | FileType::Directory => {
+            let file = node.open(&Caller::root(), OFlags::RDONLY)?;
+            asked.service.lasting(fsync(&file))
+        }
+        _ => Ok(()),
     }
 }
 

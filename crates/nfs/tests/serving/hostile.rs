@@ -13,11 +13,15 @@ use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 fn call(program: u32, procedure: u32, arguments: &[u8]) -> Vec<u8> {
+    call_of(&auth_unix::default(), program, procedure, arguments)
+}
+
+fn call_of(caller: &auth_unix, program: u32, procedure: u32, arguments: &[u8]) -> Vec<u8> {
     let mut record = Vec::new();
     for word in [1u32, 0, 2, program, 3, procedure] {
         word.pack(&mut record).unwrap();
     }
-    let auth = opaque_auth::auth_unix(&auth_unix::default());
+    let auth = opaque_auth::auth_unix(caller);
     auth.pack(&mut record).unwrap();
     opaque_auth::default().pack(&mut record).unwrap();
     record.extend(arguments);
@@ -68,6 +72,49 @@ proptest! {
             prop_assert!(directory.path().exists());
             Ok(())
         })?;
+    }
+}
+
+/// What a thread is to the kernel.
+fn identity() -> Vec<String> {
+    let status = fs::read_to_string("/proc/thread-self/status").unwrap();
+    let kept = ["Uid:", "Gid:", "Groups:", "CapEff:", "CapPrm:", "Umask:"];
+    let lines = status.lines();
+    lines
+        .filter(|line| kept.iter().any(|name| line.starts_with(name)))
+        .map(str::to_owned)
+        .collect()
+}
+
+fn id() -> impl Strategy<Value = u32> {
+    prop_oneof![
+        Just(0),
+        Just(1000),
+        Just(65534),
+        Just(u32::MAX),
+        any::<u32>()
+    ]
+}
+
+proptest! {
+    #[test]
+    fn whoever_asked_the_thread_is_itself_again(
+        program in prop::sample::select(vec![100_003u32, 100_227]),
+        procedure in 1..22u32,
+        uid in id(),
+        gid in id(),
+        gids in prop::collection::vec(id(), 0..18),
+        rest in prop::collection::vec(prop_oneof![Just(0u8), Just(1)], 40..80),
+    ) {
+        let (_directory, service) = served();
+        let root = Client::root_of(&service, "/").root;
+        let mut arguments = Vec::new();
+        crate::client::place(&root, b"name").pack(&mut arguments).unwrap();
+        arguments.extend(rest);
+        let caller = auth_unix { uid, gid, gids, ..auth_unix::default() };
+        let before = identity();
+        service.answer("fuzz", &call_of(&caller, program, procedure, &arguments));
+        prop_assert_eq!(identity(), before);
     }
 }
 

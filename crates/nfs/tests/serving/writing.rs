@@ -204,6 +204,50 @@ fn whoever_may_write_a_file_may_open_it_to_write_it_anew() {
 }
 
 #[test]
+fn what_others_change_loses_the_rights_of_its_owner() {
+    let home = home();
+    fs::set_permissions(home.path(), PermissionsExt::from_mode(0o1777)).unwrap();
+    let at = |name: &str| home.path().join(name);
+    for name in ["written", "cut", "given"] {
+        fs::write(at(name), "#!/bin/sh").unwrap();
+        chown(at(name), Some(1000), Some(1000)).unwrap();
+        fs::set_permissions(at(name), PermissionsExt::from_mode(0o6777)).unwrap();
+    }
+    let (service, mut root) = open(home.path(), FREE);
+    let mut bob = Client::user(&service, "/home", 1001, &[1001]);
+    let bits = |name: &str| at(name).metadata().unwrap().mode() & 0o7777;
+    let file = bob.find("written").unwrap();
+    bob.write(&file, 0, b"x", stable_how::UNSTABLE).unwrap();
+    assert_eq!(bits("written"), 0o777);
+    let file = bob.find("cut").unwrap();
+    bob.set(&file, size(1)).unwrap();
+    assert_eq!(bits("cut"), 0o777);
+    let file = root.find("given").unwrap();
+    let give = sattr3 {
+        uid: Nfs3Option::Some(0),
+        ..sattr3::default()
+    };
+    root.set(&file, give).unwrap();
+    assert_eq!(bits("given"), 0o777);
+    // A sticky directory: what is another's stays.
+    let directory = bob.root.clone();
+    let perm = Err(nfsstat3::NFS3ERR_PERM);
+    assert_eq!(bob.remove(&directory, b"written"), perm);
+    let rename = RENAME3args {
+        from: place(&directory, b"written"),
+        to: place(&directory, b"taken"),
+    };
+    assert_eq!(ask!(bob, rename, rename).map(drop), perm);
+    // Neither group nor owner of one's own choice.
+    let file = bob.create(&directory, b"own", guarded(0o2755)).unwrap();
+    let give = sattr3 {
+        gid: Nfs3Option::Some(1000),
+        ..sattr3::default()
+    };
+    assert_eq!(bob.set(&file, give), perm);
+}
+
+#[test]
 fn a_thread_that_answers_has_its_own_umask_afterwards() {
     let home = home();
     let (service, mut client) = open(home.path(), FREE);
