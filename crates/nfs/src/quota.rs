@@ -7,10 +7,13 @@
 //! A file system gives out more, or takes some back, after a call is done (its own lists of blocks when it writes to
 //! disk, what XFS reserved ahead, what Btrfs compressed). So what each file that changes was charged with is kept, and
 //! just that is given back when the file goes.
+//!
+//! A directory that is exported by several names, or to several references, is counted once; each export has its own
+//! limits. (One that lies in another is counted apart from it.)
 
 use std::collections::{HashMap, HashSet};
 use std::os::fd::BorrowedFd;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use rustix::fs::{Dir, FileType, OFlags, Stat, fstat};
 use rustix::io::Errno;
@@ -47,11 +50,18 @@ struct State {
     reserved: Held,
     /// Bytes by number of the inode.
     charged: HashMap<u64, u64>,
+    /// Not as long as nobody has a limit: `held` then misses what was there.
+    is_counted: bool,
 }
 
-/// What is held, and who changes it now.
+/// What an export may hold, and what is held.
 pub struct Usage {
     pub(crate) quota: Quota,
+    directory: Arc<Counted>,
+}
+
+/// What a directory holds, and who changes it now.
+struct Counted {
     state: Mutex<State>,
     /// One at a time may change the size of a file: else two would count the same growth.
     files: [Mutex<()>; LOCKS],
@@ -62,27 +72,21 @@ pub struct Usage {
 
 impl Usage {
     pub(crate) fn count(anchor: BorrowedFd<'_>, quota: Quota) -> Result<Usage, Errno> {
-        let held = match quota {
-            Quota {
-                bytes: None,
-                files: None,
-            } => Held::default(),
-            _ => count(anchor)?,
-        };
-        Ok(Usage {
-            quota,
-            state: Mutex::new(State {
-                held,
-                ..State::default()
-            }),
-            files: [const { Mutex::new(()) }; LOCKS],
-            directories: [const { Mutex::new(()) }; LOCKS],
-        })
+        let directory = Counted::of(&fstat(anchor)?);
+        let usage = Usage { quota, directory };
+        let is_limited = quota.bytes.is_some() || quota.files.is_some();
+        if is_limited && !usage.state().is_counted {
+            let held = count(anchor)?;
+            let mut state = usage.state();
+            state.held = held;
+            state.is_counted = true;
+        }
+        Ok(usage)
     }
 
     /// Until the answer is dropped, nobody else changes this file's size.
     pub(crate) fn alone(&self, status: &Stat) -> MutexGuard<'_, ()> {
-        self.files[lock_of(status)]
+        self.directory.files[lock_of(status)]
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
@@ -103,7 +107,7 @@ impl Usage {
         let _alone: Vec<_> = locks
             .into_iter()
             .map(|at| {
-                self.directories[at]
+                self.directory.directories[at]
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)
             })
@@ -123,7 +127,10 @@ impl Usage {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.directory
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn held(&self) -> Held {
@@ -169,11 +176,16 @@ impl Usage {
             return;
         }
         let (was, is) = (bytes_of(before), bytes_of(after));
-        let State { held, charged, .. } = &mut *self.state();
+        let State {
+            held,
+            charged,
+            is_counted,
+            ..
+        } = &mut *self.state();
         let was = match charged.get_mut(&before.st_ino) {
             Some(charged) => std::mem::replace(charged, is),
             None => {
-                if self.quota.bytes.is_some() && was != is && charged.len() < MOST_CHARGED {
+                if *is_counted && was != is && charged.len() < MOST_CHARGED {
                     charged.insert(before.st_ino, is);
                 }
                 was
@@ -195,6 +207,28 @@ impl Usage {
         let was = charged.remove(&status.st_ino);
         held.bytes = held.bytes.saturating_sub(was.unwrap_or(bytes_of(status)));
         held.files = held.files.saturating_sub(1);
+    }
+}
+
+impl Counted {
+    /// The one of this directory, in all of this process.
+    fn of(root: &Stat) -> Arc<Counted> {
+        type Known = ((u64, u64), Weak<Counted>);
+        static KNOWN: Mutex<Vec<Known>> = Mutex::new(Vec::new());
+        let name = (root.st_dev, root.st_ino);
+        let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|(_, counted)| counted.strong_count() > 0);
+        let found = known.iter().find(|(known, _)| *known == name);
+        if let Some(found) = found.and_then(|(_, counted)| counted.upgrade()) {
+            return found;
+        }
+        let new = Arc::new(Counted {
+            state: Mutex::default(),
+            files: [const { Mutex::new(()) }; LOCKS],
+            directories: [const { Mutex::new(()) }; LOCKS],
+        });
+        known.push((name, Arc::downgrade(&new)));
+        new
     }
 }
 

@@ -1,5 +1,8 @@
 //! What a quota counts while files come, go and change beside each other is what is there.
 
+use std::collections::HashSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -22,12 +25,34 @@ fn guarded(bits: u32) -> createhow3 {
     createhow3::GUARDED(mode(bits))
 }
 
+/// What is there, counted by another hand.
+fn there(directory: &Path, links: &mut HashSet<u64>) -> Held {
+    let mut held = Held {
+        bytes: directory.metadata().unwrap().blocks() * 512,
+        files: 0,
+    };
+    for entry in fs::read_dir(directory).unwrap() {
+        let entry = entry.unwrap();
+        let meta = entry.metadata().unwrap();
+        let below = match meta.is_dir() {
+            true => there(&entry.path(), links),
+            false if !links.insert(meta.ino()) => continue,
+            false => Held {
+                bytes: meta.blocks() * 512,
+                files: 0,
+            },
+        };
+        held.bytes += below.bytes;
+        held.files += below.files + 1;
+    }
+    held
+}
+
 fn is_counted(service: &Service, directory: &Path) {
     let counted = service.held("/home").unwrap();
-    let there = open(directory, LARGE).held("/home").unwrap();
-    let Held { bytes, files } = there;
-    assert_eq!(counted.files, files);
-    let off = counted.bytes.abs_diff(bytes);
+    let there = there(directory, &mut HashSet::new());
+    assert_eq!(counted.files, there.files);
+    let off = counted.bytes.abs_diff(there.bytes);
     assert!(off <= SLACK_BYTES, "{counted:?}, and there is {there:?}");
 }
 
@@ -149,4 +174,43 @@ fn clients_that_race_are_counted_once() {
         }
     });
     is_counted(&service, home.path());
+}
+
+#[test]
+fn a_directory_that_is_shared_twice_is_counted_once() {
+    let home = tempfile::tempdir().unwrap();
+    let small = Quota {
+        bytes: Some(100 << 10),
+        files: Some(3),
+    };
+    let free = Quota {
+        bytes: None,
+        files: None,
+    };
+    // To two references, the second without a limit; a third comes later.
+    let one = open(home.path(), small);
+    let two = open(home.path(), free);
+    let mut client = Client::root_of(&two, "/home");
+    let root = client.root.clone();
+    for name in [b"a", b"b"] {
+        let file = client.create(&root, name, guarded(0o600)).unwrap();
+        let data = vec![1; 60 << 10];
+        client
+            .write(&file, 0, &data, stable_how::FILE_SYNC)
+            .unwrap();
+    }
+    is_counted(&one, home.path());
+    let mut client = Client::root_of(&one, "/home");
+    let file = client.find("a").unwrap();
+    let more = client.write(&file, 60 << 10, &[1], stable_how::UNSTABLE);
+    assert_eq!(more.map(drop), Err(nfsstat3::NFS3ERR_DQUOT));
+    let root = client.root.clone();
+    client.remove(&root, b"b").unwrap();
+    is_counted(&open(home.path(), LARGE), home.path());
+    drop(client);
+    // Counted as soon as somebody has a limit.
+    let other = tempfile::tempdir().unwrap();
+    fs::write(other.path().join("there"), [1; 5000]).unwrap();
+    let _free = open(other.path(), free);
+    is_counted(&open(other.path(), small), other.path());
 }
