@@ -5,4 +5,5 @@ mod client;
 mod hostile;
 mod quotas;
 mod reading;
+mod rights;
 mod writing;
