@@ -123,6 +123,7 @@ fn seal(root: &Path) -> Result<PathBuf> {
     let step = crate::progress::Step::begin(format!("sealing {}", root.display()));
     let options = estive_exports::seal::SealOptions {
         leave_out: vec![cache::directory()?, machine::target_directory()],
+        ..Default::default()
     };
     let sealed =
         estive_exports::seal::seal_with(root, &out, &options).map_err(|error| Failure::Seal {

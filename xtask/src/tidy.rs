@@ -29,6 +29,7 @@ const FLOORS: &[(&str, Floor)] = &[
     ("estive-archive", Floor::At(0)),
     ("estive-beneath", Floor::At(0)),
     ("estive-loop-device", Floor::At(0)),
+    ("estive-erofs", Floor::At(0)),
     ("estive-boot", Floor::At(1)),
     ("estive-chunks", Floor::At(1)),
     ("estive-moves", Floor::At(1)),

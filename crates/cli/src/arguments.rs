@@ -108,6 +108,12 @@ pub enum Command {
     Image(commands::image::Image),
     /// Seal a root into the image that clones share
     Seal(commands::seal::Seal),
+    /// Make a named reference anew and say what changed; clones take it at their next start
+    Reseal(commands::reseal::Reseal),
+    /// Show what changed from one sealed root, or directory, to another
+    Diff(commands::diff::Diff),
+    /// List or remove the sealed roots of this machine
+    References(commands::references::References),
     /// Run the daemon of a host
     Agent(commands::agent::Agent),
     /// Run the manager

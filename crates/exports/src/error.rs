@@ -26,12 +26,48 @@ pub enum ExportError {
         package: &'static str,
     },
 
-    #[error("sealing {root}: {program} failed ({status}): {output}")]
-    ProgramFailed {
-        root: PathBuf,
-        program: &'static str,
-        status: String,
-        output: String,
+    #[error(
+        "{pattern:?} {what}: write a path from the root, as /etc/ssh/*_key, ~/.netrc or /var/log/**"
+    )]
+    Pattern { pattern: String, what: &'static str },
+
+    #[error(
+        "{name:?} is no name for a reference: letters, digits, '.', '-' and '_', 1 to 64 of them, no digest"
+    )]
+    ReferenceName { name: String },
+
+    #[error(
+        "there is no reference named {name:?} in {dir}; `estive references ls` lists them, `estive seal --name` makes one"
+    )]
+    NoReferenceOfName { name: String, dir: PathBuf },
+
+    #[error("{how_many} reference is meant by {word:?}; `estive references ls` lists them")]
+    NoReferenceLike {
+        word: String,
+        how_many: &'static str,
+    },
+
+    #[error("{path} is damaged: {what}; seal the reference anew")]
+    Record { path: PathBuf, what: String },
+
+    #[error("{path}:{line}: {what}")]
+    RuleLine {
+        path: PathBuf,
+        line: usize,
+        what: String,
+    },
+
+    #[error(
+        "sealing: {path} lies in more than {limit} directories; leave it out (--leave-out), or move it"
+    )]
+    TooDeep { path: PathBuf, limit: usize },
+
+    #[error("{doing}: {path}")]
+    Image {
+        doing: &'static str,
+        path: PathBuf,
+        #[source]
+        source: estive_erofs::Error,
     },
 
     #[error("{doing} {path}")]

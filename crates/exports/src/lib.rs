@@ -1,17 +1,19 @@
-//! What a reference offers to its clones: sealed roots (EROFS images named by their digest),
+//! What a reference offers to its clones: sealed roots (EROFS images named by their manifest),
 //! what boots them (kernel, initramfs, the disk of kernel modules), the NBD server that hands a
 //! sealed root to QEMU, and images that machines start from which Estive does not start.
 //!
 //! This crate knows files and servers, never domains.
 
 mod boot_parts;
+pub mod diff;
 mod error;
 pub mod image;
-mod left_out;
 mod line_programs;
 pub mod modules;
 pub mod nbd;
+pub mod references;
 pub mod seal;
+pub mod secrets;
 
 pub use boot_parts::{BootParts, boot_parts, boot_parts_for};
 pub use error::ExportError;

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use estive_chunks::{Manifest, SignedManifest};
+use estive_exports::seal::{Action, Asked};
 use estive_exports::{ExportError, SealOptions, modules, seal, seal_with};
 
 fn write(root: &Path, path: &str, text: &str) {
@@ -101,7 +102,11 @@ fn what_does_not_belong_stays_out() {
     write(&root, "out/old-image", "big");
     let _socket = UnixListener::bind(root.join("socket")).unwrap();
     let options = SealOptions {
-        leave_out: vec![root.join("a.b")],
+        rules: vec![Asked {
+            action: Action::LeaveOut,
+            pattern: "/a.b/".into(),
+        }],
+        ..SealOptions::default()
     };
     let sealed = seal_with(&root, &root.join("out"), &options).unwrap();
     let Some(paths) = paths_in(&sealed.path) else {

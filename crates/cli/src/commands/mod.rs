@@ -7,6 +7,7 @@ pub mod cache;
 pub mod completion;
 pub mod console;
 pub mod define;
+pub mod diff;
 pub mod down;
 pub mod events;
 pub mod host_key;
@@ -20,6 +21,8 @@ pub mod man;
 pub mod manager;
 pub mod migrate;
 pub mod proxy;
+pub mod references;
+pub mod reseal;
 pub mod root;
 pub mod seal;
 pub mod sets;
@@ -75,6 +78,9 @@ pub async fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Try(tried) => tried.run().await,
         Command::Image(image) => image.run(&global).await,
         Command::Seal(seal) => seal.run(&global).await,
+        Command::Reseal(reseal) => reseal.run(&global).await,
+        Command::Diff(diff) => diff.run(&global).await,
+        Command::References(references) => references.run(&global),
         Command::Agent(agent) => agent.run().await,
         Command::Manager(manager) => manager.run().await,
         Command::Cache(cache) => cache.run().await,

@@ -1,0 +1,341 @@
+//! The references that a directory of images holds: which images there are, which have a name, what a name was sealed
+//! from, and who uses them.
+//!
+//! `NAME.reference` says what NAME is made from, and how; `NAME.erofs` and `NAME.manifest` are links to the image of now.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ExportError;
+use crate::seal::{Asked, SealOptions, Sealed, manifest_path, put_file, read_manifest, seal_with};
+
+const RECORD_BYTES_MAX: u64 = 4 << 20;
+const RECORD: &str = "reference";
+const NAME_BYTES_MAX: usize = 64;
+
+/// What a named reference is made from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    pub name: String,
+    /// The root, absolute.
+    pub root: PathBuf,
+    #[serde(default)]
+    pub rules: Vec<Asked>,
+    #[serde(default)]
+    pub keep_times: bool,
+    #[serde(default)]
+    pub no_snapshot: bool,
+    /// The image of now.
+    pub digest: String,
+    /// The one before.
+    #[serde(default)]
+    pub before: Option<String>,
+}
+
+/// A sealed image of a directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Reference {
+    pub digest: String,
+    /// Those that stand for it now.
+    pub names: Vec<String>,
+    pub size_bytes: u64,
+    /// Seconds since 1970.
+    pub sealed_at_s: u64,
+    pub signed: bool,
+    pub path: PathBuf,
+    pub used_by: Vec<String>,
+}
+
+/// Whether a word may name a reference: it becomes a file's name.
+pub fn check_name(name: &str) -> Result<(), ExportError> {
+    let sound = !name.is_empty()
+        && name.len() <= NAME_BYTES_MAX
+        && !name.starts_with(['.', '-'])
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
+    // 64 digits are an image's own name.
+    if sound && !is_hex(name) {
+        return Ok(());
+    }
+    Err(ExportError::ReferenceName {
+        name: name.to_owned(),
+    })
+}
+
+fn is_hex(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+fn record_path(dir: &Path, name: &str) -> PathBuf {
+    dir.join(format!("{name}.{RECORD}"))
+}
+
+/// Reads what a name is made from.
+///
+/// # Errors
+/// There is none of that name, or what says so is damaged.
+pub fn read(dir: &Path, name: &str) -> Result<Record, ExportError> {
+    check_name(name)?;
+    let path = record_path(dir, name);
+    let mut bytes = Vec::new();
+    match File::open(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(ExportError::NoReferenceOfName {
+                name: name.to_owned(),
+                dir: dir.to_owned(),
+            });
+        }
+        other => other,
+    }
+    .and_then(|file| file.take(RECORD_BYTES_MAX).read_to_end(&mut bytes))
+    .map_err(ExportError::io("reading", &path))?;
+    serde_json::from_slice(&bytes).map_err(|error| ExportError::Record {
+        path,
+        what: error.to_string(),
+    })
+}
+
+/// Lets a name stand for an image from now on: whoever looks the name up finds the old one or the new one, whole.
+pub fn write(dir: &Path, record: &Record) -> Result<(), ExportError> {
+    check_name(&record.name)?;
+    let hex = record.digest.trim_start_matches("sha256:");
+    // The manifest first: who has the image's name finds what it is checked by.
+    for ending in ["manifest", "erofs"] {
+        let link = dir.join(format!("{}.{ending}", record.name));
+        let making = dir.join(format!(".{}.{ending}.new", record.name));
+        let _ = fs::remove_file(&making);
+        symlink(format!("{hex}.{ending}"), &making)
+            .and_then(|()| fs::rename(&making, &link))
+            .map_err(ExportError::io("naming", &link))?;
+    }
+    let text = serde_json::to_vec_pretty(record).map_err(|error| ExportError::Record {
+        path: record_path(dir, &record.name),
+        what: error.to_string(),
+    })?;
+    put_file(dir, &record_path(dir, &record.name), &text)
+}
+
+impl Record {
+    /// How it is sealed.
+    pub fn options(&self) -> SealOptions {
+        SealOptions {
+            rules: self.rules.clone(),
+            keep_times: self.keep_times,
+            no_snapshot: self.no_snapshot,
+            ..SealOptions::default()
+        }
+    }
+
+    /// Seals it again, as it was sealed; the name stands for the old image until [`write`].
+    pub fn seal(&self, dir: &Path) -> Result<Sealed, ExportError> {
+        seal_with(&self.root, dir, &self.options())
+    }
+}
+
+/// The images of a directory, the newest first, with the names that stand for them and the processes that have them open.
+pub fn list(dir: &Path) -> Result<Vec<Reference>, ExportError> {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(ExportError::io("reading the directory", dir))?,
+    };
+    let mut names = Vec::new();
+    let mut references = Vec::new();
+    for entry in entries.flatten() {
+        let path = entry.path();
+        let Some(stem) = path.file_stem().and_then(|stem| stem.to_str()) else {
+            continue;
+        };
+        let ending = path.extension().and_then(|ending| ending.to_str());
+        if ending == Some(RECORD)
+            && let Ok(record) = read(dir, stem)
+        {
+            names.push((record.name, record.digest));
+        }
+        if ending != Some("erofs") || !is_hex(stem) {
+            continue;
+        }
+        // One that is removed meanwhile is not there.
+        let Ok(meta) = fs::symlink_metadata(&path) else {
+            continue;
+        };
+        let sealed = meta
+            .modified()
+            .ok()
+            .and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
+        let signed = read_manifest(&manifest_path(&path))
+            .is_ok_and(|manifest| !manifest.signature.is_empty());
+        references.push(Reference {
+            digest: format!("sha256:{stem}"),
+            names: Vec::new(),
+            size_bytes: meta.len(),
+            sealed_at_s: sealed.map_or(0, |time| time.as_secs()),
+            signed,
+            used_by: processes((meta.dev(), meta.ino())),
+            path,
+        });
+    }
+    for reference in &mut references {
+        let mine = names
+            .iter()
+            .filter(|(_, digest)| *digest == reference.digest);
+        reference.names = mine.map(|(name, _)| name.clone()).collect();
+        reference.names.sort();
+    }
+    references.sort_by(|a, b| (b.sealed_at_s, &a.digest).cmp(&(a.sealed_at_s, &b.digest)));
+    Ok(references)
+}
+
+/// The one that a word means: a name, a digest, or how a digest begins (8 digits or more).
+pub fn find<'a>(references: &'a [Reference], word: &str) -> Result<&'a Reference, ExportError> {
+    let hex = word.strip_prefix("sha256:").unwrap_or(word);
+    let found: Vec<&Reference> = references
+        .iter()
+        .filter(|reference| {
+            reference.names.iter().any(|name| name == word)
+                || (hex.len() >= 8 && reference.digest["sha256:".len()..].starts_with(hex))
+        })
+        .collect();
+    match found[..] {
+        [one] => Ok(one),
+        [] => Err(ExportError::NoReferenceLike {
+            word: word.to_owned(),
+            how_many: "no",
+        }),
+        _ => Err(ExportError::NoReferenceLike {
+            word: word.to_owned(),
+            how_many: "more than one",
+        }),
+    }
+}
+
+/// Removes an image, its manifest, and the names that stand for it. Nobody is asked whether it is used.
+pub fn remove(dir: &Path, reference: &Reference) -> Result<(), ExportError> {
+    for name in &reference.names {
+        for ending in [RECORD, "erofs", "manifest"] {
+            remove_file(&dir.join(format!("{name}.{ending}")))?;
+        }
+    }
+    // The image first: one never lies there without its manifest.
+    remove_file(&reference.path)?;
+    remove_file(&manifest_path(&reference.path))
+}
+
+fn remove_file(path: &Path) -> Result<(), ExportError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other.map_err(ExportError::io("removing", path)),
+    }
+}
+
+/// The processes of this machine that have a file open, as far as one may see.
+fn processes(file: (u64, u64)) -> Vec<String> {
+    let mut found = Vec::new();
+    for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let name = process.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
+        let descriptors = fs::read_dir(process.path().join("fd"));
+        let has = descriptors
+            .into_iter()
+            .flatten()
+            .flatten()
+            .any(|descriptor| {
+                fs::metadata(descriptor.path()).is_ok_and(|meta| (meta.dev(), meta.ino()) == file)
+            });
+        if has && pid != std::process::id() {
+            let program = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
+            found.push(format!("process {pid} ({})", program.trim()));
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_become_files_and_nothing_else() {
+        for good in ["web", "web-2.1_a"] {
+            assert!(check_name(good).is_ok(), "{good}");
+        }
+        let digits = "0".repeat(64);
+        for bad in [
+            "",
+            ".web",
+            "-x",
+            "a/b",
+            "a b",
+            "ä",
+            &digits,
+            &"a".repeat(65),
+        ] {
+            assert!(check_name(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_name_stands_for_one_image_and_goes_with_it() {
+        let home = tempfile::tempdir().unwrap();
+        let (root, dir) = (home.path().join("root"), home.path().join("images"));
+        fs::create_dir(&root).unwrap();
+        fs::write(root.join("a"), "1").unwrap();
+        let sealed = seal_with(&root, &dir, &SealOptions::default()).unwrap();
+        let mut record = Record {
+            name: "web".into(),
+            root: root.clone(),
+            rules: Vec::new(),
+            keep_times: false,
+            no_snapshot: false,
+            digest: sealed.digest.clone(),
+            before: None,
+        };
+        write(&dir, &record).unwrap();
+        fs::write(root.join("a"), "2").unwrap();
+        let again = read(&dir, "web").unwrap().seal(&dir).unwrap();
+        record.before = Some(std::mem::replace(&mut record.digest, again.digest.clone()));
+        write(&dir, &record).unwrap();
+        assert_eq!(read(&dir, "web").unwrap(), record);
+        assert_eq!(
+            fs::read(dir.join("web.erofs")).unwrap(),
+            fs::read(&again.path).unwrap()
+        );
+        let references = list(&dir).unwrap();
+        assert_eq!(references.len(), 2);
+        let new = find(&references, "web").unwrap();
+        assert_eq!(new.digest, again.digest);
+        let old = find(&references, &sealed.digest[..20]).unwrap();
+        assert!(old.names.is_empty() && old.used_by.is_empty());
+        assert!(find(&references, "nothing").is_err());
+        remove(&dir, new).unwrap();
+        remove(&dir, old).unwrap();
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn who_has_an_image_open_is_seen() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("file");
+        let file = File::create(&path).unwrap();
+        let meta = file.metadata().unwrap();
+        let key = (meta.dev(), meta.ino());
+        let mut child = std::process::Command::new("sleep")
+            .arg("100")
+            .stdin(file)
+            .spawn()
+            .unwrap();
+        let used = processes(key);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(used.len(), 1, "{used:?}");
+        assert!(used[0].starts_with("process "), "{used:?}");
+    }
+}
