@@ -12,6 +12,11 @@ use tokio::time::timeout;
 use crate::record;
 use crate::service::Service;
 
+/// Calls that are done at a time in this process, of all clients; others take their turn. Each has a thread, and up to
+/// eight files open: a process has mostly 1024, and other work for its threads.
+const AT_ONCE: usize = 64;
+static TURNS: Semaphore = Semaphore::const_new(AT_ONCE);
+
 /// What clients may have of this process.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -78,12 +83,15 @@ where
             let record = timeout(limits.patience, record).await??;
             let (service, peer) = (Arc::clone(&service), Arc::clone(&peer));
             let replies = replies.clone();
+            let turn = TURNS.acquire().await.map_err(io::Error::other)?;
             tokio::task::spawn_blocking(move || {
                 // The client is gone, and perhaps asks again elsewhere: what waited must not be done after what it asks then.
                 if replies.is_closed() {
                     return;
                 }
-                if let Some(bytes) = service.answer(&peer, &record) {
+                let answer = service.answer(&peer, &record);
+                drop(turn);
+                if let Some(bytes) = answer {
                     // Nobody is there when the client is gone.
                     let _ = replies.blocking_send(Reply { bytes, permit });
                 }
@@ -127,6 +135,49 @@ pub async fn listen(service: Arc<Service>, listener: TcpListener, limits: Limits
                 tracing::debug!(%peer, %error, "a client is gone");
             }
             drop(permit);
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handle::Key;
+
+    #[test]
+    fn calls_take_their_turn_whoever_asks() {
+        let service = Arc::new(Service::open(Vec::new(), &Key::fresh()).unwrap());
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .max_blocking_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let all = u32::try_from(AT_ONCE).unwrap();
+            let others = TURNS.acquire_many(all).await.unwrap();
+            let (mut ours, theirs) = tokio::io::duplex(1 << 10);
+            let serving = serve(service, "test".into(), theirs, Limits::default());
+            let serving = tokio::spawn(serving);
+            // NULL of NFS, without credentials.
+            for word in [40 | 1 << 31, 7, 0, 2, 100_003, 3, 0, 0, 0, 0, 0] {
+                ours.write_u32(word).await.unwrap();
+            }
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+            // Behind whatever the one thread was given to do.
+            tokio::task::spawn_blocking(|| ()).await.unwrap();
+            let mut head = [0; 8];
+            tokio::select! {
+                biased;
+                _ = ours.read_exact(&mut head) => panic!("it had no turn"),
+                () = tokio::task::yield_now() => {}
+            }
+            drop(others);
+            ours.read_exact(&mut head).await.unwrap();
+            assert_eq!(head[4..], [0, 0, 0, 7]);
+            assert_eq!(TURNS.available_permits(), AT_ONCE);
+            serving.abort();
         });
     }
 }
