@@ -13,7 +13,7 @@ use crate::cascade;
 use crate::field::Field;
 use crate::frame::Frame;
 use crate::joined::Joined;
-use crate::plan::{ClonePlan, CloneValues, HerdPlan, UpCheck};
+use crate::plan::{ClonePlan, CloneValues, HerdPlan, STATEFUL_ROOT, UpCheck, VOLUME_DISK};
 use crate::problem::{HerdError, Problems, shown};
 use crate::yaml::{self, Node, Position, Value};
 
@@ -308,6 +308,14 @@ fn read_frame(frame: &Frame, network: &Network, problems: &mut Problems) -> Rese
     let init = field("init").and_then(|f| f.parsed(problems, init_path));
     let root = field("root").and_then(|f| f.parsed(problems, root_line));
     let volume_bytes = volume_bytes(field("mode"), field("volume"), problems);
+    if let (Some(_), Some(line), Some(field)) = (volume_bytes, &root, field("root"))
+        && !line.contains(VOLUME_DISK)
+    {
+        problems.add(
+            field.node.at,
+            format!("root: a stateful clone's line names its volume, {VOLUME_DISK}, as in {STATEFUL_ROOT}"),
+        );
+    }
     let words = field("words").map(|f| f.list(problems, kernel_word));
     let host = field("host").and_then(|f| {
         f.parsed(problems, |text| {

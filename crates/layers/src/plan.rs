@@ -78,6 +78,8 @@ pub struct ClonePlan {
     pub values: CloneValues,
 }
 
+/// How a root line names the volume.
+pub(crate) const VOLUME_DISK: &str = "serial=estive-volume";
 /// Of what the root of a stateful clone is made: what it writes lies on its volume, over all else.
 pub const STATEFUL_ROOT: &str = "erofs;estive;serial=estive-volume:fs=ext4";
 

@@ -430,3 +430,35 @@ fn a_root_of_its_own_is_read_at_any_level_and_pointed_at_when_it_is_wrong() {
         assert!(complaint.contains(what), "{complaint}");
     }
 }
+
+#[test]
+fn a_stateful_clone_has_a_volume_and_a_line_that_names_it() {
+    let read = |text: &str| estive_layers::herd::parse("herd.yaml", text, "d");
+    let herd = read(
+        "mode: stateful\nvolume: {size: 512M}\nhosts:\n  a:\n  b: {mode: stateless}\n  \
+         c: {volume: {size: 2G}, root: erofs;estive;tmpfs;serial=estive-volume}\n",
+    )
+    .unwrap();
+    let bytes: Vec<_> = herd.clones.iter().map(|clone| clone.volume_bytes).collect();
+    assert_eq!(bytes, [Some(512 << 20), None, Some(2 << 30)]);
+    assert_eq!(
+        herd.clones[0].kernel_words(),
+        ["root=erofs;estive;serial=estive-volume:fs=ext4"]
+    );
+    assert_eq!(herd.clones[1].kernel_words(), [""; 0]);
+    assert_eq!(
+        herd.clones[2].kernel_words(),
+        ["root=erofs;estive;tmpfs;serial=estive-volume"]
+    );
+    for (wrong, says) in [
+        ("mode: kept", "neither stateless nor stateful"),
+        ("mode: stateful\nvolume: {size: 4}", "unit"),
+        ("mode: stateful\nvolume: 4G", "mapping"),
+        ("mode: stateful\nvolume: {sise: 4G}", "unknown key"),
+        ("mode: stateful\nvolume: {size: 1M}", "32M"),
+        ("mode: stateful\nroot: erofs;estive;tmpfs", "estive-volume"),
+    ] {
+        let error = read(&format!("{wrong}\nhosts: {{a: }}\n")).unwrap_err();
+        assert!(error.to_string().contains(says), "{wrong}: {error}");
+    }
+}

@@ -11,8 +11,12 @@ use common::{
     BOUND, ShownBed, bed_config, done, fails, herd, listed, name, on_guests, run, stdout, told,
     until, work,
 };
+use estive_api::wire::{ExportPlace, VolumeWish};
 use estive_hypervisor::qmp::Qmp;
+use estive_model::{DeploymentName, Generation};
+use estive_volumes::{StorageHost, StorageHostConfig, Volumes};
 use serde_json::{Value, json};
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -236,5 +240,88 @@ impl Clone {
         let left = self.bed.estive_json(&["volume", "ls"]).await.unwrap();
         assert_eq!(left, json!([]));
         assert!(!work().join("volumes").join(CLONE).exists());
+    }
+}
+
+#[test]
+fn a_full_storage_host_harms_who_writes() {
+    on_guests("inside_full");
+}
+
+#[tokio::test]
+#[ignore = "runs inside an outer namespace"]
+async fn inside_full() {
+    let place = work().join("full");
+    std::fs::create_dir_all(&place).unwrap();
+    let directory = place.display().to_string();
+    let mounted = run(
+        "mount",
+        &["-t", "tmpfs", "-o", "size=24m", "none", &directory],
+    );
+    assert!(mounted.status.success());
+    run("ip", &["link", "set", "lo", "up"]);
+    let config = || StorageHostConfig {
+        directory: place.clone(),
+        address: Ipv4Addr::LOCALHOST.into(),
+        first_port: 18_400,
+        last_port: 18_401,
+        credentials: None,
+    };
+    let host = StorageHost::open(config()).await.unwrap();
+    let wish = VolumeWish {
+        owner: DeploymentName::new("web").unwrap(),
+        size_bytes: 64 << 20,
+    };
+    let (greedy, other) = (name("greedy"), name("other"));
+    let mut exports = Vec::new();
+    for volume in [&greedy, &other] {
+        host.create(volume, &wish).await.unwrap();
+        exports.push(host.export(volume, Generation(1), "h1").await.unwrap());
+    }
+    let io = |export: &ExportPlace, command: &str| {
+        let url = format!("nbd://127.0.0.1:{}/{}", export.port, export.export);
+        let output = run("qemu-io", &["-f", "raw", "-c", command, &url]);
+        (
+            output.status.success(),
+            stdout(&output) + &common::stderr(&output),
+        )
+    };
+    let well = |export: &ExportPlace, command: &str| {
+        let (went, said) = io(export, command);
+        assert!(went && !said.contains("failed"), "{command}: {said}");
+    };
+    well(&exports[1], "write -P 3 16M 4M");
+    let mut written = 0;
+    let said = loop {
+        let at = 16 + written;
+        let (went, said) = io(&exports[0], &format!("write -P 5 {at}M 1M"));
+        if !went || said.contains("failed") {
+            break said;
+        }
+        written += 1;
+        assert!(written < 24, "more than there is room for");
+    };
+    assert!(said.contains("No space left"), "{said}");
+    for _ in 0..2 {
+        // What was answered is there, for both; what has its room can be written over.
+        well(&exports[0], &format!("read -P 5 16M {written}M"));
+        well(&exports[1], "read -P 3 16M 4M");
+        well(&exports[1], "write -P 3 17M 1M");
+        for volume in [&greedy, &other] {
+            assert_eq!(host.show(volume).await.unwrap().note, None);
+            let pid = std::fs::read_to_string(place.join(volume.as_str()).join("pid")).unwrap();
+            run("kill", &["-9", pid.trim()]);
+            // Checked, found sound, and served again, on a disk that is full.
+            let again = host.export(volume, Generation(1), "h1").await.unwrap();
+            assert!(exports.contains(&again));
+        }
+    }
+    // Room that is given back is everybody's.
+    well(&exports[0], "discard 16M 8M");
+    well(&exports[1], "write -P 4 24M 4M");
+    well(&exports[1], "read -P 4 24M 4M");
+    for volume in [&greedy, &other] {
+        host.fence(volume, Generation(2)).await.unwrap();
+        host.remove(volume).await.unwrap();
     }
 }
