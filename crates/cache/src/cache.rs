@@ -11,7 +11,7 @@ use estive_api::wire::{CacheAbout, CacheDirectory};
 use estive_api::{Credentials, Endpoint, Problem};
 use estive_chunks::{CHUNK_BYTES, ChunkDigest, MAX_ENCODED_BYTES, ZERO_CHUNK};
 use estive_model::Digest;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
 
 use crate::fetch::{Asked, Fetcher};
@@ -35,6 +35,8 @@ pub struct Cache {
     memory_bytes: u64,
     flights: Mutex<HashMap<ChunkDigest, Landing>>,
     fetcher: Fetcher,
+    /// A manifest may have half a GiB, and says so only itself: one at a time.
+    manifests: Semaphore,
     troubles: Troubles,
     patience: Duration,
     tasks: TaskTracker,
@@ -47,6 +49,15 @@ struct Counts {
     given_bytes: AtomicU64,
     refused_reads: AtomicU64,
     clients: AtomicU64,
+}
+
+/// Ends a flight.
+struct Over<'a>(&'a Arc<Cache>, ChunkDigest);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.flights().remove(&self.1);
+    }
 }
 
 type Landing = watch::Receiver<Option<Result<Bytes, ReadError>>>;
@@ -64,6 +75,7 @@ impl Cache {
             memory_bytes: config.memory_bytes,
             flights: Mutex::default(),
             fetcher: Fetcher::new(credentials),
+            manifests: Semaphore::new(1),
             troubles: Troubles::new(troubles),
             patience: config.patience,
             tasks: TaskTracker::new(),
@@ -105,12 +117,20 @@ impl Cache {
         if let Some(root) = self.root_at_hand(name).await? {
             return Ok(root);
         }
-        let gate = self.roots.gate(name);
-        let _held = gate.lock().await;
-        match self.root_at_hand(name).await? {
-            Some(root) => Ok(root),
-            None => self.fetch_manifest(name).await,
+        let held = self.roots.gate(name).lock_owned().await;
+        if let Some(root) = self.root_at_hand(name).await? {
+            return Ok(root);
         }
+        let (cache, name) = (self.clone(), name.clone());
+        // Apart from who asks: a client that has waited long enough does not make the next one begin anew.
+        let fetching = self.tasks.spawn(async move {
+            // Never closed.
+            let _turn = cache.manifests.acquire().await;
+            let fetched = cache.fetch_manifest(&name).await;
+            drop(held);
+            fetched
+        });
+        fetching.await.unwrap_or(Err(ReadError::Ending))
     }
 
     /// Whether the agent named it is asked each time: what it has taken away is given to nobody new.
@@ -215,7 +235,31 @@ impl Cache {
         }
     }
 
+    /// Chunk `index`, as long as the manifest has it: the digest alone does not say how long.
     async fn chunk_of(
+        self: &Arc<Self>,
+        root: &Arc<Root>,
+        index: usize,
+    ) -> Result<Bytes, ReadError> {
+        let (chunk, wanted) = (
+            self.chunk_called(root, index).await?,
+            root.manifest.chunk_bytes(index),
+        );
+        if chunk.len() == wanted {
+            return Ok(chunk);
+        }
+        let error = ReadError::NotHad {
+            what: format!("chunk {index} of {}", root.name),
+            reasons: format!(
+                "its manifest is wrong: it names a chunk of {} bytes where {wanted} belong; seal the root anew",
+                chunk.len()
+            ),
+        };
+        self.trouble(format!("a read was refused: {error}"));
+        Err(error)
+    }
+
+    async fn chunk_called(
         self: &Arc<Self>,
         root: &Arc<Root>,
         index: usize,
@@ -247,13 +291,15 @@ impl Cache {
         let (cache, root) = (self.clone(), root.clone());
         // Apart from who asks: an asker that goes away takes nothing from the others.
         self.tasks.spawn(async move {
+            // Whatever becomes of this task: a flight that nobody flies must not keep others from setting out.
+            let over = Over(&cache, digest);
             let brought = cache.bring(&root, index).await;
             if let Ok(bytes) = &brought {
                 let mut memory = cache.memory();
                 memory.insert(digest, bytes.clone(), bytes.len() as u64);
                 memory.shrink_to(cache.memory_bytes);
             }
-            cache.flights().remove(&digest);
+            drop(over);
             let _ = arrived.send(Some(brought));
         });
         landing

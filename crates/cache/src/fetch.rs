@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,8 +12,12 @@ use estive_api::{Client, Credentials, Endpoint};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-/// Requests under way at once, to all origins.
+/// Requests under way at once, to one origin: one that does not answer takes nothing from the others.
 const AT_ONCE: usize = 8;
+/// How long one that did not answer is asked after all others.
+const AWAY: Duration = Duration::from_secs(15);
+/// Origins that are remembered; they come from files of the agent.
+const MAX_REMEMBERED: usize = 256;
 /// For one request, the connection included.
 const WITHIN: Duration = Duration::from_secs(20);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -21,9 +25,15 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 pub(crate) struct Fetcher {
     credentials: Credentials,
-    clients: Mutex<HashMap<Endpoint, Client>>,
-    slots: Semaphore,
+    origins: Mutex<HashMap<Endpoint, Arc<Origin>>>,
+    within: Duration,
     fetched_bytes: AtomicU64,
+}
+
+struct Origin {
+    client: Client,
+    slots: Semaphore,
+    away_until: Mutex<Option<Instant>>,
 }
 
 /// What is asked for.
@@ -48,8 +58,8 @@ impl Fetcher {
     pub fn new(credentials: Credentials) -> Self {
         Self {
             credentials,
-            clients: Mutex::default(),
-            slots: Semaphore::new(AT_ONCE),
+            origins: Mutex::default(),
+            within: WITHIN,
             fetched_bytes: AtomicU64::new(0),
         }
     }
@@ -76,7 +86,11 @@ impl Fetcher {
         loop {
             let mut faults = Vec::new();
             let mut some_away = false;
-            for origin in origins().await {
+            let mut named = origins().await;
+            let now = Instant::now();
+            // In their order, but one that keeps everybody waiting for its whole time must not do so with each chunk.
+            named.sort_by_key(|origin| self.is_away(origin, now));
+            for origin in named {
                 let fault = match self.ask(&origin, &asked).await {
                     Ok(bytes) => match check(bytes).await {
                         Ok(given) => return Ok(given),
@@ -108,27 +122,50 @@ impl Fetcher {
         }
     }
 
-    async fn ask(&self, origin: &Endpoint, asked: &Asked<'_>) -> Result<Bytes, Fault> {
+    async fn ask(&self, endpoint: &Endpoint, asked: &Asked<'_>) -> Result<Bytes, Fault> {
+        let origin = self.origin(endpoint)?;
         // Never closed.
-        let _slot = self.slots.acquire().await;
-        let client = self.client(origin)?;
-        let got = client.get_bytes(asked.path, asked.most_bytes, WITHIN).await;
-        let bytes = got.map_err(|error| fault_of(&error))?;
+        let _slot = origin.slots.acquire().await;
+        let asking = origin
+            .client
+            .get_bytes(asked.path, asked.most_bytes, self.within);
+        let got = asking.await.map_err(|error| fault_of(&error));
+        let away = matches!(got, Err(Fault::Away(..)));
+        *lock(&origin.away_until) = away.then(|| Instant::now() + AWAY);
+        let bytes = got?;
         self.fetched_bytes
             .fetch_add(bytes.len() as u64, Ordering::Relaxed);
         Ok(bytes)
     }
 
-    fn client(&self, origin: &Endpoint) -> Result<Client, Fault> {
-        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(client) = clients.get(origin) {
-            return Ok(client.clone());
-        }
-        let client = Client::new(origin.clone(), Some(&self.credentials))
-            .map_err(|error| Fault::Wrong(error.to_string()))?;
-        clients.insert(origin.clone(), client.clone());
-        Ok(client)
+    fn is_away(&self, endpoint: &Endpoint, now: Instant) -> bool {
+        let origins = lock(&self.origins);
+        let until = origins.get(endpoint).and_then(|it| *lock(&it.away_until));
+        until.is_some_and(|until| now < until)
     }
+
+    fn origin(&self, endpoint: &Endpoint) -> Result<Arc<Origin>, Fault> {
+        let mut origins = lock(&self.origins);
+        if let Some(origin) = origins.get(endpoint) {
+            return Ok(origin.clone());
+        }
+        let client = Client::new(endpoint.clone(), Some(&self.credentials))
+            .map_err(|error| Fault::Wrong(error.to_string()))?;
+        if origins.len() >= MAX_REMEMBERED {
+            origins.clear();
+        }
+        let origin = Arc::new(Origin {
+            client,
+            slots: Semaphore::new(AT_ONCE),
+            away_until: Mutex::default(),
+        });
+        origins.insert(endpoint.clone(), origin.clone());
+        Ok(origin)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn fault_of(error: &ClientError) -> Fault {
@@ -176,4 +213,86 @@ fn chain(error: &dyn std::error::Error) -> String {
         next = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::Router;
+    use estive_api::Role;
+    use estive_api::authority::Authority;
+    use estive_api::server::{Listen, serve};
+    use std::sync::atomic::AtomicUsize;
+    use tokio_util::sync::CancellationToken;
+
+    #[tokio::test]
+    async fn one_that_keeps_us_waiting_is_asked_last_and_holds_up_nothing_else() {
+        let home = tempfile::tempdir().unwrap();
+        let authority = Authority::open_or_create(home.path().join("ca")).unwrap();
+        let here = ["127.0.0.1".parse().unwrap()];
+        let day = Duration::from_secs(86_400);
+        let issued = authority.issue(Role::Agent, "h1", &here, day).unwrap();
+        issued.write_to(home.path().join("h1")).unwrap();
+        let credentials = Credentials::load(home.path().join("h1")).unwrap();
+
+        let hung = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let hung_at: Endpoint = format!("https://{}", hung.local_addr().unwrap())
+            .parse()
+            .unwrap();
+        let met = Arc::new(AtomicUsize::new(0));
+        let counted = met.clone();
+        tokio::spawn(async move {
+            let mut kept = Vec::new();
+            while let Ok(accepted) = hung.accept().await {
+                counted.fetch_add(1, Ordering::Relaxed);
+                kept.push(accepted);
+            }
+        });
+        let socket = home.path().join("good");
+        let good: Endpoint = format!("unix:{}", socket.display()).parse().unwrap();
+        let router = Router::new().fallback(|| async { "a chunk" });
+        let shutdown = CancellationToken::new();
+        let serving = tokio::spawn(serve(Listen::Unix(socket), router, shutdown.clone()));
+
+        let fetcher = Fetcher {
+            within: Duration::from_millis(300),
+            ..Fetcher::new(credentials)
+        };
+        let asked = || Asked {
+            path: "/v1/chunks/x",
+            most_bytes: 100,
+            patience: day,
+        };
+        // More than there are slots: they are the hung one's own.
+        let both = vec![hung_at, good.clone()];
+        let fetch = |origins: Vec<Endpoint>| {
+            let fetcher = &fetcher;
+            async move {
+                let check = |bytes| async move { Ok::<Bytes, String>(bytes) };
+                let origins = || std::future::ready(origins.clone());
+                fetcher.fetch(asked(), origins, check, |_| ()).await
+            }
+        };
+        let first = futures_util::future::join_all((0..AT_ONCE).map(|_| fetch(both.clone())));
+        let other = async {
+            while met.load(Ordering::Relaxed) < AT_ONCE {
+                tokio::task::yield_now().await;
+            }
+            let given = fetch(vec![good.clone()]).await;
+            assert_eq!(met.load(Ordering::Relaxed), AT_ONCE);
+            given
+        };
+        let (all, alone) = tokio::join!(first, other);
+        assert!(all.iter().chain([&alone]).all(Result::is_ok));
+        for _ in 0..3 {
+            fetch(both.clone()).await.unwrap();
+        }
+        assert_eq!(
+            met.load(Ordering::Relaxed),
+            AT_ONCE,
+            "it was asked first again"
+        );
+        shutdown.cancel();
+        serving.await.unwrap().unwrap();
+    }
 }

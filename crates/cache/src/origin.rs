@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -40,14 +41,18 @@ pub struct Origin {
     directories: Vec<PathBuf>,
     authority: AuthorityKey,
     index: Mutex<Index>,
+    /// One looks, the others wait and find what it found.
+    looking: Mutex<()>,
 }
 
 #[derive(Default)]
 struct Index {
     roots: HashMap<Digest, Arc<Served>>,
     chunks: HashMap<ChunkDigest, Place>,
-    /// Of all directories, when they were last looked through.
-    looked: Vec<Option<std::time::SystemTime>>,
+    /// Of all directories, as they were looked through.
+    looked: Vec<Option<SystemTime>>,
+    /// One changed just before: what changes in the same tick of its clock does not show.
+    unsettled: bool,
 }
 
 #[derive(Clone)]
@@ -111,6 +116,7 @@ impl Origin {
             directories,
             authority,
             index: Mutex::default(),
+            looking: Mutex::default(),
         };
         let skipped = origin.look()?;
         Ok((origin, skipped))
@@ -141,6 +147,7 @@ impl Origin {
         let mut found = HashMap::new();
         let mut skipped = Vec::new();
         let looked = self.times();
+        let unsettled = looked.iter().flatten().any(|&time| is_recent(time));
         for directory in &self.directories {
             let entries = fs::read_dir(directory).map_err(CacheError::file("list", directory))?;
             for entry in entries.flatten().take(MAX_ROOTS) {
@@ -166,6 +173,7 @@ impl Origin {
         }
         let mut index = Index {
             looked,
+            unsettled,
             ..Index::default()
         };
         for (name, (signed, root)) in found {
@@ -217,8 +225,14 @@ impl Origin {
 
     /// Looks again when a directory has changed since. Says whether it did.
     fn look_if_changed(&self) -> bool {
-        if self.index().looked == self.times() {
-            return false;
+        let before = self.index().looked.clone();
+        let _looking = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
+        {
+            let index = self.index();
+            if index.looked == self.times() && !index.unsettled {
+                // Another may have looked while this one waited.
+                return index.looked != before;
+            }
         }
         match self.look() {
             Ok(_) => true,
@@ -229,7 +243,7 @@ impl Origin {
         }
     }
 
-    fn times(&self) -> Vec<Option<std::time::SystemTime>> {
+    fn times(&self) -> Vec<Option<SystemTime>> {
         self.directories
             .iter()
             .map(|directory| directory.metadata().and_then(|m| m.modified()).ok())
@@ -266,6 +280,16 @@ impl Origin {
 
     fn index(&self) -> MutexGuard<'_, Index> {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a change right now might leave a directory with the same time.
+fn is_recent(time: SystemTime) -> bool {
+    const COARSE: Duration = Duration::from_secs(2);
+    match SystemTime::now().duration_since(time) {
+        Ok(age) => age < COARSE,
+        // Its time is to come: the clock was set back. A change shows unless it falls on that very tick.
+        Err(_) => false,
     }
 }
 

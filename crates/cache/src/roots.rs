@@ -15,6 +15,9 @@ use crate::CacheError;
 use crate::read_ahead::ReadAhead;
 use crate::store::make_private;
 
+/// Begins what we write here; the agent has its own.
+const TEMPORARY_PREFIX: &str = ".cache-new-";
+
 /// A root that is being read.
 pub struct Root {
     pub name: Digest,
@@ -39,6 +42,7 @@ impl Roots {
         make_private(&path).map_err(CacheError::file("make the directory", &path))?;
         let top = estive_beneath::open_top(&path)
             .map_err(|errno| CacheError::file("open the directory", &path)(errno.into()))?;
+        sweep(&directory);
         Ok(Self {
             directory,
             top,
@@ -143,7 +147,7 @@ impl Roots {
             .roots()
             .join(format!("{}.manifest", name.hex()));
         let mut file = tempfile::Builder::new()
-            .prefix(".new-")
+            .prefix(TEMPORARY_PREFIX)
             .tempfile_in(self.directory.roots())?;
         io::Write::write_all(&mut file, bytes)?;
         file.persist(path).map_err(|error| error.error)?;
@@ -164,5 +168,62 @@ impl Roots {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Digest, Arc<Root>>> {
         self.opened.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Removes what a kill has left half-written, and manifests of roots that this host may not read any more.
+fn sweep(directory: &CacheDirectory) {
+    let entries = std::fs::read_dir(directory.roots());
+    for entry in entries.into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let Some(name) = name.to_str() else { continue };
+        let of_nobody = name.strip_suffix(".manifest").is_some_and(|hex| {
+            let root = Digest::new(format!("sha256:{hex}"));
+            root.is_ok_and(|root| !directory.root_note(&root).exists())
+        });
+        if of_nobody || name.starts_with(TEMPORARY_PREFIX) {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+    // Written by nobody else.
+    let entries = std::fs::read_dir(directory.troubles());
+    for entry in entries.into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with('.') {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_kill_left_and_what_belongs_to_no_root_is_swept_and_nothing_of_the_agents() {
+        let home = tempfile::tempdir().unwrap();
+        let directory = CacheDirectory(home.path().to_owned());
+        std::fs::create_dir(directory.roots()).unwrap();
+        std::fs::create_dir(directory.troubles()).unwrap();
+        let (read, gone) = ("a".repeat(64), "b".repeat(64));
+        let stay = [
+            format!("roots/{read}.json"),
+            format!("roots/{read}.manifest"),
+            "roots/.new-x".to_owned(),
+            format!("troubles/{gone}.json"),
+        ];
+        let go = [
+            format!("roots/{gone}.manifest"),
+            "roots/.cache-new-x".to_owned(),
+            "troubles/.new-x".to_owned(),
+        ];
+        for file in stay.iter().chain(&go) {
+            std::fs::write(home.path().join(file), "x").unwrap();
+        }
+        sweep(&directory);
+        for (files, there) in [(&stay[..], true), (&go[..], false)] {
+            for file in files {
+                assert_eq!(home.path().join(file).exists(), there, "{file}");
+            }
+        }
     }
 }

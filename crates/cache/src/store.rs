@@ -30,6 +30,8 @@ pub(crate) struct ChunkStore {
     top: OwnedFd,
     limit_bytes: u64,
     index: Mutex<Lru<ChunkDigest, ()>>,
+    /// Who names or removes files holds it, so that what lies here is what the index says. Never held to read.
+    naming: Mutex<()>,
 }
 
 impl ChunkStore {
@@ -39,16 +41,20 @@ impl ChunkStore {
         make_private(&directory).map_err(failed("make the directory"))?;
         let mut found = Vec::new();
         for part in fs::read_dir(&directory).map_err(failed("list"))? {
-            let part = part.map_err(failed("list"))?.path();
-            if !part.is_dir() {
+            let part = part.map_err(failed("list"))?;
+            let name = part.file_name();
+            // A link is none: what lies behind it is not ours to sweep.
+            let ours = part.file_type().is_ok_and(|kind| kind.is_dir());
+            let Some(name) = name.to_str().filter(|name| ours && name.len() == 2) else {
                 continue;
-            }
+            };
+            let part = part.path();
             for entry in fs::read_dir(&part).map_err(CacheError::file("list", &part))? {
                 let entry = entry.map_err(CacheError::file("list", &part))?;
                 match chunk_file(&entry) {
-                    Some(chunk) => found.push(chunk),
+                    Some(chunk) if chunk.0.to_string().starts_with(name) => found.push(chunk),
                     // Nothing else belongs here.
-                    None => {
+                    _ => {
                         let _ = fs::remove_file(entry.path());
                     }
                 }
@@ -66,6 +72,7 @@ impl ChunkStore {
             top,
             limit_bytes,
             index: Mutex::new(index),
+            naming: Mutex::default(),
         };
         store.shrink();
         Ok(store)
@@ -105,10 +112,15 @@ impl ChunkStore {
         match read {
             Ok(bytes) if ChunkDigest::of(&bytes) == *digest => Ok(Some(bytes.into())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.index().remove(digest);
+                let _naming = self.naming();
+                // Unless it has come again by now.
+                if !path.exists() {
+                    self.index().remove(digest);
+                }
                 Ok(None)
             }
             Ok(_) | Err(_) => {
+                let _naming = self.naming();
                 self.index().remove(digest);
                 let _ = fs::remove_file(&path);
                 Err(Spoilt { path })
@@ -125,13 +137,18 @@ impl ChunkStore {
             .prefix(TEMPORARY_PREFIX)
             .tempfile_in(parent)?;
         file.write_all(bytes)?;
+        let naming = self.naming();
         file.persist(&path).map_err(|error| error.error)?;
         self.index().insert(*digest, (), bytes.len() as u64);
-        self.shrink();
+        self.shrink_named(&naming);
         Ok(())
     }
 
     fn shrink(&self) {
+        self.shrink_named(&self.naming());
+    }
+
+    fn shrink_named(&self, _naming: &MutexGuard<'_, ()>) {
         let out = self.index().shrink_to(self.limit_bytes);
         for digest in out {
             if let Err(error) = fs::remove_file(self.path(&digest)) {
@@ -142,6 +159,10 @@ impl ChunkStore {
 
     fn path(&self, digest: &ChunkDigest) -> PathBuf {
         self.directory.join(relative(digest))
+    }
+
+    fn naming(&self) -> MutexGuard<'_, ()> {
+        self.naming.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn index(&self) -> MutexGuard<'_, Lru<ChunkDigest, ()>> {
@@ -261,5 +282,50 @@ mod tests {
         fs::remove_file(&path).unwrap();
         assert!(store.read(&digest).unwrap().is_none());
         assert_eq!(store.kept(), (0, 0));
+    }
+    #[test]
+    fn what_lies_there_is_what_is_counted_whoever_reads_and_keeps_at_once() {
+        let home = tempfile::tempdir().unwrap();
+        let place = home.path().join("chunks");
+        let store = ChunkStore::open(place.clone(), 3000).unwrap();
+        let chunks: Vec<_> = (0..8).map(chunk).collect();
+        std::thread::scope(|scope| {
+            for start in 0..4 {
+                let (store, chunks) = (&store, &chunks);
+                scope.spawn(move || {
+                    for round in 0..400 {
+                        let (digest, bytes) = &chunks[(start * 3 + round) % chunks.len()];
+                        match round % 3 {
+                            0 => store.keep(digest, bytes).unwrap(),
+                            _ => drop(store.read(digest)),
+                        }
+                    }
+                });
+            }
+        });
+        let lie = |(digest, _): &&(ChunkDigest, Vec<u8>)| store.path(digest).exists();
+        let lying = chunks.iter().filter(lie).count() as u64;
+        assert_eq!(store.kept(), (lying, 1000 * lying));
+    }
+
+    #[test]
+    fn nothing_but_chunks_in_their_places_is_counted_or_swept() {
+        let home = tempfile::tempdir().unwrap();
+        let place = home.path().join("chunks");
+        let store = ChunkStore::open(place.clone(), 3000).unwrap();
+        let (digest, bytes) = chunk(1);
+        store.keep(&digest, &bytes).unwrap();
+        drop(store);
+        let outside = home.path().join("outside");
+        fs::create_dir(&outside).unwrap();
+        fs::write(outside.join("dear"), "dear").unwrap();
+        std::os::unix::fs::symlink(&outside, place.join("zz")).unwrap();
+        let (other, bytes) = chunk(2);
+        let wrong = place.join(&digest.to_string()[..2]).join(other.to_string());
+        fs::write(&wrong, &bytes).unwrap();
+        let store = ChunkStore::open(place, 3000).unwrap();
+        assert!(outside.join("dear").exists());
+        assert!(!wrong.exists());
+        assert_eq!(store.kept(), (1, 1000));
     }
 }

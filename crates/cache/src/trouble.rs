@@ -9,6 +9,8 @@ use estive_chunks::ChunkDigest;
 
 /// Files that may wait for the agent.
 const MAX_WAITING: usize = 256;
+/// The longest told, in characters: part of it are words of others, and what the agent reads has a limit.
+const MAX_TOLD: usize = 2000;
 /// Told ones that are remembered, so that a guest that asks for ever does not fill a log.
 const MAX_REMEMBERED: usize = 4096;
 
@@ -27,6 +29,7 @@ impl Troubles {
 
     /// Tells it, once. Blocks for a moment.
     pub fn tell(&self, reason: String) {
+        let reason = one_line(&reason);
         let id = ChunkDigest::of(reason.as_bytes());
         {
             let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
@@ -49,6 +52,12 @@ impl Troubles {
     }
 }
 
+/// One line of bounded length: an origin chooses some of the words.
+fn one_line(text: &str) -> String {
+    let plain = |c: char| if c.is_control() { ' ' } else { c };
+    text.chars().take(MAX_TOLD).map(plain).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,5 +75,17 @@ mod tests {
             troubles.tell(format!("chunk {number}"));
         }
         assert_eq!(count(), MAX_WAITING);
+    }
+
+    #[test]
+    fn whatever_an_origin_says_the_agent_can_read_it_as_one_line() {
+        let home = tempfile::tempdir().unwrap();
+        let said = format!("it says: {}", "\n\u{1b}[2Jé\"".repeat(100_000));
+        Troubles::new(home.path().to_owned()).tell(said);
+        let file = std::fs::read_dir(home.path()).unwrap().next().unwrap();
+        let bytes = std::fs::read(file.unwrap().path()).unwrap();
+        assert!(bytes.len() as u64 <= estive_api::wire::MAX_NOTE_BYTES);
+        let told: Trouble = serde_json::from_slice(&bytes).unwrap();
+        assert!(told.reason.starts_with("it says: ") && !told.reason.contains(char::is_control));
     }
 }

@@ -75,7 +75,8 @@ pub(super) async fn transmit(
     let mut work = tokio::task::JoinSet::new();
     let ended = loop {
         let Some(request) = read_request(&mut reading).await? else {
-            break Ok(());
+            // It has not said goodbye: it is not there any more, and what it asked for may take a minute.
+            return Ok(());
         };
         while work.try_join_next().is_some() {}
         let refusal = match request.kind {
@@ -116,7 +117,7 @@ pub(super) async fn transmit(
             break Err(io::ErrorKind::BrokenPipe.into());
         }
     };
-    // "The server must wait for in-flight requests" holds for a client that says goodbye; one that vanished is not there.
+    // "The server must wait for in-flight requests" (CMD_DISC).
     while work.join_next().await.is_some() {}
     drop(replies);
     let _ = writer.await;

@@ -3,6 +3,7 @@
 mod bed;
 mod clients;
 mod faults;
+mod gone;
 mod hostile;
 mod link;
 mod nbd_client;

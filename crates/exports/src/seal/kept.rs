@@ -50,7 +50,14 @@ pub(crate) fn put_file(out_dir: &Path, path: &Path, bytes: &[u8]) -> Result<(), 
         .file
         .write_all(bytes)
         .map_err(ExportError::io("writing", &half_made.path))?;
-    half_made.rename(path)
+    half_made.rename(path)?;
+    sync_directory(out_dir)
+}
+
+fn sync_directory(directory: &Path) -> Result<(), ExportError> {
+    File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .map_err(ExportError::io("writing to disk", directory))
 }
 
 /// A half-made image: locked while its maker lives, removed unless kept.
@@ -89,9 +96,7 @@ impl Temporary {
     pub fn keep(self, out_dir: &Path, manifest: &Manifest) -> Result<PathBuf, ExportError> {
         let path = out_dir.join(format!("{}.erofs", manifest.name().hex()));
         self.rename(&path)?;
-        File::open(out_dir)
-            .and_then(|dir| dir.sync_all())
-            .map_err(ExportError::io("writing to disk", out_dir))?;
+        sync_directory(out_dir)?;
         Ok(path)
     }
 
