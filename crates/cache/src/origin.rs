@@ -16,6 +16,7 @@ use estive_api::server::{Listen, Listener};
 use estive_api::{Credentials, Problem};
 use estive_chunks::{ChunkDigest, MAX_ENCODED_BYTES, SignedManifest};
 use estive_model::Digest;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::CacheError;
@@ -23,6 +24,8 @@ use crate::routes::{Chunks, router};
 
 /// Manifests looked at in one directory.
 const MAX_ROOTS: usize = 4096;
+/// The coarsest clock of a file system, and more.
+const COARSE_TICK: Duration = Duration::from_secs(2);
 
 /// What an origin is told at start.
 #[derive(Debug, Clone)]
@@ -51,8 +54,10 @@ struct Index {
     chunks: HashMap<ChunkDigest, Place>,
     /// Of all directories, as they were looked through.
     looked: Vec<Option<SystemTime>>,
-    /// One changed just before: what changes in the same tick of its clock does not show.
-    unsettled: bool,
+    /// When they were first seen so.
+    since: Option<Instant>,
+    /// Looked through again long after: what changes in one tick of a file system's clock shows in no time stamp.
+    settled: bool,
 }
 
 #[derive(Clone)]
@@ -147,7 +152,12 @@ impl Origin {
         let mut found = HashMap::new();
         let mut skipped = Vec::new();
         let looked = self.times();
-        let unsettled = looked.iter().flatten().any(|&time| is_recent(time));
+        let since = {
+            let index = self.index();
+            let same = index.looked == looked;
+            index.since.filter(|_| same).unwrap_or_else(Instant::now)
+        };
+        let settled = since.elapsed() >= COARSE_TICK;
         for directory in &self.directories {
             let entries = fs::read_dir(directory).map_err(CacheError::file("list", directory))?;
             for entry in entries.flatten().take(MAX_ROOTS) {
@@ -173,7 +183,8 @@ impl Origin {
         }
         let mut index = Index {
             looked,
-            unsettled,
+            since: Some(since),
+            settled,
             ..Index::default()
         };
         for (name, (signed, root)) in found {
@@ -229,7 +240,7 @@ impl Origin {
         let _looking = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
         {
             let index = self.index();
-            if index.looked == self.times() && !index.unsettled {
+            if index.looked == self.times() && index.settled {
                 // Another may have looked while this one waited.
                 return index.looked != before;
             }
@@ -280,16 +291,6 @@ impl Origin {
 
     fn index(&self) -> MutexGuard<'_, Index> {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Whether a change right now might leave a directory with the same time.
-fn is_recent(time: SystemTime) -> bool {
-    const COARSE: Duration = Duration::from_secs(2);
-    match SystemTime::now().duration_since(time) {
-        Ok(age) => age < COARSE,
-        // Its time is to come: the clock was set back. A change shows unless it falls on that very tick.
-        Err(_) => false,
     }
 }
 
