@@ -176,6 +176,10 @@ async fn only_hosts_that_asked_get_in(bench: &mut dyn Bench) {
         Err(_) => false,
     };
     assert!(!got_in, "a host that has not asked was let in");
+    // A generation is one host's.
+    let taken = bench.volumes().export(&name, Generation(1), "h2").await;
+    assert!(matches!(taken, Err(VolumeError::InUse { client, .. }) if client == "h1"));
+    sure(first.write(0, 1).await);
     let next = sure(bench.volumes().export(&name, Generation(2), "h2").await);
     let mut second = sure(bench.client(&next, "h2", false).await);
     assert!(sure(second.is(0, 1).await));

@@ -9,7 +9,7 @@ use estive_model::{DomainName, Generation};
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::process::{Pid, PidfdFlags, Signal};
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::net::IpAddr;
 use std::os::unix::process::CommandExt;
@@ -144,15 +144,23 @@ impl Daemon {
         self.pidfd.clone()
     }
 
-    /// Generations that it serves, also those that are being cut.
-    pub async fn exports(&self) -> Result<BTreeSet<Generation>, VolumeError> {
+    /// Generations that it serves, also those that are being cut; `true`: that one is being cut.
+    pub async fn exports(&self) -> Result<BTreeMap<Generation, bool>, VolumeError> {
         let listed = self
             .tell("say what it serves", "query-block-exports", json!({}))
             .await?;
-        let ids = listed.as_array().into_iter().flatten();
-        Ok(ids
-            .filter_map(|export| export.get("id")?.as_str()?.strip_prefix('g')?.parse().ok())
-            .map(Generation)
+        let exports = listed.as_array().into_iter().flatten();
+        Ok(exports
+            .filter_map(|export| {
+                let number = export
+                    .get("id")?
+                    .as_str()?
+                    .strip_prefix('g')?
+                    .parse()
+                    .ok()?;
+                let ending = export.get("shutting-down").and_then(Value::as_bool);
+                Some((Generation(number), ending.unwrap_or(false)))
+            })
             .collect())
     }
 
@@ -198,7 +206,7 @@ impl Daemon {
         let started = Instant::now();
         loop {
             let left = self.exports().await?;
-            let Some(still) = left.intersection(generations).next() else {
+            let Some(still) = left.keys().find(|left| generations.contains(left)) else {
                 return Ok(());
             };
             if started.elapsed() > COMMAND {
@@ -330,8 +338,14 @@ fn running(directory: &Path) -> Option<Pid> {
     let proc = PathBuf::from(format!("/proc/{pid}"));
     let here = fs::canonicalize(directory).ok()?;
     let runs_here = fs::read_link(proc.join("cwd")).ok()? == here
-        && fs::read_link(proc.join("exe")).ok()?.file_name()? == PROGRAM;
+        && is_program(&fs::read_link(proc.join("exe")).ok()?);
     if runs_here { Pid::from_raw(pid) } else { None }
+}
+
+/// Whether it is the daemon's program, also after an upgrade of its package has put another in its place.
+fn is_program(exe: &Path) -> bool {
+    let name = exe.file_name().unwrap_or_default().to_string_lossy();
+    name.strip_suffix(" (deleted)").unwrap_or(&name) == PROGRAM
 }
 
 async fn connect(directory: &Path) -> Result<Qmp, QmpError> {
@@ -364,4 +378,22 @@ pub(crate) async fn ended_within(pidfd: &AsyncFd<OwnedFd>, within: Duration) -> 
         tokio::time::timeout(within, pidfd.readable()).await,
         Ok(Ok(_))
     ) || is_gone(pidfd.get_ref())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_daemon_is_known_whatever_became_of_the_file_it_was_started_from() {
+        for (exe, is) in [
+            ("/usr/bin/qemu-storage-daemon", true),
+            ("/usr/bin/qemu-storage-daemon (deleted)", true),
+            ("/usr/bin/qemu-storage-daemon-2", false),
+            ("/usr/bin/bash (deleted)", false),
+            ("/", false),
+        ] {
+            assert_eq!(is_program(Path::new(exe)), is, "{exe}");
+        }
+    }
 }

@@ -68,7 +68,8 @@ pub(crate) async fn check(name: &DomainName, directory: &Path) -> Result<(), Vol
 pub(crate) async fn restore(directory: &Path, snapshot: &SnapshotName) -> Result<(), VolumeError> {
     let mut apply = Command::new("qemu-img");
     apply.args(["snapshot", "-q", "-a", snapshot.as_str(), IMAGE]);
-    done(apply, directory, "qemu-img", UTILS).await
+    // It goes on to its end though nobody waits for it any more.
+    done_with(apply, directory, "qemu-img", UTILS, false).await
 }
 
 /// Its size as the guest sees it, of an image that nobody has open.
@@ -96,6 +97,17 @@ async fn done(
     program: &'static str,
     package: &'static str,
 ) -> Result<(), VolumeError> {
+    done_with(command, directory, program, package, true).await
+}
+
+async fn done_with(
+    mut command: Command,
+    directory: &Path,
+    program: &'static str,
+    package: &'static str,
+    ends_with_us: bool,
+) -> Result<(), VolumeError> {
+    command.kill_on_drop(ends_with_us);
     let output = output(command, directory, program).await?;
     match output.status.success() {
         true => Ok(()),
@@ -116,7 +128,6 @@ async fn output(
         .current_dir(directory)
         .env("LC_ALL", "C")
         .stdin(Stdio::null())
-        .kill_on_drop(true)
         .output()
         .await
         .map_err(|error| VolumeError::Program {

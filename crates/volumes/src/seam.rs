@@ -24,7 +24,8 @@ pub trait Volumes: Send + Sync + 'static {
     /// One volume.
     async fn show(&self, name: &DomainName) -> Result<VolumeReport, VolumeError>;
 
-    /// Lets a generation in, from the host `client`. An older one than was fenced is refused.
+    /// Lets a generation in, from the host `client`. An older one than was fenced is refused, and one that another host
+    /// has.
     async fn export(
         &self,
         name: &DomainName,

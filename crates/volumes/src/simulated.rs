@@ -182,6 +182,14 @@ impl Volumes for SimulatedVolumes {
                     fenced: volume.fenced,
                 });
             }
+            let known = volume.exports.get(&generation);
+            if let Some(other) = known.filter(|known| *known != client) {
+                return Err(VolumeError::InUse {
+                    name: name.clone(),
+                    generation,
+                    client: other.clone(),
+                });
+            }
             if volume.exports.len() >= EXPORTS_MAX && !volume.exports.contains_key(&generation) {
                 return Err(VolumeError::Impossible(format!(
                     "{name} has {EXPORTS_MAX} exports already"

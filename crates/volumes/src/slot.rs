@@ -25,6 +25,8 @@ const START_AGAIN_MAX: Duration = Duration::from_secs(30);
 
 pub(crate) struct Slot {
     pub directory: PathBuf,
+    /// Of its record, where it never changes.
+    pub port: u16,
     serving: Arc<Serving>,
     state: Mutex<State>,
 }
@@ -44,6 +46,7 @@ impl Slot {
     pub fn new(directory: PathBuf, record: Record, serving: Arc<Serving>) -> Arc<Self> {
         Arc::new(Self {
             directory,
+            port: record.port,
             serving,
             state: Mutex::new(State {
                 record,
@@ -127,7 +130,7 @@ impl Slot {
             let clients = state.record.exports.values().map(String::as_str).collect();
             daemon.let_in(&clients).await?;
         }
-        let serves = daemon.exports().await?;
+        let listed = daemon.exports().await?;
         let wanted: BTreeSet<Generation> = state
             .record
             .exports
@@ -135,11 +138,15 @@ impl Slot {
             .copied()
             .map(Generation)
             .collect();
-        let extra: BTreeSet<Generation> = serves.difference(&wanted).copied().collect();
+        // One that is wanted again while it is still being cut goes first, or it would be gone in a moment.
+        let (stays, extra): (BTreeSet<_>, BTreeSet<_>) = listed
+            .keys()
+            .copied()
+            .partition(|generation| wanted.contains(generation) && !listed[generation]);
         if !extra.is_empty() {
             daemon.cut(&extra).await?;
         }
-        for generation in wanted.difference(&serves) {
+        for generation in wanted.difference(&stays) {
             daemon.add(*generation).await?;
         }
         Ok(())
@@ -243,13 +250,21 @@ impl Slot {
             });
         }
         let known = record.exports.insert(generation.0, client.to_owned());
+        // A generation is granted to one host: another that asks for it is mistaken, or worse.
+        if let Some(other) = known.as_ref().filter(|known| *known != client) {
+            return Err(VolumeError::InUse {
+                name: record.name,
+                generation,
+                client: other.clone(),
+            });
+        }
         if record.exports.len() > EXPORTS_MAX {
             return Err(VolumeError::Impossible(format!(
                 "{} has {EXPORTS_MAX} exports already; those of moves that were given up go at its next start",
                 record.name
             )));
         }
-        if known.as_deref() != Some(client) {
+        if known.is_none() {
             self.write(&mut state, record)?;
         }
         self.served(&mut state).await?;

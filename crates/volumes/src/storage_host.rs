@@ -20,6 +20,8 @@ use tokio_util::sync::CancellationToken;
 const NEW: &str = ".new-";
 const GONE: &str = ".gone-";
 const LOCK: &str = ".lock";
+/// Volumes that are looked through at once when the service begins.
+const BEGUN_AT_ONCE: usize = 8;
 
 /// Where volumes lie and how they are served.
 #[derive(Debug, Clone)]
@@ -91,25 +93,42 @@ impl StorageHost {
             let (path, file_name) = (entry.path(), entry.file_name());
             let file_name = file_name.to_string_lossy();
             if file_name.starts_with(NEW) || file_name.starts_with(GONE) {
-                fs::remove_dir_all(&path).map_err(VolumeError::io("remove", &path))?;
+                if let Err(error) = fs::remove_dir_all(&path) {
+                    tracing::warn!(path = %path.display(), %error, "what was half made or half removed stays");
+                }
                 continue;
             }
             let Ok(name) = DomainName::new(&file_name) else {
                 continue;
             };
-            let record = Record::read(&path)?;
-            if record.name != name {
-                return Err(VolumeError::Impossible(format!(
-                    "{} holds the record of {}: see to the directory, then start again",
-                    path.display(),
-                    record.name
-                )));
-            }
+            // One that cannot be understood is not served, and harms no other: without its record nobody knows who
+            // was cut off.
+            let record = match Record::read(&path) {
+                Ok(record) if record.name == name => record,
+                Ok(record) => {
+                    let path = path.display();
+                    tracing::error!(%path, "not served: it holds the record of {}", record.name);
+                    continue;
+                }
+                Err(error) => {
+                    tracing::error!(volume = %name, %error, "not served: see to its record, then start again");
+                    continue;
+                }
+            };
             slots.insert(name, Slot::new(path, record, serving.clone()));
         }
-        for slot in slots.values() {
-            slot.begin().await;
+        // Many at once: one whose daemon hangs, or whose image takes long to check, keeps no other waiting.
+        let mut begun = tokio::task::JoinSet::new();
+        let turns = Arc::new(tokio::sync::Semaphore::new(BEGUN_AT_ONCE));
+        for slot in slots.values().cloned() {
+            let turns = turns.clone();
+            begun.spawn(async move {
+                // Never closed.
+                let _turn = turns.acquire().await;
+                slot.begin().await;
+            });
         }
+        while begun.join_next().await.is_some() {}
         Ok(Self {
             config,
             serving,
@@ -133,12 +152,8 @@ impl StorageHost {
     }
 
     /// A port that no volume has. Whoever else listens on it is met at the start of the daemon.
-    async fn free_port(&self, tried: &BTreeSet<u16>) -> Result<u16, VolumeError> {
-        let all: Vec<Arc<Slot>> = self.slots().values().cloned().collect();
-        let mut taken = tried.clone();
-        for slot in all {
-            taken.insert(slot.record().await.port);
-        }
+    fn free_port(&self) -> Result<u16, VolumeError> {
+        let taken: BTreeSet<u16> = self.slots().values().map(|slot| slot.port).collect();
         let StorageHostConfig {
             address,
             first_port,
@@ -181,6 +196,13 @@ impl Volumes for StorageHost {
             }
             return slot.report().await;
         }
+        let place = self.config.directory.join(name.as_str());
+        if fs::symlink_metadata(&place).is_ok() {
+            return Err(VolumeError::Impossible(format!(
+                "{} is there and is not served, its record is damaged: see to it on the storage host",
+                place.display()
+            )));
+        }
         let aside = self.config.directory.join(format!("{NEW}{name}"));
         if aside.exists() {
             fs::remove_dir_all(&aside).map_err(VolumeError::io("remove", &aside))?;
@@ -193,26 +215,21 @@ impl Volumes for StorageHost {
             name: name.clone(),
             owner: wish.owner.clone(),
             size_bytes: wish.size_bytes,
-            port: self.free_port(&BTreeSet::new()).await?,
+            port: self.free_port()?,
             fenced: Generation(0),
             exports: BTreeMap::new(),
         };
         let made = async {
             image::make(&aside, wish.size_bytes).await?;
             record.write(&aside)?;
-            let place = self.config.directory.join(name.as_str());
             fs::rename(&aside, &place)
                 .and_then(|()| sync_directory(&self.config.directory))
-                .map_err(VolumeError::io("make", &place))?;
-            Ok(place)
+                .map_err(VolumeError::io("make", &place))
         };
-        let place = match made.await {
-            Ok(place) => place,
-            Err(error) => {
-                let _ = fs::remove_dir_all(&aside);
-                return Err(error);
-            }
-        };
+        if let Err(error) = made.await {
+            let _ = fs::remove_dir_all(&aside);
+            return Err(error);
+        }
         let slot = Slot::new(place, record, self.serving.clone());
         self.slots().insert(name.clone(), slot.clone());
         slot.begin().await;
@@ -300,6 +317,10 @@ impl Volumes for StorageHost {
         };
         slot.remove().await?;
         let gone = self.config.directory.join(format!("{GONE}{name}"));
+        // Of an earlier one that could not be removed whole.
+        if gone.exists() {
+            fs::remove_dir_all(&gone).map_err(VolumeError::io("remove", &gone))?;
+        }
         fs::rename(&slot.directory, &gone)
             .and_then(|()| sync_directory(&self.config.directory))
             .map_err(VolumeError::io("remove", &slot.directory))?;

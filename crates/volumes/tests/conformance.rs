@@ -4,10 +4,10 @@
 use async_trait::async_trait;
 use estive_api::Role;
 use estive_api::authority::Authority;
-use estive_api::wire::ExportPlace;
-use estive_model::DomainName;
+use estive_api::wire::{ExportPlace, VolumeWish};
+use estive_model::{DeploymentName, DomainName, Generation};
 use estive_volumes::conformance::{Bench, Client, suite};
-use estive_volumes::{SimulatedVolumes, StorageHost, StorageHostConfig, Volumes};
+use estive_volumes::{SimulatedVolumes, StorageHost, StorageHostConfig, VolumeError, Volumes};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -61,6 +61,7 @@ async fn simulated_volumes() {
 struct Real {
     temporary: tempfile::TempDir,
     host: Option<Arc<StorageHost>>,
+    first_port: u16,
 }
 
 impl Real {
@@ -68,8 +69,8 @@ impl Real {
         StorageHostConfig {
             directory: self.volumes_directory(),
             address: "127.0.0.1".parse().unwrap(),
-            first_port: 18_300,
-            last_port: 18_330,
+            first_port: self.first_port,
+            last_port: self.first_port + 9,
             credentials: Some(self.credentials("storage")),
         }
     }
@@ -82,7 +83,8 @@ impl Real {
         self.temporary.path().join(name)
     }
 
-    async fn start() -> Self {
+    /// Each test has ten ports of its own.
+    async fn start_at(first_port: u16) -> Self {
         let temporary = tempfile::tempdir().unwrap();
         let authority = Authority::open_or_create(temporary.path().join("authority")).unwrap();
         let addresses = ["127.0.0.1".parse().unwrap()];
@@ -97,6 +99,7 @@ impl Real {
         let mut real = Self {
             temporary,
             host: None,
+            first_port,
         };
         real.host = Some(Arc::new(StorageHost::open(real.config()).await.unwrap()));
         real
@@ -245,5 +248,70 @@ impl Bench for Real {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn storage_daemons() {
-    suite(&mut Real::start().await).await;
+    suite(&mut Real::start_at(18_300).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_volume_that_cannot_be_understood_harms_no_other_and_is_kept() {
+    let mut real = Real::start_at(18_340).await;
+    let volumes = real.volumes();
+    let names = ["sick", "well", "away"].map(|name| DomainName::new(name).unwrap());
+    let [sick, well, away] = &names;
+    let wish = VolumeWish {
+        owner: DeploymentName::new("web").unwrap(),
+        size_bytes: 64 << 20,
+    };
+    for name in &names {
+        volumes.create(name, &wish).await.unwrap();
+    }
+    // What a removal has left that was cut off in the middle does not keep the next one from being done.
+    let directory = real.volumes_directory();
+    let left = directory.join(".gone-away");
+    std::fs::create_dir(&left).unwrap();
+    std::fs::write(left.join("disk.qcow2"), "x").unwrap();
+    volumes.remove(away).await.unwrap();
+    assert!(!left.exists() && !directory.join("away").exists());
+
+    drop(volumes);
+    let record = directory.join("sick/record.json");
+    let text = std::fs::read_to_string(&record).unwrap();
+    std::fs::write(&record, text.replacen('{', "(", 1)).unwrap();
+    real.host = None;
+    let host = StorageHost::open(real.config()).await.unwrap();
+    let place = host.export(well, Generation(1), "h1").await.unwrap();
+    let mut client = real.client(&place, "h1", false).await.unwrap();
+    client.write(3, 3).await.unwrap();
+    // Nobody knows who was cut off from it: nobody is let in, and no fence is confirmed.
+    let fenced = host.fence(sick, Generation(2)).await;
+    assert!(matches!(fenced, Err(VolumeError::Missing(_))));
+    let anew = host.create(sick, &wish).await;
+    assert!(matches!(anew, Err(VolumeError::Impossible(_))));
+    std::fs::write(&record, text).unwrap();
+    drop(host);
+    let host = StorageHost::open(real.config()).await.unwrap();
+    assert_eq!(host.show(sick).await.unwrap().note, None);
+}
+
+/// A daemon that is stopped, as one is whose disk does not answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_whose_daemon_hangs_keeps_no_other_from_being_made() {
+    let real = Real::start_at(18_350).await;
+    let volumes = real.volumes();
+    let wish = VolumeWish {
+        owner: DeploymentName::new("web").unwrap(),
+        size_bytes: 64 << 20,
+    };
+    let name = |name| DomainName::new(name).unwrap();
+    let (hung, other) = (name("hung"), name("other"));
+    volumes.create(&hung, &wish).await.unwrap();
+    let daemon = rustix::process::Pid::from_raw(real.daemons()[0]).unwrap();
+    rustix::process::kill_process(daemon, rustix::process::Signal::STOP).unwrap();
+    let waiting = volumes.fence(&hung, Generation(2));
+    let made = volumes.create(&other, &wish);
+    tokio::select! {
+        biased;
+        fenced = waiting => panic!("the fence of a hung daemon came first: {:?}", fenced.map(|_| ())),
+        made = made => drop(made.unwrap()),
+    }
+    // Killed with the others; what is stopped is killed too.
 }
