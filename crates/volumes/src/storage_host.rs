@@ -120,8 +120,8 @@ impl StorageHost {
         // Many at once: one whose daemon hangs, or whose image takes long to check, keeps no other waiting.
         let mut begun = tokio::task::JoinSet::new();
         let turns = Arc::new(tokio::sync::Semaphore::new(BEGUN_AT_ONCE));
-        for slot in slots.values().cloned() {
-            let turns = turns.clone();
+        for slot in slots.values() {
+            let (slot, turns) = (slot.clone(), turns.clone());
             begun.spawn(async move {
                 // Never closed.
                 let _turn = turns.acquire().await;
