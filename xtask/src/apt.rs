@@ -31,6 +31,7 @@ const fn program(name: &'static str, package: &'static str) -> Need {
 const NEEDS: &[Need] = &[
     program("mmdebstrap", "mmdebstrap"),
     program("mkfs.erofs", "erofs-utils"),
+    program("mkfs.btrfs", "btrfs-progs"),
     program("ip", "iproute2"),
     program("ping", "iputils-ping"),
     program("ssh", "openssh-client"),
