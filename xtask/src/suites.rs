@@ -143,6 +143,7 @@ const TABLE: &[Row] = &[
     guests("estive-testbed", "roots", 360),
     guests("estive-testbed", "herd", 560),
     guests_of_roots("estive-testbed", "sets", 1500),
+    guests_of_roots("estive-testbed", "postgresql", 2020),
     guests("estive-testbed", "kills", 2200),
     guests("estive-agent", "guests", 400),
 ];
