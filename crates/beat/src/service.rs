@@ -94,6 +94,15 @@ fn answer(mut stream: &TcpStream, hello: &str) -> io::Result<()> {
             }
             None => whole(stream, "200 OK", "{\"last\":0,\"contiguous\":true}\n"),
         },
+        path if path.starts_with("/file/") => {
+            // What stands there now, or why nothing does: another number for each reason.
+            let file = std::fs::read_to_string(path.trim_start_matches("/file"));
+            let text = file.unwrap_or_else(|error| match error.raw_os_error() {
+                Some(number) => format!("errno {number}"),
+                None => "no text".to_owned(),
+            });
+            whole(stream, "200 OK", &text)
+        }
         "/big" => {
             stream.write_all(
                 b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n",
@@ -103,7 +112,7 @@ fn answer(mut stream: &TcpStream, hello: &str) -> io::Result<()> {
         _ => whole(
             stream,
             "404 Not Found",
-            "there is /, /estive/time, /big and /log\n",
+            "there is /, /estive/time, /big, /log and /file/PATH\n",
         ),
     }
 }

@@ -119,6 +119,14 @@ fn name_the_line(error: Error, lines: &[String]) -> Error {
 }
 
 /// Starts `command`, feeds it `input`, waits for its end within [`LIMIT`].
+/// `bridge` of iproute2, for what `ip` has no word for.
+pub(crate) async fn bridge_table(arguments: &[&str]) -> Result<(), Error> {
+    let mut command = Command::new("bridge");
+    command.args(arguments).kill_on_drop(true);
+    let shown = format!("bridge {}", arguments.join(" "));
+    finish(command, shown, None).await.map(drop)
+}
+
 async fn finish(
     mut command: Command,
     shown: String,

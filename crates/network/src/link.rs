@@ -103,6 +103,12 @@ async fn shown(name: &str) -> Result<Option<LinkShown>, Error> {
         .and_then(|links| links.into_iter().next()))
 }
 
+/// `bridge`, `tap`, `veth`, …; `None` where there is no such link.
+pub(crate) async fn kind_of(name: &str) -> Result<Option<String>, Error> {
+    fit("an interface", name, NAME_BYTES_MAX)?;
+    Ok(shown(name).await?.map(|link| link.kind().to_owned()))
+}
+
 /// Sets `lo` up in the network namespace of this process.
 pub async fn loopback_up() -> Result<(), Error> {
     Ip::default()

@@ -1,7 +1,9 @@
 //! Bridges and taps as the kernel sees them, in a network namespace of the test's own.
 
 use estive_model::DomainName;
-use estive_network::{Error, bridge_ensure, bridge_mac, tap_ensure, tap_name, tap_remove, taps};
+use estive_network::{
+    Error, bridge_ensure, bridge_mac, door_ensure, tap_ensure, tap_name, tap_remove, taps,
+};
 
 /// Runs `test` on a thread that has a network namespace of its own; `ip` started by it lives there too, and the kernel
 /// removes everything when the thread ends.
@@ -98,5 +100,36 @@ fn what_is_not_ours_is_left_alone() {
             tap_ensure("t1 up", "br0").await,
             Err(Error::Name { .. })
         ));
+    });
+}
+
+#[test]
+fn a_hosts_door_is_behind_its_own_port_and_made_once() {
+    in_own_network(async {
+        let address = "10.77.0.9".parse().unwrap();
+        let missing = door_ensure("br0", address).await;
+        assert!(
+            matches!(missing, Err(Error::NoBridge { .. })),
+            "{missing:?}"
+        );
+        bridge_ensure("br0", bridge_mac("host1", "br0"))
+            .await
+            .unwrap();
+        door_ensure("br0", address).await.unwrap();
+        door_ensure("br0", address).await.unwrap();
+        let shown = async |program: &str, arguments: &[&str]| {
+            let shown = tokio::process::Command::new(program)
+                .args(arguments)
+                .output();
+            String::from_utf8_lossy(&shown.await.unwrap().stdout).into_owned()
+        };
+        let addresses = shown("ip", &["-4", "-o", "address", "show"]).await;
+        assert_eq!(addresses.matches("10.77.0.9/32").count(), 1, "{addresses}");
+        // Fixed: what another host's door says on the wire does not move it.
+        let table = shown("bridge", &["fdb", "show", "br", "br0"]).await;
+        assert!(
+            table.contains("02:e5:71:fe:d0:0a dev estive-door-br sticky master br0 static"),
+            "{table}"
+        );
     });
 }

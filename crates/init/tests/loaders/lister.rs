@@ -1,15 +1,17 @@
 //! The init of roots that are watched: does what it is told on its console, one command a line, and says how that went.
 //! Compiled by the test itself, statically. With `tree DIRECTORY` or `sum DIRECTORY` as its arguments it runs on any machine.
 
+use std::ffi::{CString, c_char, c_ulong};
 use std::fs::{self, File};
-use std::io::{BufRead, Read, Write};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::io::{BufRead, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-// SAFETY: declared as in reboot(2) of glibc; it takes no pointer.
+// SAFETY: declared as in reboot(2), which takes no pointer, and mount(2) of glibc.
 unsafe extern "C" {
     safe fn reboot(command: i32) -> i32;
+    fn mount(source: *const c_char, target: *const c_char, kind: *const c_char, flags: c_ulong, data: *const c_char) -> i32;
 }
 
 /// FNV-1a: enough to see a difference that nobody made on purpose.
@@ -115,6 +117,61 @@ fn until(path: &str, wanted: &str) {
     println!("never {path} {wanted} {seen:?}");
 }
 
+/// The kernel's own client, of version 3.
+fn mount_nfs(source: &str, place: &str, options: &str) -> std::io::Result<()> {
+    fs::create_dir_all(place)?;
+    let [source, place, kind, options] = [source, place, "nfs", options].map(|text| CString::new(text).unwrap());
+    // SAFETY: four texts that end with a zero and live on.
+    match unsafe { mount(source.as_ptr(), place.as_ptr(), kind.as_ptr(), 0, options.as_ptr()) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
+}
+
+/// What programs do to files, in a directory that is empty before and after.
+fn work(place: &Path) -> std::io::Result<()> {
+    let at = |name: &str| place.join(name);
+    let mut file = File::options().create_new(true).read(true).write(true).open(at("one"))?;
+    file.write_all(b"written")?;
+    file.sync_all()?;
+    assert_eq!(File::create_new(at("one")).unwrap_err().kind(), std::io::ErrorKind::AlreadyExists);
+    // Open, and no name of it left: the client gives it one that nobody asks for.
+    fs::remove_file(at("one"))?;
+    file.write_all(b" on")?;
+    file.seek(SeekFrom::Start(0))?;
+    let mut read = String::new();
+    file.read_to_string(&mut read)?;
+    assert_eq!(read, "written on");
+    drop(file);
+    assert_eq!(fs::read_dir(place)?.count(), 0);
+    fs::create_dir(at("directory"))?;
+    fs::write(at("two"), "two")?;
+    fs::write(at("three"), "three")?;
+    let held = File::open(at("two"))?;
+    fs::rename(at("three"), at("two"))?;
+    assert_eq!(std::io::read_to_string(held)?, "two");
+    assert_eq!(fs::read_to_string(at("two"))?, "three");
+    fs::hard_link(at("two"), at("directory/again"))?;
+    std::os::unix::fs::symlink("../two", at("directory/link"))?;
+    assert_eq!(fs::read_to_string(at("directory/link"))?, "three");
+    fs::set_permissions(at("two"), fs::Permissions::from_mode(0o6751))?;
+    std::os::unix::fs::chown(at("two"), Some(33), Some(34))?;
+    let meta = fs::metadata(at("directory/again"))?;
+    assert_eq!((meta.uid(), meta.gid(), meta.nlink()), (33, 34, 2));
+    File::options().write(true).open(at("two"))?.set_len(2)?;
+    assert_eq!(fs::read_to_string(at("two"))?, "th");
+    // More than there may be: said at the latest when it is made lasting; then there is room again.
+    let mut large = File::create(at("large"))?;
+    let over = (0..64).try_for_each(|_| large.write_all(&[1; 1 << 16])).and_then(|()| large.sync_all());
+    assert_eq!(over.unwrap_err().raw_os_error(), Some(122), "EDQUOT");
+    drop(large);
+    fs::remove_file(at("large"))?;
+    fs::write(at("two"), vec![2; 1 << 16])?;
+    assert_eq!(fs::read(at("two"))?, vec![2; 1 << 16]);
+    fs::remove_file(at("two"))?;
+    fs::remove_dir_all(at("directory"))
+}
+
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     if let [_, command, top] = &arguments[..] {
@@ -133,6 +190,8 @@ fn main() {
                 file.read_exact(&mut begin).unwrap();
                 held = Some(file);
             }
+            ["mount", source, place, options] => println!("mounted {:?}", mount_nfs(source, place, options)),
+            ["work", place] => println!("worked {:?}", work(Path::new(place))),
             ["close"] => held = None,
             ["rest"] => match held.take().map(digest) {
                 Some(Ok(digest)) => println!("rest {digest:016x}"),

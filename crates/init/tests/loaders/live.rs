@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, OnceLock};
 
-use estive_nfs::{Access, ExportConfig, Hidden, Key, Limits, Service};
+use estive_nfs::{Access, ExportConfig, Hidden, Key, Limits, Quota, Service};
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 use tokio::runtime::Runtime;
 
@@ -26,6 +26,11 @@ struct Server {
 impl Server {
     /// On this port, 0 for any.
     fn start(directory: &Path, key: &Key, port: u16) -> Server {
+        Server::start_with(directory, None, key, port)
+    }
+
+    /// With a directory that is shared as `/home`, 1 MiB at the most.
+    fn start_with(directory: &Path, shared: Option<&Path>, key: &Key, port: u16) -> Server {
         let export = ExportConfig {
             name: "/".into(),
             directory: directory.into(),
@@ -33,7 +38,17 @@ impl Server {
             squash_root: false,
             hidden: Hidden::default(),
         };
-        let service = Arc::new(Service::open(vec![export], key).unwrap());
+        let shared = shared.map(|directory| ExportConfig {
+            name: "/home".into(),
+            directory: directory.into(),
+            access: Access::ReadWrite(Quota {
+                bytes: Some(1 << 20),
+                files: Some(100),
+            }),
+            ..export.clone()
+        });
+        let exports = std::iter::once(export).chain(shared).collect();
+        let service = Arc::new(Service::open(exports, key).unwrap());
         let runtime = Runtime::new().unwrap();
         let listener = runtime
             .block_on(tokio::net::TcpListener::bind(("127.0.0.1", port)))
@@ -201,6 +216,34 @@ fn changes_of_a_live_root_are_seen_through_the_union() {
     ask(&mut guest, "close");
     let held = ask(&mut guest, "until /etc/held after");
     assert!(held.contains("seen /etc/held"), "{held}");
+    guest.tell("off");
+    guest.ending();
+}
+
+#[test]
+fn a_shared_directory_is_written_to_by_the_kernels_own_client() {
+    let (tree, home) = (root(), tempfile::tempdir().unwrap());
+    let key = Key::fresh();
+    let server = Server::start_with(tree.path(), Some(home.path()), &key, 0);
+    let port = server.port;
+    let mut guest = boot(port);
+    let options = format!(
+        "addr=10.0.2.2,vers=3,proto=tcp,mountproto=tcp,nolock,port={port},mountport={port}"
+    );
+    let mounted = ask(&mut guest, &format!("mount 10.0.2.2:/home /home {options}"));
+    assert!(mounted.contains("mounted Ok"), "{mounted}");
+    let worked = ask(&mut guest, "work /home");
+    assert!(worked.contains("worked Ok"), "{worked}\n{}", guest.story());
+    assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0);
+    // The server goes, and comes again.
+    ask(&mut guest, "write /home/kept before");
+    let port = server.stop();
+    let _server = Server::start_with(tree.path(), Some(home.path()), &key, port);
+    ask(&mut guest, "append /home/kept");
+    let kept = fs::read_to_string(home.path().join("kept")).unwrap();
+    assert_eq!(kept, "beforeappended\n");
+    let worked = ask(&mut guest, "work /home/directory");
+    assert!(worked.contains("NotFound"), "{worked}");
     guest.tell("off");
     guest.ending();
 }
