@@ -51,10 +51,10 @@ pub fn demo(options: &Options) -> Result<()> {
 }
 
 pub fn bench(name: &str, runs: Option<u32>) -> Result<()> {
-    let mut command = if name == "layers" {
-        layers_command()?
-    } else {
-        guests_command(name)?
+    let mut command = match name {
+        "layers" => without_guests("bench-layers")?,
+        "read" => without_guests("bench-read")?,
+        _ => guests_command(name)?,
     };
     command
         .arg("--results")
@@ -65,11 +65,11 @@ pub fn bench(name: &str, runs: Option<u32>) -> Result<()> {
     hand_over(command)
 }
 
-/// The one that needs no guest, and nothing but the release.
-fn layers_command() -> Result<Command> {
+/// One that needs no guest, and nothing but the release.
+fn without_guests(name: &str) -> Result<Command> {
     let estive = binaries::estive(Profile::Release)?;
     let mut command = testbed_program(&estive)?;
-    command.arg("bench-layers").arg("--estive").arg(&estive);
+    command.arg(name).arg("--estive").arg(&estive);
     Ok(command)
 }
 

@@ -9,6 +9,7 @@ use crate::files::Files;
 use crate::journal::{Journal, Record};
 use crate::observe::{domain_state, see};
 use crate::operations::Operations;
+use crate::roots::{self, Roots};
 use crate::strangers;
 use crate::taps::Taps;
 use estive_api::wire::{AgentAbout, DomainReport, JournalReport, OperationPhase};
@@ -52,6 +53,7 @@ pub struct Agent {
     pub(crate) files: Files,
     pub(crate) events: EventLog,
     pub(crate) operations: Operations,
+    pub(crate) roots: Roots,
     credentials: Option<Credentials>,
     domains: Mutex<BTreeMap<DomainName, Handle>>,
     /// Memory of every domain that is held or about to be, in MiB.
@@ -109,6 +111,7 @@ impl Agent {
             events: EventLog::open(state.join("events.jsonl"), parts.clock.clone())?,
             operations: Operations::open(state.join("operations"))
                 .map_err(file("open the operations in"))?,
+            roots: Roots::new(config.cache(), state.join("domains")),
             journal,
             hypervisor: parts.hypervisor,
             clock: parts.clock,
@@ -123,6 +126,7 @@ impl Agent {
             config,
         });
         agent.take_over().await?;
+        agent.spawn(roots::watch(agent.clone()));
         Ok(agent)
     }
 

@@ -1,11 +1,15 @@
 //! The agent's configuration file.
 
 use crate::AgentError;
+use estive_api::wire::CacheDirectory;
 use estive_hypervisor::{Accel, QemuConfig};
 use estive_model::{Capacity, HostName};
 use serde::Deserialize;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+
+/// The longest path of a unix socket (unix(7)).
+const MAX_SOCKET_BYTES: usize = 107;
 
 /// What an agent is told at start. YAML; unknown keys are refused.
 #[derive(Debug, Clone, Deserialize)]
@@ -25,6 +29,9 @@ pub struct AgentConfig {
     /// Certificate and key of this agent; needed with `listen`.
     #[serde(default)]
     pub credentials: Option<PathBuf>,
+    /// Directory of this host's cache (`estive cache`), through which roots are read; `cache` in `state` without it.
+    #[serde(default)]
+    pub cache: Option<PathBuf>,
     /// Bridge that domains are joined to.
     pub bridge: String,
     /// What domains may use.
@@ -104,10 +111,23 @@ impl AgentConfig {
                     .into(),
             );
         }
+        let socket = config.cache().socket();
+        if socket.as_os_str().len() > MAX_SOCKET_BYTES {
+            return Err(format!(
+                "cache: the path of its socket, {}, has more than {MAX_SOCKET_BYTES} bytes; name a shorter directory",
+                socket.display()
+            ));
+        }
         if config.capacity.memory_mib == 0 || config.capacity.cores == 0 {
             return Err("capacity: a host without memory or cores can hold no domain".into());
         }
         Ok(config)
+    }
+
+    /// This host's cache of roots.
+    pub fn cache(&self) -> CacheDirectory {
+        let named = self.cache.clone();
+        CacheDirectory(named.unwrap_or_else(|| self.state.join("cache")))
     }
 
     /// What it declares.
@@ -167,6 +187,11 @@ migration: {address: 10.77.0.11, first_port: 49152, last_port: 49215, tls: true}
             ("credentials: /etc/estive/agent\n", "", "credentials"),
             ("memory_mib: 2048", "memory_mib: 0", "memory"),
             ("name: host1", "name: ../host1", "host name"),
+            (
+                "state: /var/lib/estive",
+                &format!("state: /{}", "x".repeat(100)),
+                "cache",
+            ),
         ] {
             let error = AgentConfig::parse(&EXAMPLE.replacen(from, to, 1)).unwrap_err();
             assert!(error.contains(word), "{to}: {error}");

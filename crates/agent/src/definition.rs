@@ -3,6 +3,7 @@
 use crate::files::Files;
 use estive_api::Problem;
 use estive_api::domain_xml::{CONFIG_FILE, DiskSource, DomainXml, IDENTITY_FILE};
+use estive_api::wire::CacheDirectory;
 use estive_boot::Identity;
 use estive_boot::identity::Seed;
 use estive_model::{BlockSource, Checksummed, Digest, DomainSpec, Interface, NbdSource};
@@ -35,6 +36,7 @@ pub fn spec(
     layer: PathBuf,
     xml: &DomainXml,
     files: &Files,
+    cache: &CacheDirectory,
     bridge: &str,
     tap: String,
     volume: Option<NbdSource>,
@@ -59,6 +61,10 @@ pub fn spec(
     let disk = |source: &DiskSource| match source {
         DiskSource::File(digest) => shared(digest).map(BlockSource::File),
         DiskSource::Nbd(nbd) => Ok(BlockSource::Nbd(nbd.clone())),
+        DiskSource::Root(root) => Ok(BlockSource::LocalNbd {
+            socket: cache.socket(),
+            export: root.name.hex().to_owned(),
+        }),
     };
     let identity = match xml.identity_by_fw_cfg {
         true => Some(identity_line(&read_identity(place, xml)?)?),

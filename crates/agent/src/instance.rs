@@ -36,9 +36,11 @@ impl Domain {
                     ))
                 })?;
         }
+        self.agent.roots.make_ready(&xml).await?;
         let layer = layer::path(&place, &self.record);
         let volume = self.volume_export(&xml, generation).await?;
-        definition::spec(&place, layer, &xml, &self.agent.files, bridge, tap, volume)
+        let (files, cache) = (&self.agent.files, self.agent.roots.directory());
+        definition::spec(&place, layer, &xml, files, cache, bridge, tap, volume)
     }
 
     pub(crate) async fn create(&mut self) -> Result<(), Problem> {
@@ -198,6 +200,7 @@ impl Domain {
         {
             tracing::warn!(domain = %self.name, %error, "its files were not removed");
         }
+        self.agent.roots.sweep().await;
         if let Err(error) = self.agent.hypervisor.erase(&self.name).await {
             tracing::warn!(domain = %self.name, %error, "what its QEMU left was not removed");
         }

@@ -33,6 +33,7 @@ mod orders;
 mod push;
 mod registration;
 mod rest;
+mod roots;
 mod sending;
 mod strangers;
 mod stream;

@@ -5,6 +5,8 @@
 
 mod tree;
 
+use crate::Endpoint;
+use crate::wire::MAX_ORIGINS;
 use estive_model::{Digest, DomainName, DomainState, NbdSource};
 use quick_xml::escape::escape;
 use std::fmt::Write;
@@ -14,6 +16,8 @@ use tree::{Element, Place};
 pub const MACHINE: &str = "pc-q35-7.2";
 /// What `<source bridge=…>` says: the bridge that the agent's configuration names.
 pub const HOST_BRIDGE: &str = "host";
+/// What `<host transport='unix' socket=…>` says: the socket of the host's own cache of roots.
+pub const CACHE_SOCKET: &str = "cache";
 /// Seconds for which a domain's network disk waits for its server to come back.
 pub const RECONNECT_DELAY_S: u32 = 60;
 /// Name of the layer's file in the domain's archive.
@@ -77,6 +81,17 @@ pub enum DiskSource {
     File(Digest),
     /// A network block device.
     Nbd(NbdSource),
+    /// A sealed root, which the host reads through its cache.
+    Root(RootSource),
+}
+
+/// A sealed root and where hosts get it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RootSource {
+    /// Its name ([`Manifest::name`](estive_chunks::Manifest::name)).
+    pub name: Digest,
+    /// 1 to [`MAX_ORIGINS`], asked in this order; never unix sockets.
+    pub origins: Vec<Endpoint>,
 }
 
 /// A domain's description.
@@ -266,7 +281,7 @@ fn write_disk(
     serial: &str,
 ) -> std::fmt::Result {
     let kind = match source {
-        Some(DiskSource::Nbd(_)) => "network",
+        Some(DiskSource::Nbd(_) | DiskSource::Root(_)) => "network",
         _ => "file",
     };
     writeln!(xml, "    <disk type='{kind}' device='disk'>")?;
@@ -284,6 +299,19 @@ fn write_disk(
             let host = escape(nbd.host.as_str());
             writeln!(xml, "        <host name='{host}' port='{}'/>", nbd.port)?;
             writeln!(xml, "        <reconnect delay='{RECONNECT_DELAY_S}'/>")?;
+            writeln!(xml, "      </source>")?;
+        }
+        Some(DiskSource::Root(root)) => {
+            writeln!(xml, "      <source protocol='nbd' name='{}'>", root.name)?;
+            writeln!(
+                xml,
+                "        <host transport='unix' socket='{CACHE_SOCKET}'/>"
+            )?;
+            writeln!(xml, "        <reconnect delay='{RECONNECT_DELAY_S}'/>")?;
+            for origin in &root.origins {
+                let url = origin.to_string();
+                writeln!(xml, "        <origin url='{}'/>", escape(url.as_str()))?;
+            }
             writeln!(xml, "      </source>")?;
         }
     }
@@ -475,15 +503,51 @@ fn parse_disk(disk: &Element) -> Result<(&str, Option<DiskSource>), DomainXmlErr
                 )),
             }
         }
-        "network" if device != "vda" => Some(DiskSource::Nbd(parse_nbd(source)?)),
+        "network" if device != "vda" => Some(parse_network(source)?),
         _ => return Err(disk.wrong("has a type that is not understood for this disk")),
     };
     Ok((serial.text()?, source))
 }
 
+/// A sealed root by the host's cache, or any other network block device.
+fn parse_network(source: &Element) -> Result<DiskSource, DomainXmlError> {
+    source.attribute_is("protocol", "nbd")?;
+    source
+        .child("reconnect")?
+        .is_exactly(&[("delay", &RECONNECT_DELAY_S.to_string())])?;
+    match source.child("host")?.attribute_if_any("transport") {
+        Some(_) => parse_root(source).map(DiskSource::Root),
+        None => parse_nbd(source).map(DiskSource::Nbd),
+    }
+}
+
+fn parse_root(source: &Element) -> Result<RootSource, DomainXmlError> {
+    source.only(&["protocol", "name"], &["host", "reconnect"], &["origin"])?;
+    source
+        .child("host")?
+        .is_exactly(&[("transport", "unix"), ("socket", CACHE_SOCKET)])?;
+    let name = source.attribute("name")?;
+    let name = Digest::new(name).map_err(|error| source.wrong(error))?;
+    let mut origins = Vec::new();
+    for origin in source.children("origin") {
+        origin.only(&["url"], &[], &[])?;
+        match Endpoint::parse(origin.attribute("url")?) {
+            Ok(endpoint @ Endpoint::Tls { .. }) => origins.push(endpoint),
+            // Whoever describes a domain has no word on what the host's processes connect to on it.
+            Ok(Endpoint::Unix(_)) => {
+                return Err(origin.wrong("names a unix socket; a root comes by https"));
+            }
+            Err(error) => return Err(origin.wrong(error)),
+        }
+    }
+    if !(1..=MAX_ORIGINS).contains(&origins.len()) {
+        return Err(source.wrong(format!("needs 1 to {MAX_ORIGINS} <origin>s")));
+    }
+    Ok(RootSource { name, origins })
+}
+
 fn parse_nbd(source: &Element) -> Result<NbdSource, DomainXmlError> {
     source.only(&["protocol", "name", "tls"], &["host", "reconnect"], &[])?;
-    source.attribute_is("protocol", "nbd")?;
     let export = source.attribute("name")?;
     if !plain(export, 200, "._-:@/") {
         return Err(source.wrong("has a name that is not 1 to 200 letters, digits and ._-:@/"));
@@ -493,9 +557,6 @@ fn parse_nbd(source: &Element) -> Result<NbdSource, DomainXmlError> {
         Some("no") | None => false,
         Some(_) => return Err(source.wrong("has tls that is neither \"yes\" nor \"no\"")),
     };
-    source
-        .child("reconnect")?
-        .is_exactly(&[("delay", &RECONNECT_DELAY_S.to_string())])?;
     let host = source.child("host")?;
     host.only(&["name", "port"], &[], &[])?;
     let name = host.attribute("name")?;

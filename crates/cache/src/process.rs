@@ -7,15 +7,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::extract::{Path, State};
 use axum::routing::get;
 use axum::{Json, Router};
 use estive_api::server::{Listen, Listener, bind_unix};
-use estive_api::wire::CacheDirectory;
+use estive_api::wire::{CacheDirectory, RootReady};
 use estive_api::{Credentials, Problem};
+use estive_model::Digest;
 use tokio_util::sync::CancellationToken;
 
 use crate::store::make_private;
-use crate::{Cache, CacheError, nbd, router};
+use crate::{Cache, CacheError, ReadError, nbd, router};
 
 /// A cache holds at least this: what a read of the largest size and the reading ahead of some clones need.
 const LEAST_LIMIT_BYTES: u64 = 64 << 20;
@@ -101,8 +103,28 @@ pub async fn serve_cache(
 
 fn control_router(cache: Arc<Cache>) -> Router {
     Router::new()
-        .route("/about", get(move || async move { Json(cache.about()) }))
+        .route(
+            "/about",
+            get(|State(cache): Shared| async move { Json(cache.about()) }),
+        )
+        .route("/roots/{hex}", get(root))
         .fallback(|| async { Problem::not_found("there is no such resource on a cache") })
+        .with_state(cache)
+}
+
+type Shared = State<Arc<Cache>>;
+
+/// Answered when the root's manifest is here, so that a QEMU that opens it now does not wait.
+async fn root(State(cache): Shared, Path(hex): Path<String>) -> Result<Json<RootReady>, Problem> {
+    let name = Digest::new(format!("sha256:{hex}"))
+        .map_err(|_| Problem::invalid("a root is named by 64 lower-case hex digits"))?;
+    match cache.root(&name).await {
+        Ok(root) => Ok(Json(RootReady {
+            size_bytes: root.manifest.size_bytes(),
+        })),
+        Err(error @ ReadError::UnknownRoot(_)) => Err(Problem::not_found(error.to_string())),
+        Err(error) => Err(Problem::failed(error.to_string())),
+    }
 }
 
 /// Two caches in one directory would remove each other's chunks. The kernel lets go when the process ends.

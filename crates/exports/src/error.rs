@@ -1,10 +1,9 @@
-//! What can go wrong in sealing and serving, each with what to try.
+//! What can go wrong in sealing, each with what to try.
 
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
-/// What can go wrong while sealing a root or serving it.
+/// What can go wrong while sealing a root.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
     #[error(
@@ -128,47 +127,6 @@ pub enum ExportError {
         out: PathBuf,
         status: String,
         output: String,
-    },
-
-    #[error("serving {image}: there is no such file; seal a root first")]
-    MissingImage { image: PathBuf },
-
-    #[error(
-        "serving a root on {listen}: the port is in use by another program; see which with `ss -ltnp 'sport = :{}'`, stop it or choose another port",
-        listen.port()
-    )]
-    PortInUse { listen: SocketAddr },
-
-    #[error("serving a root on {listen}: this machine cannot listen there; see `ip address`")]
-    CannotListen {
-        listen: SocketAddr,
-        #[source]
-        source: io::Error,
-    },
-
-    #[error("serving a root: the credentials directory {dir} has no {file}")]
-    MissingCredential { dir: PathBuf, file: &'static str },
-
-    #[error(
-        "serving a root: {name:?} is no name for an export; use letters, digits, '.', '-', '_', '@', 1 to 128 of them"
-    )]
-    BadExportName { name: String },
-
-    #[error("serving {image} on {listen}: qemu-nbd ended ({status}): {output}")]
-    ServerDied {
-        image: PathBuf,
-        listen: SocketAddr,
-        status: String,
-        output: String,
-    },
-
-    #[error(
-        "serving {image} on {listen}: qemu-nbd did not answer within {seconds} s; the machine may be overloaded, try again"
-    )]
-    ServerSilent {
-        image: PathBuf,
-        listen: SocketAddr,
-        seconds: u64,
     },
 }
 

@@ -1,8 +1,8 @@
 //! What a reference offers to its clones: sealed roots (EROFS images named by their manifest),
-//! what boots them (kernel, initramfs, the disk of kernel modules), the NBD server that hands a
-//! sealed root to QEMU, and images that machines start from which Estive does not start.
+//! what boots them (kernel, initramfs, the disk of kernel modules), and images that machines start
+//! from which Estive does not start. What serves a sealed root is the crate `cache`.
 //!
-//! This crate knows files and servers, never domains.
+//! This crate knows files, never domains.
 
 mod boot_parts;
 pub mod diff;
@@ -10,7 +10,6 @@ mod error;
 pub mod image;
 mod line_programs;
 pub mod modules;
-pub mod nbd;
 pub mod references;
 pub mod seal;
 pub mod secrets;

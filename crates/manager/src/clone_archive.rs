@@ -39,7 +39,7 @@ pub(crate) fn pack(
         initramfs: initramfs.digest.clone(),
         command_line,
         identity_by_fw_cfg: true,
-        root: DiskSource::Nbd(reference.root.clone()),
+        root: DiskSource::Root(reference.root.clone()),
         modules: DiskSource::File(reference.modules.digest.clone()),
         volume,
         mac: Some(clone.mac.clone()),
@@ -79,6 +79,7 @@ pub(crate) fn pack(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use estive_api::domain_xml::RootSource;
     use estive_model::Digest;
     use std::io::Read;
 
@@ -95,11 +96,9 @@ mod tests {
             digest: Digest::new(format!("sha256:{}", digit.repeat(64))).unwrap(),
         };
         let reference = Reference {
-            root: NbdSource {
-                host: "10.77.0.5".into(),
-                port: 10809,
-                export: "root".into(),
-                tls: true,
+            root: RootSource {
+                name: file("4").digest,
+                origins: vec!["https://10.77.0.5:7610".parse().unwrap()],
             },
             kernel: file("1"),
             initramfs: file("2"),
@@ -128,6 +127,7 @@ mod tests {
             if name == "config.xml" {
                 let xml = DomainXml::parse(&content).unwrap();
                 assert_eq!(xml.kernel, file("1").digest);
+                assert_eq!(xml.root, DiskSource::Root(reference.root.clone()));
                 let end = " estive.init=/sbin/first root=erofs;estive;tmpfs:size=9m debug";
                 assert!(xml.command_line.ends_with(end), "{}", xml.command_line);
                 assert_eq!(xml.uuid.len(), 36);

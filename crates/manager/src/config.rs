@@ -2,7 +2,9 @@
 
 use crate::error::ManagerError;
 use estive_api::Endpoint;
-use estive_model::{HostName, NbdSource};
+use estive_api::domain_xml::RootSource;
+use estive_api::wire::MAX_ORIGINS;
+use estive_model::{Digest, HostName};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -51,7 +53,7 @@ pub struct VolumesConfig {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReferenceConfig {
-    /// Its sealed root, as a network block device.
+    /// Its sealed root.
     pub root: RootConfig,
     /// Kernel.
     pub kernel: PathBuf,
@@ -81,28 +83,36 @@ pub struct EarlyConfig {
     pub kernel_tree: PathBuf,
 }
 
-/// Where the root is served.
+/// Which sealed root, and where hosts get it.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RootConfig {
-    /// Address of the server, as the hosts reach it.
-    pub host: String,
-    /// Its TCP port.
-    pub port: u16,
-    /// Name of the export.
-    pub export: String,
-    /// Whether it is served over mutual TLS.
-    #[serde(default)]
-    pub tls: bool,
+    /// Its name, as `estive seal` prints it: `sha256:` and 64 hex digits.
+    pub name: Digest,
+    /// URLs of the places that have it, asked in this order: `estive storage`, and hosts whose `estive cache` listens.
+    pub origins: Vec<Endpoint>,
 }
 
 impl RootConfig {
-    pub(crate) fn nbd(&self) -> NbdSource {
-        NbdSource {
-            host: self.host.clone(),
-            port: self.port,
-            export: self.export.clone(),
-            tls: self.tls,
+    pub(crate) fn source(&self) -> RootSource {
+        RootSource {
+            name: self.name.clone(),
+            origins: self.origins.clone(),
+        }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let is_here = |origin: &&Endpoint| matches!(origin, Endpoint::Unix(_));
+        if let Some(origin) = self.origins.iter().find(is_here) {
+            return Err(format!(
+                "origins: {origin} is on one host only; write an https:// URL"
+            ));
+        }
+        match self.origins.len() {
+            1..=MAX_ORIGINS => Ok(()),
+            count => Err(format!(
+                "origins: names {count} places, 1 to {MAX_ORIGINS} are taken"
+            )),
         }
     }
 }
@@ -157,6 +167,12 @@ impl ManagerConfig {
                     .to_owned(),
             );
         }
+        for (name, reference) in &config.references {
+            reference
+                .root
+                .check()
+                .map_err(|reason| format!("references: {name}: root: {reason}"))?;
+        }
         let absolute = |path: &mut PathBuf| *path = directory.join(&*path);
         absolute(&mut config.socket);
         absolute(&mut config.state);
@@ -187,7 +203,9 @@ credentials: /c
 hosts: {host1: \"https://10.77.0.11:7601\", host2: \"unix:/run/a.sock\"}
 references:
   default:
-    root: {host: 10.77.0.5, port: 10809, export: root, tls: true}
+    root:
+      name: sha256:0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f
+      origins: ['https://10.77.0.5:7610']
     kernel: /k
     initramfs: /i
     modules: /m
@@ -203,7 +221,7 @@ references:
         assert_eq!(config.hosts.len(), 2);
         assert_eq!(config.boot_timeout_s, 300);
         let reference = &config.references["default"];
-        assert!(reference.root.tls);
+        assert_eq!(reference.root.origins.len(), 1);
         assert_eq!(
             reference.tree.as_deref(),
             Some(Path::new("/etc/estive/root.erofs"))
@@ -218,7 +236,13 @@ references:
             ("https://10.77", "http://10.77", "http://10.77"),
             ("host1:", "-host1:", "-host1"),
             ("credentials: /c\n", "", "issue"),
-            ("tls: true", "tls: maybe", "line 9"),
+            ("name: sha256:", "name: md5:", "line 10"),
+            ("'https://10.77.0.5:7610'", "", "origins: names 0"),
+            (
+                "https://10.77.0.5:7610",
+                "unix:/run/x",
+                "default: root: origins",
+            ),
         ] {
             let text = GOOD.replacen(from, to, 1);
             let error = ManagerConfig::parse(&text, Path::new("/")).unwrap_err();

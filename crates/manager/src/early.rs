@@ -226,11 +226,9 @@ mod tests {
         std::fs::write(path("same"), "kernel").unwrap();
         std::fs::write(path("other"), "another").unwrap();
         let reference = |kernel: &str| Reference {
-            root: estive_model::NbdSource {
-                host: "127.0.0.1".into(),
-                port: 1,
-                export: "root".into(),
-                tls: false,
+            root: estive_api::domain_xml::RootSource {
+                name: SharedFile::load(&path("same")).unwrap().digest,
+                origins: vec![],
             },
             kernel: SharedFile::load(&path(kernel)).unwrap(),
             initramfs: SharedFile::load(&path("same")).unwrap(),

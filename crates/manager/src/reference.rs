@@ -4,7 +4,8 @@ use crate::config::{EarlyConfig, ReferenceConfig};
 use crate::error::ManagerError;
 use bytes::Bytes;
 use estive_api::Problem;
-use estive_model::{Digest, NbdSource};
+use estive_api::domain_xml::RootSource;
+use estive_model::Digest;
 use sha2::{Digest as _, Sha256};
 use std::fmt::Write as _;
 use std::io::{self, Read};
@@ -13,7 +14,7 @@ use std::path::{Path, PathBuf};
 /// One reference, its files digested once when the manager starts.
 #[derive(Debug, Clone)]
 pub(crate) struct Reference {
-    pub root: NbdSource,
+    pub root: RootSource,
     pub kernel: SharedFile,
     pub initramfs: SharedFile,
     pub modules: SharedFile,
@@ -43,7 +44,7 @@ impl Reference {
             })
         };
         Ok(Self {
-            root: config.root.nbd(),
+            root: config.root.source(),
             kernel: load("kernel", &config.kernel)?,
             initramfs: load("initramfs", &config.initramfs)?,
             modules: load("modules", &config.modules)?,
@@ -55,10 +56,7 @@ impl Reference {
 
     /// What its root is called: another name is another root.
     pub fn root_name(&self) -> String {
-        let NbdSource {
-            host, port, export, ..
-        } = &self.root;
-        format!("nbd://{host}:{port}/{export}")
+        self.root.name.to_string()
     }
 
     pub fn file(&self, digest: &Digest) -> Option<&SharedFile> {

@@ -41,6 +41,13 @@ pub enum BlockSource {
     File(PathBuf),
     /// A network block device.
     Nbd(NbdSource),
+    /// An NBD server on a unix socket of this host: its cache of roots.
+    LocalNbd {
+        /// The socket.
+        socket: PathBuf,
+        /// Name of the export.
+        export: String,
+    },
 }
 
 /// A network interface of a domain: always virtio, always on a bridge of its host.

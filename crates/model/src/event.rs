@@ -60,6 +60,8 @@ pub enum EventKind {
     Adopted,
     /// An agent started and found something of a domain that its journal does not know: nothing of it is touched.
     NotInJournal,
+    /// A host's cache refused what it was given for a root, or could not get it.
+    ChunkRefused,
     /// A host answered again after silence.
     HostUp,
     /// A host fell silent.

@@ -1,13 +1,15 @@
 //! A herd's real programs in the topology: storage, an agent on each host, a manager.
 //!
 //! Everything lies under one directory of the outer namespace's private tmpfs:
-//! `authority/`, `credentials/NAME/`, `log/NAME.log`, `host1/{agent.yaml,agent.sock,state/,q/}`, `manager/`.
+//! `authority/`, `credentials/NAME/`, `roots/` (signed manifests), `log/NAME.log`,
+//! `host1/{agent.yaml,agent.sock,state/,cache/,q/}`, `manager/`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
+use estive_api::wire::CacheDirectory;
 use estive_api::{Client, Endpoint};
 use estive_model::{Capacity, DomainName};
 use estive_network::namespace::Namespace;
@@ -16,7 +18,7 @@ use serde_json::Value;
 use tokio::process::Command;
 
 use crate::bed_files::{
-    BedFiles, VOLUMES_PORT, make_directory, manager_socket, root_port, runtime,
+    BedFiles, ROOTS_PORT, VOLUMES_PORT, make_directory, manager_socket, runtime,
 };
 use crate::part::{Part, listens, processes_in, tail};
 use crate::topology::{self, Topology};
@@ -31,7 +33,7 @@ pub use crate::bed_files::host_name;
 /// One reference of the bed: a sealed root and what boots it.
 #[derive(Debug, Clone)]
 pub struct BedReference {
-    /// The sealed root (EROFS).
+    /// The sealed root (EROFS), as sealing named it, its manifest beside it.
     pub image: PathBuf,
     /// Kernel.
     pub kernel: PathBuf,
@@ -98,8 +100,9 @@ impl BedConfig {
 pub struct Bed {
     config: BedConfig,
     topology: Topology,
-    storage: Vec<Part>,
+    storage: Part,
     volumes: Option<Part>,
+    caches: Vec<Part>,
     agents: Vec<Part>,
     manager: Part,
 }
@@ -112,6 +115,7 @@ impl Bed {
         bed.start_storage().await?;
         bed.start_volumes().await?;
         for host in 1..=bed.config.hosts {
+            bed.caches[usize::from(host - 1)].start(&[])?;
             bed.agents[usize::from(host - 1)].start(&[])?;
         }
         for host in 1..=bed.config.hosts {
@@ -134,15 +138,9 @@ impl Bed {
             .issue("manager", "manager", &[topology::MANAGER_ADDRESS.into()])
             .await?;
         files.issue("user", "demo", &[]).await?;
-        let mut storage = Vec::new();
-        for (index, (name, reference)) in config.references.iter().enumerate() {
-            storage.push(Part::new(files.storage(
-                &topology,
-                name,
-                reference,
-                root_port(index),
-            )));
-        }
+        files.sign_roots().await?;
+        let storage = Part::new(files.storage(&topology));
+        let mut caches = Vec::new();
         let directory = config.volumes.as_deref();
         let volumes = directory.map(|directory| Part::new(files.volumes(&topology, directory)));
         let mut agents = Vec::new();
@@ -152,6 +150,7 @@ impl Bed {
                 .issue("agent", &name, &[topology::host_address(host).into()])
                 .await?;
             agents.push(Part::new(files.agent(&topology, host)?));
+            caches.push(Part::new(files.cache(&topology, host)));
         }
         let manager = Part::new(files.manager(&topology)?);
         Ok(Self {
@@ -159,6 +158,7 @@ impl Bed {
             topology,
             storage,
             volumes,
+            caches,
             agents,
             manager,
         })
@@ -215,6 +215,8 @@ impl Bed {
         environment: &[(&str, &str)],
     ) -> Result<(), Error> {
         self.agent_part(host)?.start(environment)?;
+        // It went with its host, if that was killed.
+        self.start_cache(host).await?;
         self.wait_for_agent(host).await
     }
 
@@ -231,6 +233,7 @@ impl Bed {
     /// SIGKILL to every process of `host`: agent and QEMUs, as when its power goes.
     pub async fn kill_host(&mut self, host: u8) -> Result<(), Error> {
         self.kill_agent(host).await?;
+        self.kill_cache(host).await;
         kill_all_in(&self.topology.hosts[usize::from(host - 1)]).await;
         Ok(())
     }
@@ -264,32 +267,44 @@ impl Bed {
         self.manager.is_running()
     }
 
-    /// SIGKILL to the servers of the roots, with all that they started.
+    /// SIGKILL to the server of the roots.
     pub async fn kill_storage(&mut self) {
-        for part in &mut self.storage {
-            part.kill().await;
-        }
-        kill_all_in(&self.topology.storage).await;
+        self.storage.kill().await;
     }
 
-    /// Starts the servers of the roots and waits until they listen.
+    /// Starts the server of the roots and waits until it listens.
     pub async fn start_storage(&mut self) -> Result<(), Error> {
-        for part in &mut self.storage {
-            part.start(&[])?;
-        }
-        for (index, part) in self.storage.iter_mut().enumerate() {
-            let port = root_port(index);
-            let pid = part.pid().unwrap_or_default();
-            let listening = || async move {
-                if listens(pid, port) {
-                    Ok(())
-                } else {
-                    Err(format!("nothing listens on port {port}"))
-                }
-            };
-            part.wait_until(ANSWER_LIMIT, listening).await?;
-        }
-        Ok(())
+        self.storage.start(&[])?;
+        let pid = self.storage.pid().unwrap_or_default();
+        let listening = || async move {
+            match listens(pid, ROOTS_PORT) {
+                true => Ok(()),
+                false => Err(format!("nothing listens on port {ROOTS_PORT}")),
+            }
+        };
+        self.storage.wait_until(ANSWER_LIMIT, listening).await
+    }
+
+    /// SIGKILL to the cache of `host`; its QEMUs run on, and wait for what they read.
+    pub async fn kill_cache(&mut self, host: u8) {
+        self.caches[usize::from(host - 1)].kill().await;
+    }
+
+    /// Starts the cache of `host` (if it does not run) and waits until it answers.
+    pub async fn start_cache(&mut self, host: u8) -> Result<(), Error> {
+        let control = self.cache_directory(host).control();
+        let part = &mut self.caches[usize::from(host - 1)];
+        part.start(&[])?;
+        part.wait_until(ANSWER_LIMIT, || answers(&control)).await
+    }
+
+    /// The directory of the cache of `host`.
+    #[must_use]
+    pub fn cache_directory(&self, host: u8) -> CacheDirectory {
+        let files = BedFiles {
+            config: &self.config,
+        };
+        files.cache_directory(host)
     }
 
     /// SIGKILL to the keeper of volumes; its storage daemons go on.
@@ -401,9 +416,10 @@ impl Bed {
     #[must_use]
     pub fn logs(&self) -> String {
         let parts = self
-            .storage
+            .agents
             .iter()
-            .chain(&self.agents)
+            .chain(&self.caches)
+            .chain([&self.storage])
             .chain([&self.manager]);
         parts
             .map(|part| format!("--- {}\n{}", part.recipe.name, tail(&part.recipe.log, 4096)))
@@ -417,6 +433,8 @@ impl Bed {
             let _ = self.kill_host(host).await;
         }
         self.kill_storage().await;
+        self.kill_volumes().await;
+        kill_all_in(&self.topology.storage).await;
     }
 
     fn agent_part(&mut self, host: u8) -> Result<&mut Part, Error> {

@@ -5,12 +5,13 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use estive_api::wire::CacheDirectory;
 use estive_network::namespace::Namespace;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::Error;
-use crate::bed::{BedConfig, BedReference};
+use crate::bed::BedConfig;
 use crate::part::Recipe;
 use crate::topology::{self, Topology};
 
@@ -18,7 +19,8 @@ const AGENT_PORT: u16 = 7601;
 /// REST of the storage place, for volumes.
 pub(crate) const VOLUMES_PORT: u16 = 7603;
 const MANAGER_PORT: u16 = 7600;
-const FIRST_ROOT_PORT: u16 = 10809;
+pub(crate) const ROOTS_PORT: u16 = 7610;
+const CACHE_PORT: u16 = 7611;
 
 pub(crate) fn manager_socket() -> PathBuf {
     PathBuf::from("/run/estive/manager.sock")
@@ -33,10 +35,6 @@ pub fn host_name(host: u8) -> String {
 /// QEMU's sockets: their paths are limited to 107 bytes.
 pub(crate) fn runtime(host_directory: &Path) -> PathBuf {
     host_directory.join("q")
-}
-
-pub(crate) fn root_port(index: usize) -> u16 {
-    FIRST_ROOT_PORT + u16::try_from(index).unwrap_or(u16::MAX - FIRST_ROOT_PORT)
 }
 
 pub(crate) fn make_directory(path: &Path) -> Result<(), Error> {
@@ -100,44 +98,70 @@ impl BedFiles<'_> {
             command.arg("--address").arg(address.to_string());
         }
         let shown = format!("estive authority issue --role {role} --name {name}");
-        let output = command
-            .stdin(Stdio::null())
-            .output()
-            .await
-            .map_err(Error::system(format!("running '{shown}'")))?;
-        if output.status.success() {
-            return Ok(());
-        }
-        let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        Err(Error::Command {
-            command: shown,
-            status: output.status,
-            stderr,
-        })
+        run(command, shown).await
     }
 
-    pub(crate) fn storage(
-        &self,
-        topology: &Topology,
-        name: &str,
-        reference: &BedReference,
-        port: u16,
-    ) -> Recipe {
-        let arguments = vec![
+    /// Signs the manifests of all references with the bed's own authority.
+    pub(crate) async fn sign_roots(&self) -> Result<(), Error> {
+        let mut command = Command::new(&self.config.estive);
+        command.args(["authority", "sign", "--authority"]);
+        command.arg(self.config.directory.join("authority"));
+        command.arg("--out").arg(self.signed());
+        make_directory(&self.signed())?;
+        for reference in self.config.references.values() {
+            command.arg(estive_exports::seal::manifest_path(&reference.image));
+        }
+        run(command, "estive authority sign".to_owned()).await
+    }
+
+    fn signed(&self) -> PathBuf {
+        self.config.directory.join("roots")
+    }
+
+    pub(crate) fn storage(&self, topology: &Topology) -> Recipe {
+        let mut directories = vec![self.signed()];
+        for reference in self.config.references.values() {
+            let directory = reference.image.parent().unwrap_or(Path::new("."));
+            if !directories.iter().any(|known| known == directory) {
+                directories.push(directory.to_owned());
+            }
+        }
+        let mut arguments: Vec<OsString> = vec![
             "storage".into(),
-            "--image".into(),
-            reference.image.clone().into_os_string(),
             "--listen".into(),
-            format!("{}:{port}", topology::STORAGE_ADDRESS).into(),
-            "--export".into(),
-            name.into(),
+            format!("{}:{ROOTS_PORT}", topology::STORAGE_ADDRESS).into(),
             "--credentials".into(),
             self.credentials("storage").into_os_string(),
         ];
+        for directory in directories {
+            arguments.extend(["--directory".into(), directory.into_os_string()]);
+        }
+        let namespace = &topology.storage;
+        self.recipe("storage".to_owned(), namespace, "storage.log", arguments)
+    }
+
+    /// The directory of a host's cache.
+    pub(crate) fn cache_directory(&self, host: u8) -> CacheDirectory {
+        let directory = self.config.directory.join(host_name(host));
+        CacheDirectory(directory.join("cache"))
+    }
+
+    pub(crate) fn cache(&self, topology: &Topology, host: u8) -> Recipe {
+        let name = host_name(host);
+        let address = topology::host_address(host);
+        let arguments = vec![
+            "cache".into(),
+            "--directory".into(),
+            self.cache_directory(host).0.into_os_string(),
+            "--credentials".into(),
+            self.credentials(&name).into_os_string(),
+            "--listen".into(),
+            format!("{address}:{CACHE_PORT}").into(),
+        ];
         self.recipe(
-            format!("storage of {name}"),
-            &topology.storage,
-            &format!("storage-{name}.log"),
+            format!("cache of {name}"),
+            &topology.hosts[usize::from(host - 1)],
+            &format!("{name}-cache.log"),
             arguments,
         )
     }
@@ -161,6 +185,14 @@ impl BedFiles<'_> {
         )
     }
 
+    /// Where hosts get roots: the storage place, then each other.
+    fn origins(&self) -> Vec<String> {
+        let hosts = (1..=self.config.hosts.min(8))
+            .map(|host| format!("https://{}:{CACHE_PORT}", topology::host_address(host)));
+        let storage = format!("https://{}:{ROOTS_PORT}", topology::STORAGE_ADDRESS);
+        std::iter::once(storage).chain(hosts).collect()
+    }
+
     pub(crate) fn agent(&self, topology: &Topology, host: u8) -> Result<Recipe, Error> {
         let name = host_name(host);
         let directory = self.config.directory.join(&name);
@@ -175,6 +207,7 @@ impl BedFiles<'_> {
             "state": directory.join("state"),
             "runtime": runtime(&directory),
             "credentials": self.credentials(&name),
+            "cache": self.cache_directory(host).0,
             "bridge": topology::HOST_BRIDGE,
             "capacity": self.config.capacity,
             "accel": self.config.accel,
@@ -210,13 +243,11 @@ impl BedFiles<'_> {
             .config
             .references
             .iter()
-            .enumerate()
-            .map(|(index, (name, reference))| {
+            .map(|(name, reference)| {
+                let hex = reference.image.file_stem().unwrap_or_default();
                 let root = json!({
-                    "host": topology::STORAGE_ADDRESS,
-                    "port": root_port(index),
-                    "export": name,
-                    "tls": true,
+                    "name": format!("sha256:{}", hex.to_string_lossy()),
+                    "origins": self.origins(),
                 });
                 let early = reference.early.as_ref();
                 let early = early
@@ -256,4 +287,20 @@ impl BedFiles<'_> {
             arguments,
         ))
     }
+}
+
+async fn run(mut command: Command, shown: String) -> Result<(), Error> {
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .await
+        .map_err(Error::system(format!("running '{shown}'")))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(Error::Command {
+        command: shown,
+        status: output.status,
+        stderr: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+    })
 }

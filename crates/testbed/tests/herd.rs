@@ -336,7 +336,13 @@ async fn the_roots_server_comes_back(bed: &mut ShownBed, key: &Path, expected: &
     );
     let clone = name("clone02");
     ssh(bed, &clone, key, &script).await.unwrap();
+    let host = shown(bed, "clone02").await["host"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let host: u8 = host.trim_start_matches("host").parse().unwrap();
     bed.kill_storage().await;
+    bed.kill_cache(host).await;
     let address = shown(bed, "clone02").await["address"]
         .as_str()
         .unwrap()
@@ -356,6 +362,7 @@ async fn the_roots_server_comes_back(bed: &mut ShownBed, key: &Path, expected: &
         None,
         "it read everything before the server died: this shows nothing"
     );
+    bed.start_cache(host).await.unwrap();
     bed.start_storage().await.unwrap();
     let read = until("the guest has read on", async || answer(bed).await).await;
     let read: Vec<&str> = read.lines().collect();

@@ -14,11 +14,11 @@ use common::{
     on_guests, run, shown, stdout, tiny_herd, tiny_reference, told, until, work,
 };
 use estive_api::domain_xml::{
-    Accelerator, CONFIG_FILE, DiskSource, DomainXml, IDENTITY_FILE, LAYER_FILE,
+    Accelerator, CONFIG_FILE, DiskSource, DomainXml, IDENTITY_FILE, LAYER_FILE, RootSource,
 };
 use estive_archive::LayerArchive;
 use estive_boot::KernelTree;
-use estive_model::{Digest, NbdSource};
+use estive_model::Digest;
 use estive_testbed::{BedReference, Load, LoadConfig, Witness, load};
 
 #[test]
@@ -160,6 +160,12 @@ fn digest_of(path: &Path) -> Digest {
     Digest::new(format!("sha256:{hex}")).unwrap()
 }
 
+/// A sealed image lies under its root's name.
+fn root_name(image: &Path) -> Digest {
+    let hex = image.file_stem().unwrap().to_str().unwrap();
+    Digest::new(format!("sha256:{hex}")).unwrap()
+}
+
 /// A domain archive made by hand: its identity comes by the virtio-serial port, its modules, kernel and initial file
 /// system travel in it.
 fn make_archive(parts: &BedReference, guest: &str, by_fw_cfg: bool) -> String {
@@ -182,11 +188,9 @@ fn make_archive(parts: &BedReference, guest: &str, by_fw_cfg: bool) -> String {
         initramfs,
         command_line: estive_boot::command_line(None, []).unwrap(),
         identity_by_fw_cfg: by_fw_cfg,
-        root: DiskSource::Nbd(NbdSource {
-            host: "10.77.0.5".to_owned(),
-            port: 10809,
-            export: "default".to_owned(),
-            tls: true,
+        root: DiskSource::Root(RootSource {
+            name: root_name(&parts.image),
+            origins: vec!["https://10.77.0.5:7610".parse().unwrap()],
         }),
         modules: DiskSource::File(modules),
         volume: None,

@@ -59,6 +59,7 @@ impl World {
             .local_addr()
             .unwrap();
         let config = AgentConfig {
+            cache: None,
             name: HostName::new(&name).unwrap(),
             listen: Some(listen),
             socket: place.join("agent.sock"),

@@ -98,6 +98,71 @@ fn what_is_written_is_golden_and_read_back_the_same() {
     assert_eq!(bare.digests().len(), 3);
 }
 
+const SEALED: &str = "      <source protocol='nbd' name='sha256:dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd'>
+        <host transport='unix' socket='cache'/>
+        <reconnect delay='60'/>
+        <origin url='https://10.77.0.5:7610'/>
+        <origin url='https://[fd00::5]:7610'/>
+      </source>
+";
+
+#[test]
+fn a_sealed_root_is_golden_too_and_only_its_own_form_is_taken() {
+    let digest = Digest::new(format!("sha256:{}", "d".repeat(64))).unwrap();
+    let origins = ["https://10.77.0.5:7610", "https://[fd00::5]:7610"];
+    let sealed = DomainXml {
+        root: DiskSource::Root(RootSource {
+            name: digest,
+            origins: origins.map(|url| url.parse().unwrap()).into(),
+        }),
+        ..example()
+    };
+    let text = sealed.to_xml();
+    assert!(text.contains(SEALED), "{text}");
+    assert_eq!(DomainXml::parse(&text).unwrap(), sealed);
+    assert_eq!(
+        sealed.digests().len(),
+        3,
+        "the host's cache gets it, not the agent"
+    );
+    for (from, to, words) in [
+        ("socket='cache'", "socket='/run/other'", "socket"),
+        ("transport='unix'", "transport='tcp'", "transport"),
+        (
+            "https://10.77.0.5:7610",
+            "unix:/run/docker.sock",
+            "unix socket",
+        ),
+        ("https://10.77.0.5:7610", "http://10.77.0.5:7610", "https"),
+        ("name='sha256:d", "name='d", "digest"),
+        (
+            "<origin url='https://10.77.0.5:7610'/>",
+            &"<origin url='https://a:1'/>".repeat(16),
+            "1 to 16",
+        ),
+        ("<reconnect delay='60'/>", "<reconnect delay='6'/>", "delay"),
+        (
+            "<origin url='https://10",
+            "<origin path='x' url='https://10",
+            "path",
+        ),
+    ] {
+        assert_eq!(text.matches(from).count(), 1, "{from}");
+        let error = DomainXml::parse(&text.replace(from, to)).unwrap_err();
+        assert!(error.reason.contains(words), "{to}: {error}");
+    }
+    let none: String = text
+        .lines()
+        .filter(|line| !line.contains("<origin"))
+        .collect();
+    assert!(
+        DomainXml::parse(&none)
+            .unwrap_err()
+            .reason
+            .contains("1 to 16")
+    );
+}
+
 #[test]
 fn comments_a_declaration_and_character_references_change_nothing() {
     let text = format!("<?xml version='1.0'?>\n<!-- a clone -->\n{GOLDEN}")

@@ -31,7 +31,7 @@ impl CacheDirectory {
         self.0.join("cache.sock")
     }
 
-    /// Where `GET /about` gives [`CacheAbout`].
+    /// Where `GET /about` gives [`CacheAbout`] and `GET /roots/HEX` [`RootReady`].
     pub fn control(&self) -> PathBuf {
         self.0.join("control.sock")
     }
@@ -72,6 +72,12 @@ pub struct RootNote {
 pub struct Trouble {
     /// One sentence with what, where and what became of it.
     pub reason: String,
+}
+
+/// A root that can be read: its manifest is here and is good.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RootReady {
+    pub size_bytes: u64,
 }
 
 /// What a cache did since it started.

@@ -6,7 +6,6 @@ mod volumes;
 use crate::failure::{Failure, failed};
 use clap::Args;
 use estive_cache::{OriginConfig, serve_origin};
-use estive_exports::nbd::{RootServerConfig, serve};
 use estive_live::Offer;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -17,7 +16,7 @@ use volumes::Volumes;
 pub struct Storage {
     /// A directory of sealed roots: images and their signed manifests; may be repeated. What comes into it later is
     /// found when it is asked for.
-    #[arg(long = "directory", value_name = "DIR")]
+    #[arg(long = "directory", value_name = "DIR", requires = "listen")]
     directories: Vec<PathBuf>,
     /// A live root, read by clones as it is now; may be repeated, each with a name of its own.
     #[arg(long, value_name = "NAME=DIR", requires = "state")]
@@ -30,30 +29,14 @@ pub struct Storage {
     )]
     share: Vec<String>,
     /// What must outlive this process for live roots and shared directories: the key of their file handles.
-    #[arg(
-        long,
-        value_name = "DIR",
-        requires = "listen",
-        conflicts_with = "image"
-    )]
+    #[arg(long, value_name = "DIR", requires = "listen")]
     state: Option<PathBuf>,
     /// Where to listen for those who want roots.
     #[arg(long, value_name = "ADDRESS:PORT", required_unless_present = "volumes")]
     listen: Option<SocketAddr>,
-    /// Certificate and key.
+    /// Certificate and key: all is given to hosts of the same authority only.
     #[arg(long, value_name = "DIR")]
-    credentials: Option<PathBuf>,
-    /// Instead of directories: one sealed image, which QEMUs read without a cache.
-    #[arg(
-        long,
-        value_name = "FILE",
-        requires = "export",
-        conflicts_with = "directories"
-    )]
-    image: Option<PathBuf>,
-    /// Name of that image's export.
-    #[arg(long, value_name = "NAME")]
-    export: Option<String>,
+    credentials: PathBuf,
     #[command(flatten)]
     volumes: Option<Volumes>,
 }
@@ -64,13 +47,13 @@ impl Storage {
         let shutdown = super::shutdown()?;
         match (&self.volumes, self.listen) {
             (Some(volumes), None) => {
-                volumes.serve(self.credentials.as_deref(), shutdown).await?;
+                volumes.serve(&self.credentials, shutdown).await?;
                 Ok(0)
             }
             (Some(volumes), Some(listen)) => {
                 let volumes = volumes.clone();
                 let credentials = self.credentials.clone();
-                let volumes = volumes.serve(credentials.as_deref(), shutdown.clone());
+                let volumes = volumes.serve(&credentials, shutdown.clone());
                 // One that fails ends the other: half a storage host is none.
                 tokio::try_join!(volumes, self.serve_roots(listen, shutdown.clone()))?;
                 Ok(0)
@@ -88,30 +71,10 @@ impl Storage {
         listen: SocketAddr,
         shutdown: CancellationToken,
     ) -> Result<(), Failure> {
-        if let (Some(image), Some(export)) = (self.image, self.export) {
-            let config = RootServerConfig {
-                image,
-                listen,
-                export,
-                credentials: self.credentials,
-            };
-            let ready = |server: &estive_exports::nbd::RootServer| {
-                tracing::info!(pid = server.pid(), listen = %server.config().listen, "the root is served");
-            };
-            serve(config, ready, shutdown.cancelled_owned())
-                .await
-                .map_err(failed)?;
-            return Ok(());
-        }
-        let Some(credentials) = self.credentials else {
-            return Err(Failure::impossible(
-                "--credentials is missing: roots are given to hosts of the same authority only",
-            ));
-        };
         let config = OriginConfig {
             directories: self.directories,
             listen,
-            credentials,
+            credentials: self.credentials,
             besides: offered(&self.live, &self.share, self.state).await?,
         };
         let ready = |endpoint: String, roots: usize| {

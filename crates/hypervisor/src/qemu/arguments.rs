@@ -18,6 +18,9 @@ const VOLUME_RECONNECT_DELAY_S: u32 = 300;
 /// size is part of the migrated state.
 const FIRMWARE: &str = "qboot.rom";
 
+/// How long a server on this host is waited for at start, in seconds: it may just be being started again.
+const LOCAL_OPEN_S: u32 = 5;
+
 /// The command line (without the emulator itself) of `spec`. Its first two words are `-pidfile` and the domain's pid
 /// file: this is how a running instance is recognised. `incoming`: wait for a stream that QMP announces later.
 ///
@@ -199,6 +202,12 @@ fn blockdev(name: &str, source: &BlockSource, config: &QemuConfig) -> String {
             "driver=nbd,{common},{}",
             nbd_server(nbd, config.nbd_reconnect_delay_s)
         ),
+        BlockSource::LocalNbd { socket, export } => format!(
+            "driver=nbd,{common},server.type=unix,server.path={},export={},reconnect-delay={},open-timeout={LOCAL_OPEN_S}",
+            path(socket),
+            escaped(export),
+            config.nbd_reconnect_delay_s,
+        ),
     }
 }
 
@@ -299,6 +308,19 @@ mod tests {
         let mut config = QemuConfig::new("/run/estive");
         config.credentials = Some("/etc/estive/tls".into());
         insta::assert_snapshot!(drawn(&arguments(&spec(), &config, true)));
+    }
+
+    #[test]
+    fn a_root_is_read_from_the_hosts_own_cache() {
+        let mut spec = spec();
+        spec.root = BlockSource::LocalNbd {
+            socket: "/state/a,b/cache.sock".into(),
+            export: "0f0f".into(),
+        };
+        let line = arguments(&spec, &QemuConfig::new("/run/estive"), false);
+        let root = "driver=nbd,node-name=root,read-only=on,server.type=unix,server.path=/state/a,,b/cache.sock,\
+                    export=0f0f,reconnect-delay=60,open-timeout=5";
+        assert!(line.iter().any(|word| word == root), "{line:?}");
     }
 
     #[test]

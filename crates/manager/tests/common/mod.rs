@@ -173,6 +173,18 @@ pub fn host(number: u8) -> HostName {
     HostName::new(format!("host{number}")).unwrap()
 }
 
+/// A host's cache as far as its agent speaks to it: every root is there.
+fn serve_cache(directory: &std::path::Path, shutdown: CancellationToken) {
+    std::fs::create_dir_all(directory).unwrap();
+    let listen = estive_api::server::Listen::Unix(directory.join("control.sock"));
+    let router = axum::Router::new().fallback(async || r#"{"size_bytes": 1}"#);
+    tokio::spawn(async move {
+        estive_api::server::serve(listen, router, shutdown)
+            .await
+            .expect("the cache serves");
+    });
+}
+
 impl World {
     /// Hosts of 512 MiB each, all started, and their manager.
     pub async fn new(hosts: u8) -> Self {
@@ -216,6 +228,7 @@ impl World {
             state: place.join("state"),
             runtime: place.join("run"),
             credentials: None,
+            cache: None,
             bridge: "br0".into(),
             capacity: CapacityConfig {
                 cores: 2,
@@ -244,6 +257,7 @@ impl World {
             credentials: None,
         };
         let shutdown = CancellationToken::new();
+        serve_cache(&place.join("state/cache"), shutdown.clone());
         let ending = shutdown.clone();
         let task = tokio::spawn(async move {
             estive_agent::run_with(config, parts, ending)
@@ -269,10 +283,8 @@ impl World {
             .map(|number| (host(number), Endpoint::Unix(self.agent_socket(number))));
         let reference = ReferenceConfig {
             root: RootConfig {
-                host: "127.0.0.1".into(),
-                port: 10809,
-                export: "root".into(),
-                tls: false,
+                name: format!("sha256:{}", "0f".repeat(32)).parse().unwrap(),
+                origins: vec!["https://127.0.0.1:7610".parse().unwrap()],
             },
             kernel: home.join("kernel"),
             initramfs: home.join("initramfs"),

@@ -8,6 +8,7 @@ pub mod layers;
 mod migrate;
 mod moves;
 mod peer;
+pub mod read;
 mod rootfs;
 
 use std::io::Write as _;
@@ -42,7 +43,7 @@ pub struct BenchConfig {
 pub async fn run(name: &str, config: BenchConfig) -> Result<i32, Error> {
     if !["boot", "migrate", "downtime", "lost", "rootfs"].contains(&name) {
         eprintln!(
-            "there is no benchmark called {name:?}; there are: boot, migrate, downtime, lost, rootfs, layers"
+            "there is no benchmark called {name:?}; there are: boot, migrate, downtime, lost, rootfs, layers, read"
         );
         return Ok(2);
     }

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use estive_testbed::bed::{BedConfig, BedReference};
 use estive_testbed::bench::layers::{self, LayersConfig};
+use estive_testbed::bench::read::{self, ReadConfig};
 use estive_testbed::bench::{self, BenchConfig};
 use estive_testbed::demo::{self, DemoConfig};
 use estive_testbed::outer::{self, INSIDE};
@@ -29,7 +30,9 @@ enum Command {
     /// One benchmark of guests
     Bench(Bench),
     /// The benchmark of layers, which needs no guests
-    BenchLayers(BenchLayers),
+    BenchLayers(WithoutGuests),
+    /// The benchmark of reading a root through a host's cache, which needs no guests either
+    BenchRead(WithoutGuests),
     /// Take a demo that was kept up down
     Down,
 }
@@ -98,7 +101,7 @@ struct Bench {
 }
 
 #[derive(Args)]
-struct BenchLayers {
+struct WithoutGuests {
     /// The `estive` program
     #[arg(long)]
     estive: PathBuf,
@@ -120,6 +123,12 @@ fn main() -> ExitCode {
         }) => keep(&parts),
         Command::Demo(_) | Command::Bench(_) => again().run(),
         Command::BenchLayers(bench) => layers::run(&LayersConfig {
+            estive: bench.estive,
+            results: bench.results,
+            runs: bench.runs,
+        })
+        .map(|()| 0),
+        Command::BenchRead(bench) => read::run(&ReadConfig {
             estive: bench.estive,
             results: bench.results,
             runs: bench.runs,

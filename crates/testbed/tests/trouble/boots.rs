@@ -1,6 +1,10 @@
 //! Guests that do not come up: QEMU that dies at start, a root without an init, one that never reports.
 
 use std::fs;
+use std::path::{Path, PathBuf};
+
+use estive_chunks::{Manifest, SignedManifest};
+use estive_exports::seal::put_manifest;
 
 use crate::FAILED;
 use crate::common::{
@@ -28,8 +32,7 @@ async fn inside_guests_that_do_not_come_up() {
         fs::rename(root.join("sbin/init"), root.join("sbin/other")).unwrap();
     });
     let mut no_root = good;
-    no_root.image = work().join("parts/no-root");
-    fs::write(&no_root.image, vec![0; 1 << 20]).unwrap();
+    no_root.image = image_of_nothing(&work().join("parts/no-root"));
     for (name, reference) in [
         ("bad-kernel", bad_kernel),
         ("bad-initramfs", bad_initramfs),
@@ -73,6 +76,17 @@ async fn inside_guests_that_do_not_come_up() {
     done(&bed, &["down", "at-last"]).await;
     assert_nothing_stays(&bed).await;
     bed.stop().await;
+}
+
+/// A signed root may hold anything: 1 MiB of zeros.
+fn image_of_nothing(directory: &Path) -> PathBuf {
+    fs::create_dir_all(directory).unwrap();
+    let bytes = vec![0; 1 << 20];
+    let manifest = Manifest::read(&mut &bytes[..]).unwrap();
+    let image = directory.join(format!("{}.erofs", manifest.name().hex()));
+    fs::write(&image, bytes).unwrap();
+    put_manifest(directory, &SignedManifest::unsigned(manifest)).unwrap();
+    image
 }
 
 /// The manager again, with another patience.

@@ -48,14 +48,9 @@ impl Volumes {
     /// Serves until `shutdown`. The storage daemons go on.
     pub async fn serve(
         &self,
-        credentials: Option<&Path>,
+        credentials: &Path,
         shutdown: CancellationToken,
     ) -> Result<(), Failure> {
-        let Some(credentials) = credentials else {
-            return Err(Failure::impossible(
-                "--credentials is missing: volumes are given to hosts of the same authority only",
-            ));
-        };
         // Bound first: whom nobody can reach should take nothing over.
         let listen = Listen::Tls {
             address: self.volumes_listen,
