@@ -30,19 +30,24 @@ fn unreadable(path: &Path, error: &dyn std::error::Error) -> Problem {
         .advice("delete the domain and define it again")
 }
 
+/// What this host adds to a domain's description.
+pub struct Host<'a> {
+    pub files: &'a Files,
+    pub cache: &'a CacheDirectory,
+    pub bridge: &'a str,
+    pub tap: String,
+}
+
 /// The hypervisor's view of a domain: every file resolved on this host.
 pub fn spec(
     place: &Path,
     layer: PathBuf,
     xml: &DomainXml,
-    files: &Files,
-    cache: &CacheDirectory,
-    bridge: &str,
-    tap: String,
+    host: Host<'_>,
     volume: Option<NbdSource>,
 ) -> Result<DomainSpec, Problem> {
     let shared = |digest: &Digest| {
-        let path = files.path(digest);
+        let path = host.files.path(digest);
         if path.is_file() {
             Ok(path)
         } else {
@@ -62,7 +67,7 @@ pub fn spec(
         DiskSource::File(digest) => shared(digest).map(BlockSource::File),
         DiskSource::Nbd(nbd) => Ok(BlockSource::Nbd(nbd.clone())),
         DiskSource::Root(root) => Ok(BlockSource::LocalNbd {
-            socket: cache.socket(),
+            socket: host.cache.socket(),
             export: root.name.hex().to_owned(),
         }),
     };
@@ -84,8 +89,8 @@ pub fn spec(
         volume,
         interface: xml.mac.as_ref().map(|mac| Interface {
             mac: mac.clone(),
-            bridge: bridge.to_owned(),
-            tap,
+            bridge: host.bridge.to_owned(),
+            tap: host.tap,
         }),
         identity,
     })

@@ -39,8 +39,13 @@ impl Domain {
         self.agent.roots.make_ready(&xml).await?;
         let layer = layer::path(&place, &self.record);
         let volume = self.volume_export(&xml, generation).await?;
-        let (files, cache) = (&self.agent.files, self.agent.roots.directory());
-        definition::spec(&place, layer, &xml, files, cache, bridge, tap, volume)
+        let host = definition::Host {
+            files: &self.agent.files,
+            cache: self.agent.roots.directory(),
+            bridge,
+            tap,
+        };
+        definition::spec(&place, layer, &xml, host, volume)
     }
 
     pub(crate) async fn create(&mut self) -> Result<(), Problem> {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
-use estive_api::wire::CacheDirectory;
+use estive_api::wire::{CacheAbout, CacheDirectory};
 use estive_api::{Client, Endpoint};
 use estive_model::{Capacity, DomainName};
 use estive_network::namespace::Namespace;
@@ -296,6 +296,16 @@ impl Bed {
         let part = &mut self.caches[usize::from(host - 1)];
         part.start(&[])?;
         part.wait_until(ANSWER_LIMIT, || answers(&control)).await
+    }
+
+    /// What the cache of `host` did since it started.
+    pub async fn cache_about(&self, host: u8) -> Result<CacheAbout, Error> {
+        let control = Endpoint::Unix(self.cache_directory(host).control());
+        let client = Client::new(control, None);
+        let asked = async { client?.get_json("/about", ANSWER_LIMIT).await };
+        asked
+            .await
+            .map_err(|error| Error::system("asking a cache")(std::io::Error::other(error)))
     }
 
     /// The directory of the cache of `host`.

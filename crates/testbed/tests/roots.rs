@@ -64,6 +64,12 @@ async fn inside_any_root() {
     }
     move_there_and_back(&bed, &witness, "plain").await;
     move_there_and_back(&bed, &witness, "own").await;
+    // Wherever they were they read through that host's own cache.
+    for host in [1, 2] {
+        let about = bed.cache_about(host).await.unwrap();
+        assert!(about.clients > 0 || about.read_bytes > 0, "{about:?}");
+        assert_eq!(about.refused_reads, 0, "{about:?}");
+    }
     let judgement = witness.judgement();
     assert!(judgement.is_clean(), "{:?}", judgement.twice);
     for guest in ["plain", "own"] {
@@ -297,6 +303,19 @@ async fn an_agent_alone(bed: &mut ShownBed, parts: &BedReference) {
     assert_eq!(state().await["state"], "running");
     say(&["stop", "alone"]).await;
     assert_eq!(state().await["state"], "stopped");
+    // Another start reads from the host's own disk: nothing crosses the network.
+    let before = bed.cache_about(1).await.unwrap();
+    say(&["start", "alone"]).await;
+    until("it answers again", async || {
+        let curl = ["curl", "-sS", "-f", "-m", "5", "http://10.77.0.177/"];
+        bed.topology().client.run_in(&curl).await.ok()
+    })
+    .await;
+    let after = bed.cache_about(1).await.unwrap();
+    assert!(after.read_bytes > before.read_bytes, "{after:?}");
+    assert_eq!(after.fetched_bytes, before.fetched_bytes);
+    assert_eq!(after.refused_reads, 0, "{after:?}");
+    say(&["stop", "alone"]).await;
     say(&["delete", "alone"]).await;
     assert_eq!(leftovers(bed).await, [""; 0]);
     assert_eq!(say(&["ls"]).await.lines().count(), 1, "only headings");
