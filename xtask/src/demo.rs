@@ -28,20 +28,20 @@ pub fn demo(options: &Options) -> Result<()> {
         command.arg("down");
         return hand_over(command);
     }
-    let other = match &options.reference {
-        Some(root) => Some(root.canonicalize().map_err(|source| Failure::File {
+    let from = match &options.reference {
+        Some(root) => Root::Other(root.canonicalize().map_err(|source| Failure::File {
             doing: "no reference at",
             path: root.clone(),
             source,
         })?),
-        None => None,
+        None => Root::Reference,
     };
-    let mut command = prepared(other.as_deref(), "demo", None)?;
+    let (mut command, root, _) = prepared(&from, "demo", None)?;
     command.arg(format!("--moves={}", options.moves));
     if options.keep {
         command.arg("--keep");
     }
-    if other.as_deref().is_some_and(|root| !is_full(root)) {
+    if matches!(from, Root::Other(_)) && !is_full(&root) {
         println!(
             "plain      no systemd, nginx and sshd in it: its clones count as up when they answer ping"
         );
@@ -50,11 +50,11 @@ pub fn demo(options: &Options) -> Result<()> {
     hand_over(command)
 }
 
-pub fn bench(name: &str, runs: Option<u32>) -> Result<()> {
+pub fn bench(name: &str, runs: Option<u32>, mode: &str) -> Result<()> {
     let mut command = match name {
         "layers" => without_guests("bench-layers")?,
         "read" => without_guests("bench-read")?,
-        _ => guests_command(name)?,
+        _ => guests_command(name, mode)?,
     };
     command
         .arg("--results")
@@ -73,30 +73,44 @@ fn without_guests(name: &str) -> Result<Command> {
     Ok(command)
 }
 
-fn guests_command(name: &str) -> Result<Command> {
-    let mut command = prepared(None, "bench", Some(name))?;
+fn guests_command(name: &str, mode: &str) -> Result<Command> {
+    let from = match name {
+        "work" => Root::Work,
+        _ => Root::Reference,
+    };
+    let (mut command, root, kernel_tree) = prepared(&from, "bench", Some(name))?;
     command.arg("--programs").arg(binaries::guest_programs()?);
-    let prepared = setup::setup(Wanted::default())?;
-    command.arg("--kernel-tree").arg(prepared.kernel.directory);
-    command.arg("--tree").arg(prepared.reference_root);
+    command.arg("--kernel-tree").arg(kernel_tree);
+    command.arg("--tree").arg(root);
+    command.arg(format!("--mode={mode}"));
     Ok(command)
 }
 
-/// Setup, release, sealed root: the testbed program's command, up to its own options.
-fn prepared(other: Option<&Path>, what: &str, name: Option<&str>) -> Result<Command> {
-    let prepared = setup::setup(Wanted::default())?;
+/// What the clones share.
+enum Root {
+    /// The reference made here.
+    Reference,
+    /// What is there already.
+    Other(PathBuf),
+    /// The one that the benchmark `work` works in.
+    Work,
+}
+
+/// Setup, release, sealed root: the testbed program's command, up to its own options; the root, the kernel's tree.
+fn prepared(from: &Root, what: &str, name: Option<&str>) -> Result<(Command, PathBuf, PathBuf)> {
+    let prepared = setup::setup(Wanted {
+        work_root: matches!(from, Root::Work),
+        ..Wanted::default()
+    })?;
     let programs = binaries::guest_programs()?;
     let estive = binaries::estive(Profile::Release)?;
-    let root = other.unwrap_or(&prepared.reference_root);
-    let image = match other {
-        Some(root) => seal(root)?,
-        None => prepared.sealed.clone(),
+    let (root, image) = match (from, prepared.work) {
+        (Root::Other(root), _) => (root.clone(), seal(root)?),
+        (Root::Work, Some(work)) => (work.root, work.image),
+        (Root::Reference | Root::Work, _) => (prepared.reference_root, prepared.sealed),
     };
-    let parts = boot_parts::prepare(
-        root,
-        &prepared.kernel.directory,
-        &programs.join("estive-init"),
-    )?;
+    let kernel_tree = prepared.kernel.directory;
+    let parts = boot_parts::prepare(&root, &kernel_tree, &programs.join("estive-init"))?;
     println!("reference  {}", root.display());
     println!("sealed     {}", image.display());
     println!("kernel     {} ({})", parts.kernel.display(), parts.whose);
@@ -114,7 +128,7 @@ fn prepared(other: Option<&Path>, what: &str, name: Option<&str>) -> Result<Comm
         command.arg(option).arg(path);
     }
     command.arg(format!("--accel={}", prepared.accel.as_str()));
-    Ok(command)
+    Ok((command, root, kernel_tree))
 }
 
 /// Seals another root into the cache: the same tree gives the same file, so a second run finds it by its digest.

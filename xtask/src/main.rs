@@ -58,6 +58,9 @@ enum Command {
         /// Also the root with programs for disks that only tests boot
         #[arg(long, hide = true)]
         loaders: bool,
+        /// Also the root that the benchmark `work` works in
+        #[arg(long, hide = true)]
+        work: bool,
     },
     /// A herd of four clones on three hosts, and live migrations under load
     Demo {
@@ -90,11 +93,14 @@ enum Command {
     },
     /// One benchmark
     Bench {
-        /// boot, migrate, downtime, lost, rootfs or layers
+        /// boot, migrate, downtime, lost, rootfs, work or layers
         name: String,
         /// How many runs; each benchmark has its own default
         #[arg(long)]
         runs: Option<u32>,
+        /// How the clones of rootfs and work keep what they write
+        #[arg(long, value_parser = ["stateless"], default_value = "stateless")]
+        mode: String,
     },
     /// Only the house rules
     Tidy,
@@ -122,10 +128,12 @@ fn run(command: Command) -> Result<()> {
             tests,
             generic_kernel,
             loaders,
+            work,
         } => setup::setup(Wanted {
             test_roots: tests,
             generic_kernel: tests || generic_kernel,
             loaders_root: tests || loaders,
+            work_root: work,
         })
         .map(|prepared| prepared.print()),
         Command::Demo {
@@ -139,7 +147,7 @@ fn run(command: Command) -> Result<()> {
             down,
             moves,
         }),
-        Command::Bench { name, runs } => demo::bench(&name, runs),
+        Command::Bench { name, runs, mode } => demo::bench(&name, runs, &mode),
         Command::Check { only } => check::check(&only),
         Command::Test { suites, list } => test::test(&suites, list),
         Command::Tidy => tidy::tidy(),

@@ -50,7 +50,7 @@ pub const SETS: Recipe = Recipe {
         ],
     ],
     masked: MASKED,
-    finish: &[MPI_PROGRAM, OWN_KERNEL, SYSTEMD_LEVELS, FINISH],
+    finish: &[MPI_PROGRAMS, OWN_KERNEL, SYSTEMD_LEVELS, FINISH],
     files: &[("mpi-pi.c", include_str!("mpi_pi.c"))],
     has_kernel: true,
 };
@@ -102,6 +102,26 @@ pub const LOADERS: Recipe = Recipe {
     masked: &[],
     finish: &[MTAB, FINISH],
     files: &[],
+    has_kernel: false,
+};
+
+/// What the benchmark `work` does in clones: a compiler, PostgreSQL with pgbench, OpenMPI with a ray tracer for it.
+pub const WORK: Recipe = Recipe {
+    name: "work",
+    what: "the root of the benchmark of work",
+    packages: &[
+        PACKAGES,
+        &[
+            "gcc",
+            "libc6-dev",
+            "postgresql",
+            "openmpi-bin",
+            "openssh-client",
+        ],
+    ],
+    masked: MASKED,
+    finish: &[MPI_PROGRAMS, FINISH],
+    files: &[("mpi-ray.c", include_str!("mpi_ray.c"))],
     has_kernel: false,
 };
 
@@ -169,17 +189,19 @@ mkdir -p "$root"/var/lib/apt/lists/partial "$root"/var/cache/apt/archives/partia
 touch "$root"/etc/.updated "$root"/var/.updated
 "#;
 
-/// The program of `mpi_pi.c`, compiled here against the root's own OpenMPI, so that the root needs no compiler.
-const MPI_PROGRAM: &str = r#"set -eu
+/// The recipe's programs for MPI, compiled here against the root's own OpenMPI, so that the root needs no compiler.
+const MPI_PROGRAMS: &str = r#"set -eu
 root=$1
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
 APT_CONFIG=$MMDEBSTRAP_APT_CONFIG apt-get -q -o APT::Sandbox::User=root download libopenmpi-dev
 dpkg-deb -x libopenmpi-dev_*.deb .
-cc -O2 -o "$root"/usr/local/bin/mpi-pi "$ESTIVE_RECIPE"/mpi-pi.c \
-  -I "$(dirname "$(find . -name mpi.h | head -n 1)")" \
-  "$(find "$root"/usr/lib -name 'libmpi.so.[0-9]*' | head -n 1)" -lm -Wl,--unresolved-symbols=ignore-in-shared-libs
+for program in "$ESTIVE_RECIPE"/mpi-*.c; do
+  cc -O2 -o "$root"/usr/local/bin/"$(basename "$program" .c)" "$program" \
+    -I "$(dirname "$(find . -name mpi.h | head -n 1)")" \
+    "$(find "$root"/usr/lib -name 'libmpi.so.[0-9]*' | head -n 1)" -lm -Wl,--unresolved-symbols=ignore-in-shared-libs
+done
 "#;
 
 /// A kernel with its modules, and an initial RAM file system for a machine with virtio disks.
@@ -256,7 +278,7 @@ mod tests {
 
     #[test]
     fn names_are_fit_for_a_command_line() {
-        for recipe in [&REFERENCE, &SETS, &OPENRC, &LOADERS] {
+        for recipe in [&REFERENCE, &SETS, &OPENRC, &LOADERS, &WORK] {
             for name in recipe.packages().iter().chain(recipe.masked) {
                 assert!(!name.contains(['\'', '"', ' ', '/', ',']), "{name}");
             }

@@ -32,6 +32,9 @@ pub struct Prepared {
     /// The root with programs for encrypted disks, volumes and arrays, when it was asked for.
     #[serde(default)]
     pub loaders: Option<Sealed>,
+    /// The root that the benchmark `work` works in, likewise.
+    #[serde(default)]
+    pub work: Option<Sealed>,
     /// The daemon of virtiofs, likewise.
     #[serde(default)]
     pub virtiofsd: Option<PathBuf>,
@@ -43,6 +46,7 @@ pub struct Wanted {
     pub test_roots: bool,
     pub generic_kernel: bool,
     pub loaders_root: bool,
+    pub work_root: bool,
 }
 
 /// Sealed images that only tests boot.
@@ -75,8 +79,8 @@ impl Prepared {
             println!("for tests  {}", sets.root.display());
             println!("           {}", openrc.root.display());
         }
-        if let Some(loaders) = &self.loaders {
-            println!("           {}", loaders.root.display());
+        for root in [&self.loaders, &self.work].into_iter().flatten() {
+            println!("           {}", root.root.display());
         }
         if let Some(kernel) = &self.generic_kernel {
             println!(
@@ -98,6 +102,7 @@ pub fn setup(wanted: Wanted) -> Result<Prepared> {
         words.extend(wanted.test_roots.then_some("--tests"));
         words.extend(wanted.generic_kernel.then_some("--generic-kernel"));
         words.extend(wanted.loaders_root.then_some("--loaders"));
+        words.extend(wanted.work_root.then_some("--work"));
         machine::again_as_root(&words, &cache::directory()?)?;
         return cache.prepared();
     }
@@ -133,6 +138,10 @@ pub fn setup(wanted: Wanted) -> Result<Prepared> {
         true => Some(make(&recipe::LOADERS)?),
         false => None,
     };
+    let work = match wanted.work_root {
+        true => Some(make(&recipe::WORK)?),
+        false => None,
+    };
     let virtiofsd = match wanted.loaders_root {
         true => Some(virtiofsd::prepare(&cache, &mut apt, &suite)?),
         false => None,
@@ -145,6 +154,7 @@ pub fn setup(wanted: Wanted) -> Result<Prepared> {
         for_tests,
         generic_kernel,
         loaders,
+        work,
         virtiofsd,
     };
     cache.write_prepared(&prepared)?;

@@ -75,6 +75,7 @@ pub fn test(wanted: &[String], list: bool) -> Result<()> {
             test_roots: suites.iter().any(|suite| suite.roots),
             generic_kernel: suites.iter().any(|suite| suite.generic_kernel),
             loaders_root: suites.iter().any(|suite| suite.loaders_root),
+            work_root: false,
         })?;
         // Dev, as the tests are. One that does not compile fails the run, and yet keeps no other suite from running.
         let (building, path) = binaries::estive_command(Profile::Dev);
@@ -158,6 +159,7 @@ fn prepare(wanted: Wanted) -> Result<Vec<(&'static str, PathBuf)>> {
         generic_kernel,
         loaders,
         virtiofsd,
+        work: _,
     } = setup::setup(wanted)?;
     let programs = binaries::guest_programs()?;
     let mut environment = vec![

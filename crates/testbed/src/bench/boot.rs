@@ -12,7 +12,7 @@ use estive_model::DomainState;
 use serde_json::{Value, json};
 
 use super::bare::{appears, problem};
-use super::peer::Peer;
+use super::peer::{Peer, PeerSize};
 use super::{BenchConfig, compared};
 use crate::Error;
 use crate::bed::{Bed, host_name};
@@ -36,17 +36,26 @@ pub(super) async fn measure(bed: &Bed, config: &BenchConfig) -> Result<Value, Er
     let console = directory.join(host_name(1)).join("q/clone01/console.log");
     let peer_root = directory.join("peer-root");
     bare_root(&config.programs, &peer_root)?;
-    let the_peer = Peer::make(config, directory, &peer_root, (64, MEMORY_MIB))?;
+    let the_peer = Peer::make(
+        config,
+        directory,
+        &peer_root,
+        &PeerSize {
+            disk_mib: 64,
+            memory_mib: MEMORY_MIB,
+            has_network: false,
+        },
+    )?;
 
     let (mut ours, mut peer) = (Vec::new(), Vec::new());
     for number in 0..runs {
-        order(&client, DomainState::Stopped).await?;
+        order(&client, "clone01", DomainState::Stopped).await?;
         let _ = std::fs::remove_file(&console);
         let before_us = now_us();
-        order(&client, DomainState::Running).await?;
+        order(&client, "clone01", DomainState::Running).await?;
         appears(&console, "estive-bare: init").await?;
         let ours_ms = since_ms(before_us);
-        order(&client, DomainState::Stopped).await?;
+        order(&client, "clone01", DomainState::Stopped).await?;
         let before_us = now_us();
         let (bare, bare_console) = the_peer.start(bed, number)?;
         appears(&bare_console, "estive-bare: init").await?;
@@ -65,14 +74,18 @@ pub(super) async fn measure(bed: &Bed, config: &BenchConfig) -> Result<Value, Er
 }
 
 /// The agent is driven alone, as a host daemon.
-pub(super) async fn order(client: &Client, state: DomainState) -> Result<(), Error> {
+pub(super) async fn order(client: &Client, domain: &str, state: DomainState) -> Result<(), Error> {
     let order = StatusOrder {
         state,
         generation: None,
         grace_ms: 0,
     };
     client
-        .put_json::<DomainReport>("/domain/clone01/status", &order, Duration::from_secs(60))
+        .put_json::<DomainReport>(
+            &format!("/domain/{domain}/status"),
+            &order,
+            Duration::from_secs(60),
+        )
         .await
         .map(drop)
         .map_err(|error| problem(&error.to_string()))

@@ -4,12 +4,14 @@
 
 mod bare;
 mod boot;
+mod guest_job;
 pub mod layers;
 mod migrate;
 mod moves;
 mod peer;
 pub mod read;
 mod rootfs;
+mod work;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -21,6 +23,7 @@ use crate::bed::{Bed, BedConfig};
 use crate::{Error, error_chain};
 
 pub use boot::bare_root;
+pub use guest_job::Mode;
 
 /// What a benchmark is told.
 #[derive(Debug, Clone)]
@@ -37,13 +40,15 @@ pub struct BenchConfig {
     pub results: PathBuf,
     /// How many runs; each benchmark has its own default.
     pub runs: Option<u32>,
+    /// How the clones of those that work in them keep what they write.
+    pub mode: Mode,
 }
 
 /// Runs one benchmark; gives the exit code.
 pub async fn run(name: &str, config: BenchConfig) -> Result<i32, Error> {
-    if !["boot", "migrate", "downtime", "lost", "rootfs"].contains(&name) {
+    if !["boot", "migrate", "downtime", "lost", "rootfs", "work"].contains(&name) {
         eprintln!(
-            "there is no benchmark called {name:?}; there are: boot, migrate, downtime, lost, rootfs, layers, read"
+            "there is no benchmark called {name:?}; there are: boot, migrate, downtime, lost, rootfs, work, layers, read"
         );
         return Ok(2);
     }
@@ -54,6 +59,7 @@ pub async fn run(name: &str, config: BenchConfig) -> Result<i32, Error> {
         "migrate" => migrate::measure(&bed, &config).await,
         "downtime" => moves::downtime(&bed, &config).await,
         "rootfs" => rootfs::measure(&bed, &config).await,
+        "work" => work::measure(&bed, &config).await,
         _ => moves::lost(&bed, &config).await,
     };
     let code = match measured {

@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use estive_testbed::bed::{BedConfig, BedReference};
 use estive_testbed::bench::layers::{self, LayersConfig};
 use estive_testbed::bench::read::{self, ReadConfig};
-use estive_testbed::bench::{self, BenchConfig};
+use estive_testbed::bench::{self, BenchConfig, Mode};
 use estive_testbed::demo::{self, DemoConfig};
 use estive_testbed::outer::{self, INSIDE};
 use estive_testbed::{Error, Kept, Outer};
@@ -79,7 +79,7 @@ struct Demo {
 
 #[derive(Args)]
 struct Bench {
-    /// boot, migrate, downtime, lost, rootfs
+    /// boot, migrate, downtime, lost, rootfs, work
     name: String,
     #[command(flatten)]
     parts: Parts,
@@ -98,6 +98,9 @@ struct Bench {
     /// How many runs; each benchmark has its own default
     #[arg(long)]
     runs: Option<u32>,
+    /// How clones keep what they write
+    #[arg(long, value_enum, default_value = "stateless")]
+    mode: Mode,
 }
 
 #[derive(Args)]
@@ -222,6 +225,7 @@ async fn bench_inside(bench: Bench) -> Result<i32, Error> {
         tree: bench.tree,
         results: bench.results,
         runs: bench.runs,
+        mode: bench.mode,
     };
     bench::run(&bench.name, config).await
 }
