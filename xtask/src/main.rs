@@ -99,7 +99,7 @@ enum Command {
         #[arg(long)]
         runs: Option<u32>,
         /// How the clones of rootfs and work keep what they write
-        #[arg(long, value_parser = ["stateless"], default_value = "stateless")]
+        #[arg(long, value_parser = ["stateless", "stateful"], default_value = "stateless")]
         mode: String,
     },
     /// Only the house rules

@@ -21,12 +21,23 @@ const SET_HELP: &str = "help: A program that measures the guest it runs in.\nfil
 pub enum Mode {
     /// In its memory.
     Stateless,
+    /// On a volume at the storage place.
+    Stateful,
 }
 
 impl Mode {
     pub(super) fn words(self) -> &'static str {
         match self {
             Self::Stateless => "stateless, sealed",
+            Self::Stateful => "stateful, sealed",
+        }
+    }
+
+    /// What the herd file says of it.
+    pub(super) fn herd_lines(self) -> &'static str {
+        match self {
+            Self::Stateless => "",
+            Self::Stateful => "mode: stateful\nvolume: {size: 4G}\n",
         }
     }
 }

@@ -52,7 +52,11 @@ pub(super) async fn measure(bed: &Bed, config: &BenchConfig) -> Result<Value, Er
         mode: 0o755,
         content: SCRIPT.into(),
     }];
-    let set = write_herd(&herd, HERD, &files)?;
+    let set = write_herd(
+        &herd,
+        &format!("{HERD}{}", config.mode.herd_lines()),
+        &files,
+    )?;
     let size = PeerSize {
         disk_mib: 1024,
         memory_mib: MEMORY_MIB,

@@ -52,7 +52,11 @@ pub(super) async fn measure(bed: &Bed, config: &BenchConfig) -> Result<Value, Er
     let directory = &bed.config().directory;
     let herd = directory.join("work-herd");
     let files = files(config).await?;
-    let set = write_herd(&herd, HERD, &files)?;
+    let set = write_herd(
+        &herd,
+        &format!("{HERD}{}", config.mode.herd_lines()),
+        &files,
+    )?;
     let size = PeerSize {
         disk_mib: 3072,
         memory_mib: MEMORY_MIB,

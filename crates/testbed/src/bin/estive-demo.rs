@@ -218,6 +218,9 @@ async fn bench_inside(bench: Bench) -> Result<i32, Error> {
         reference.sets = vec![];
         bed.references.insert("bare".to_owned(), reference);
     }
+    if bench.mode == Mode::Stateful {
+        bed.volumes = Some(std::path::Path::new(outer::WORK_DIRECTORY).join("volumes"));
+    }
     let config = BenchConfig {
         bed,
         programs: bench.programs,
