@@ -93,7 +93,7 @@ enum Command {
     },
     /// One benchmark
     Bench {
-        /// boot, migrate, downtime, lost, rootfs, work or layers
+        /// boot, migrate, downtime, lost, rootfs, work, layers or read
         name: String,
         /// How many runs; each benchmark has its own default
         #[arg(long)]
