@@ -124,9 +124,14 @@ fn proxies() -> Result<Vec<String>> {
         .collect())
 }
 
+/// Raised when sealing gives other bytes for the same root, so that images in the cache are made anew.
+const MAKER: u32 = 2;
+
 /// What `sealed.json` says beside an image.
 #[derive(Serialize, Deserialize)]
 struct Record {
+    #[serde(default)]
+    maker: u32,
     digest: String,
     file: String,
     size_bytes: u64,
@@ -140,9 +145,10 @@ fn sealed(root: &Path, directory: &Path) -> Result<PathBuf> {
         .and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok());
     if let Some(record) = known {
         let path = directory.join(&record.file);
-        if path
-            .metadata()
-            .is_ok_and(|metadata| metadata.len() == record.size_bytes)
+        if record.maker == MAKER
+            && path
+                .metadata()
+                .is_ok_and(|metadata| metadata.len() == record.size_bytes)
             && estive_exports::seal::manifest_path(&path).is_file()
         {
             return Ok(path);
@@ -154,6 +160,7 @@ fn sealed(root: &Path, directory: &Path) -> Result<PathBuf> {
         source: Box::new(source),
     })?;
     let record = Record {
+        maker: MAKER,
         digest: sealed.digest.clone(),
         file: sealed
             .path
