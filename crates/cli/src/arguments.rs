@@ -108,7 +108,7 @@ pub enum Command {
     Image(commands::image::Image),
     /// Seal a root into the image that clones share
     Seal(commands::seal::Seal),
-    /// Make a named reference anew and say what changed; clones take it at their next start
+    /// Make a named reference anew and say what changed; its new name goes into the manager's configuration
     Reseal(commands::reseal::Reseal),
     /// Show what changed from one sealed root, or directory, to another
     Diff(commands::diff::Diff),

@@ -58,7 +58,7 @@ impl Reseal {
                 output::json(&value)?;
             }
             Output::Table => {
-                let told = told(changes.as_deref());
+                let told = told(changes.as_deref(), &sealed.digest);
                 output::print(&format!("{}{told}", as_text(&sealed, scan.as_ref())))?;
             }
         }
@@ -66,12 +66,13 @@ impl Reseal {
     }
 }
 
-fn told(changes: Option<&[Change]>) -> String {
+fn told(changes: Option<&[Change]>, digest: &str) -> String {
     match changes {
         None => "the image before it is gone: what changed is not known\n".to_owned(),
         Some([]) => "nothing has changed\n".to_owned(),
         Some(changes) => format!(
-            "changed: {} names; clones take the new root at their next start\n{}",
+            "changed: {} names; clones take the new root when it is the root: of their reference in the manager's \
+             configuration ({{name: {digest}, …}}), the manager has read that, and `estive up` starts them again\n{}",
             changes.len(),
             changes_in_text(changes, false)
         ),
