@@ -138,6 +138,7 @@ const TABLE: &[Row] = &[
     guests("estive-testbed", "guest", 120),
     guests("estive-testbed", "bed", 120),
     guests("estive-testbed", "volumes", 560),
+    guests("estive-testbed", "sealing", 1600),
     guests("estive-testbed", "trouble", 460),
     guests("estive-testbed", "push", 600),
     guests("estive-testbed", "roots", 360),

@@ -206,7 +206,7 @@ fn start(test: &BuiltTest, suite: &Suite, environment: &[(&'static str, PathBuf)
     if !machine::is_root() {
         command.arg("env");
     }
-    let kept = ["PATH", "HOME"]
+    let kept = ["PATH", "HOME", "ESTIVE_SEALS"]
         .into_iter()
         .filter_map(|name| Some((name, PathBuf::from(std::env::var_os(name)?))));
     let own = ("CARGO_MANIFEST_DIR", test.package_directory.clone());
