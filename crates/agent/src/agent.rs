@@ -164,6 +164,7 @@ impl Agent {
                 });
             }
         }
+        self.settle_admitted();
         for handle in self.handles() {
             handle.send(Message::Restarted);
         }

@@ -5,7 +5,7 @@ use estive_api::wire::CacheDirectory;
 use estive_hypervisor::{Accel, QemuConfig};
 use estive_model::{Capacity, HostName};
 use serde::Deserialize;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 /// The longest path of a unix socket (unix(7)).
@@ -34,6 +34,10 @@ pub struct AgentConfig {
     pub cache: Option<PathBuf>,
     /// Bridge that domains are joined to.
     pub bridge: String,
+    /// Address on the bridge that domains mount live references and shared directories from: the same on every host,
+    /// and nobody else's. Without it, this host runs none that do.
+    #[serde(default)]
+    pub door: Option<Ipv4Addr>,
     /// What domains may use.
     pub capacity: CapacityConfig,
     /// How guests are executed.

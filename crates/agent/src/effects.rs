@@ -250,6 +250,9 @@ impl Domain {
             }
             _ => {}
         }
+        self.agent
+            .dismiss_unless_it_may_run(&self.name, holding)
+            .await;
         if holding == Holding::Absent && before.holding != Holding::Absent {
             self.clean_up().await;
         }

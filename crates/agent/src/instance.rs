@@ -37,6 +37,7 @@ impl Domain {
                 })?;
         }
         self.agent.roots.make_ready(&xml).await?;
+        self.agent.admit(&xml).await?;
         let layer = layer::path(&place, &self.record);
         let volume = self.volume_export(&xml, generation).await?;
         let host = definition::Host {
@@ -206,6 +207,7 @@ impl Domain {
             tracing::warn!(domain = %self.name, %error, "its files were not removed");
         }
         self.agent.roots.sweep().await;
+        self.agent.dismiss(&self.name).await;
         if let Err(error) = self.agent.hypervisor.erase(&self.name).await {
             tracing::warn!(domain = %self.name, %error, "what its QEMU left was not removed");
         }

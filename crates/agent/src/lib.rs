@@ -27,6 +27,7 @@ mod happenings;
 mod instance;
 mod journal;
 mod layer;
+mod live;
 mod observe;
 mod operations;
 mod orders;

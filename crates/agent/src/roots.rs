@@ -5,9 +5,12 @@ use crate::agent::Agent;
 use crate::definition;
 use estive_api::client::ClientError;
 use estive_api::domain_xml::{DiskSource, DomainXml, RootSource};
-use estive_api::wire::{CacheDirectory, MAX_NOTE_BYTES, RootNote, RootReady, Trouble, write_note};
+use estive_api::wire::{
+    CacheAbout, CacheDirectory, MAX_NOTE_BYTES, RootNote, RootReady, Trouble, write_note,
+};
 use estive_api::{Client, Endpoint, Problem};
 use estive_model::{Event, EventKind};
+use serde::de::DeserializeOwned;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Read as _};
@@ -78,13 +81,22 @@ impl Roots {
     }
 
     async fn ask(&self, root: &RootSource) -> Result<(), Problem> {
+        let path = format!("/roots/{}", root.name.hex());
+        self.get::<RootReady>(&path, &root.name.to_string()).await
+    }
+
+    /// An error when nobody serves this host's clones.
+    pub async fn ask_whether_it_answers(&self, for_what: &str) -> Result<(), Problem> {
+        self.get::<CacheAbout>("/about", for_what).await
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str, for_what: &str) -> Result<(), Problem> {
         let socket = self.directory.control();
         let client = Client::new(Endpoint::Unix(socket.clone()), None)
             .map_err(|error| Problem::failed(error.to_string()))?;
-        let path = format!("/roots/{}", root.name.hex());
         let deadline = Instant::now() + CACHE_PATIENCE;
         loop {
-            match client.get_json::<RootReady>(&path, MANIFEST_PATIENCE).await {
+            match client.get_json::<T>(path, MANIFEST_PATIENCE).await {
                 Ok(_) => return Ok(()),
                 Err(ClientError::Unreachable { .. } | ClientError::Interrupted { .. })
                     if Instant::now() < deadline =>
@@ -94,8 +106,7 @@ impl Roots {
                 Err(ClientError::Failed { problem, .. }) => return Err(problem),
                 Err(error) => {
                     return Err(Problem::failed(format!(
-                        "{} is read through this host's cache, which does not answer: {error}",
-                        root.name
+                        "{for_what} is read through this host's cache, which does not answer: {error}"
                     ))
                     .advice(format!(
                         "start it: estive cache --directory {} --credentials DIR",
@@ -217,7 +228,7 @@ fn take_troubles(directory: &Path) -> Vec<Trouble> {
     troubles
 }
 
-fn read_note<T: serde::de::DeserializeOwned>(path: &Path) -> io::Result<T> {
+fn read_note<T: DeserializeOwned>(path: &Path) -> io::Result<T> {
     let mut bytes = Vec::new();
     fs::File::open(path)?
         .take(MAX_NOTE_BYTES)

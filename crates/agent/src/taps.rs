@@ -1,16 +1,19 @@
-//! The seam for a domain's network interface on its host.
+//! The seam for what a host's network has for domains: the interface of each, and the door of all.
 
 use async_trait::async_trait;
 use estive_model::DomainName;
+use std::net::Ipv4Addr;
 
-/// Makes and removes the tap of a domain. Both may be asked again.
+/// Makes and removes the tap of a domain. All may be asked again.
 #[async_trait]
 pub trait Taps: Send + Sync {
     /// Its name, at most 15 characters.
     fn name(&self, domain: &DomainName) -> String;
     /// Makes it and joins it to the bridge.
     async fn ensure(&self, domain: &DomainName, bridge: &str) -> Result<(), String>;
-    /// Removes it; one that is not there is no error.
+    /// Makes the address that domains of this host mount live references from.
+    async fn door(&self, bridge: &str, address: Ipv4Addr) -> Result<(), String>;
+    /// Removes a domain's tap; one that is not there is no error.
     async fn remove(&self, domain: &DomainName) -> Result<(), String>;
 }
 
@@ -26,6 +29,12 @@ impl Taps for HostTaps {
 
     async fn ensure(&self, domain: &DomainName, bridge: &str) -> Result<(), String> {
         estive_network::tap_ensure(&self.name(domain), bridge)
+            .await
+            .map_err(|error| error.to_string())
+    }
+
+    async fn door(&self, bridge: &str, address: Ipv4Addr) -> Result<(), String> {
+        estive_network::door_ensure(bridge, address)
             .await
             .map_err(|error| error.to_string())
     }
@@ -48,6 +57,10 @@ impl Taps for NoTaps {
     }
 
     async fn ensure(&self, _domain: &DomainName, _bridge: &str) -> Result<(), String> {
+        Ok(())
+    }
+
+    async fn door(&self, _bridge: &str, _address: Ipv4Addr) -> Result<(), String> {
         Ok(())
     }
 

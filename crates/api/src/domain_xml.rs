@@ -6,10 +6,11 @@
 mod tree;
 
 use crate::Endpoint;
-use crate::wire::MAX_ORIGINS;
+use crate::wire::{MAX_ORIGINS, is_live_name};
 use estive_model::{Digest, DomainName, DomainState, NbdSource};
 use quick_xml::escape::escape;
 use std::fmt::Write;
+use std::net::SocketAddrV4;
 use tree::{Element, Place};
 
 /// Machine type of every domain: known to QEMU 7.2 and all later ones, so that all hosts agree.
@@ -94,6 +95,17 @@ pub struct RootSource {
     pub origins: Vec<Endpoint>,
 }
 
+/// What a domain reads of a live reference, or shares by it, and where its host gets that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveSource {
+    /// The reference's name where it is served ([`is_live_name`]).
+    pub reference: String,
+    /// Where the domain mounts from: the door, an address that every host has for its own domains.
+    pub door: SocketAddrV4,
+    /// 1 to [`MAX_ORIGINS`], tried in turn; never unix sockets.
+    pub origins: Vec<Endpoint>,
+}
+
 /// A domain's description.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DomainXml {
@@ -122,6 +134,8 @@ pub struct DomainXml {
     /// Its volume, if it has one: where its storage host answers, and as export the volume's name, which is the
     /// domain's. The agent asks there for the export of its generation.
     pub volume: Option<NbdSource>,
+    /// The live reference that it reads, or shares directories by. Its host lets in the address of its identity.
+    pub live: Option<LiveSource>,
     /// MAC address of the network interface, if it has one: lower case.
     pub mac: Option<String>,
 }
@@ -158,6 +172,7 @@ impl DomainXml {
                 "sysinfo",
                 "features",
                 "devices",
+                "metadata",
             ],
             &[],
         )?;
@@ -188,6 +203,10 @@ impl DomainXml {
                 acpi.is_exactly(&[])?;
             }
         }
+        let live = match domain.child_if_any("metadata") {
+            Some(metadata) => Some(parse_live(metadata)?),
+            None => None,
+        };
         let devices = domain.child("devices")?;
         let (root, modules, volume, mac) = parse_devices(devices)?;
         if let Some(volume) = &volume
@@ -210,6 +229,7 @@ impl DomainXml {
             root,
             modules,
             volume,
+            live,
             mac,
         })
     }
@@ -227,6 +247,14 @@ impl DomainXml {
         writeln!(xml, "<domain type='{}'>", self.accelerator.word())?;
         writeln!(xml, "  <name>{}</name>", self.name)?;
         writeln!(xml, "  <uuid>{}</uuid>", escape(self.uuid.as_str()))?;
+        if let Some(live) = &self.live {
+            let (name, door) = (escape(live.reference.as_str()), live.door);
+            writeln!(xml, "  <metadata>")?;
+            writeln!(xml, "    <live name='{name}' door='{door}'>")?;
+            write_origins(xml, &live.origins, "      ")?;
+            writeln!(xml, "    </live>")?;
+            writeln!(xml, "  </metadata>")?;
+        }
         writeln!(xml, "  <memory unit='MiB'>{memory}</memory>")?;
         writeln!(xml, "  <currentMemory unit='MiB'>{memory}</currentMemory>")?;
         writeln!(xml, "  <vcpu>{}</vcpu>", self.cpus)?;
@@ -308,10 +336,7 @@ fn write_disk(
                 "        <host transport='unix' socket='{CACHE_SOCKET}'/>"
             )?;
             writeln!(xml, "        <reconnect delay='{RECONNECT_DELAY_S}'/>")?;
-            for origin in &root.origins {
-                let url = origin.to_string();
-                writeln!(xml, "        <origin url='{}'/>", escape(url.as_str()))?;
-            }
+            write_origins(xml, &root.origins, "        ")?;
             writeln!(xml, "      </source>")?;
         }
     }
@@ -321,6 +346,14 @@ fn write_disk(
         writeln!(xml, "      <readonly/>")?;
     }
     writeln!(xml, "    </disk>")
+}
+
+fn write_origins(xml: &mut String, origins: &[Endpoint], indent: &str) -> std::fmt::Result {
+    for origin in origins {
+        let url = origin.to_string();
+        writeln!(xml, "{indent}<origin url='{}'/>", escape(url.as_str()))?;
+    }
+    Ok(())
 }
 
 /// Text of a child that has neither attributes nor children, through `read`.
@@ -528,6 +561,12 @@ fn parse_root(source: &Element) -> Result<RootSource, DomainXmlError> {
         .is_exactly(&[("transport", "unix"), ("socket", CACHE_SOCKET)])?;
     let name = source.attribute("name")?;
     let name = Digest::new(name).map_err(|error| source.wrong(error))?;
+    let origins = parse_origins(source)?;
+    Ok(RootSource { name, origins })
+}
+
+/// The `<origin>`s of a root or a live reference.
+fn parse_origins(source: &Element) -> Result<Vec<Endpoint>, DomainXmlError> {
     let mut origins = Vec::new();
     for origin in source.children("origin") {
         origin.only(&["url"], &[], &[])?;
@@ -535,7 +574,7 @@ fn parse_root(source: &Element) -> Result<RootSource, DomainXmlError> {
             Ok(endpoint @ Endpoint::Tls { .. }) => origins.push(endpoint),
             // Whoever describes a domain has no word on what the host's processes connect to on it.
             Ok(Endpoint::Unix(_)) => {
-                return Err(origin.wrong("names a unix socket; a root comes by https"));
+                return Err(origin.wrong("names a unix socket; it comes by https"));
             }
             Err(error) => return Err(origin.wrong(error)),
         }
@@ -543,7 +582,26 @@ fn parse_root(source: &Element) -> Result<RootSource, DomainXmlError> {
     if !(1..=MAX_ORIGINS).contains(&origins.len()) {
         return Err(source.wrong(format!("needs 1 to {MAX_ORIGINS} <origin>s")));
     }
-    Ok(RootSource { name, origins })
+    Ok(origins)
+}
+
+fn parse_live(metadata: &Element) -> Result<LiveSource, DomainXmlError> {
+    metadata.only(&[], &["live"], &[])?;
+    let live = metadata.child("live")?;
+    live.only(&["name", "door"], &[], &["origin"])?;
+    let reference = live.attribute("name")?;
+    if !is_live_name(reference) {
+        return Err(live.wrong("has a name that is not 1 to 63 letters, digits and -"));
+    }
+    let door: SocketAddrV4 = live
+        .attribute("door")?
+        .parse()
+        .map_err(|_| live.wrong("has a door that is not ADDRESS:PORT"))?;
+    Ok(LiveSource {
+        reference: reference.to_owned(),
+        door,
+        origins: parse_origins(live)?,
+    })
 }
 
 fn parse_nbd(source: &Element) -> Result<NbdSource, DomainXmlError> {

@@ -9,10 +9,18 @@ const INTERVAL: Duration = Duration::from_millis(20);
 /// Some hours of lines; from there the file stays as it is.
 const LINES_MAX: u64 = 2_000_000;
 
+/// `log.to=` of the kernel command line, else a file in the clone's own memory or volume.
+fn path() -> io::Result<String> {
+    let words = std::fs::read_to_string("/proc/cmdline")?;
+    let mut words = words.split_ascii_whitespace();
+    let asked = words.find_map(|word| word.strip_prefix("log.to="));
+    Ok(asked.unwrap_or(PATH).to_owned())
+}
+
 /// Appends lines, going on from the last whole one.
 pub fn append() -> io::Result<()> {
     let mut number = read()?.map_or(0, |found| found.last);
-    let mut file = File::options().create(true).append(true).open(PATH)?;
+    let mut file = File::options().create(true).append(true).open(path()?)?;
     while number < LINES_MAX {
         number += 1;
         file.write_all(format!("{number}\n").as_bytes())?;
@@ -34,7 +42,7 @@ pub struct Found {
 
 /// Reads the whole file; `None`: there is none yet.
 pub fn read() -> io::Result<Option<Found>> {
-    match File::open(PATH) {
+    match File::open(path()?) {
         Ok(file) => check(BufReader::new(file)).map(Some),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),

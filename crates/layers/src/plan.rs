@@ -80,6 +80,8 @@ pub struct ClonePlan {
 
 /// How a root line names the volume.
 pub(crate) const VOLUME_DISK: &str = "serial=estive-volume";
+/// Of what the root of a clone is made.
+const SEALED_ROOT: &str = "erofs;estive;tmpfs";
 /// Of what the root of a stateful clone is made: what it writes lies on its volume, over all else.
 pub const STATEFUL_ROOT: &str = "erofs;estive;serial=estive-volume:fs=ext4";
 
@@ -93,6 +95,16 @@ impl ClonePlan {
     pub fn root_line(&self) -> Option<&str> {
         let kept = self.volume_bytes.map(|_| STATEFUL_ROOT);
         self.root.as_deref().or(kept)
+    }
+
+    /// Puts this at the bottom of its root in place of the sealed root, unless its own line says of what that is made.
+    pub fn put_on(&mut self, bottom: &str) {
+        if self.root.is_some() {
+            return;
+        }
+        let sealed = self.volume_bytes.map_or(SEALED_ROOT, |_| STATEFUL_ROOT);
+        let above = sealed.trim_start_matches("erofs");
+        self.root = Some(format!("{bottom}{above}"));
     }
 
     /// What its kernel's command line has besides the words of every clone and `init`.

@@ -106,8 +106,8 @@ impl Host {
     /// Cuts those that may no longer read, and forgets those that have ended.
     fn cut(&self, notes: &Notes) {
         self.links().retain(|link| {
-            let now = notes.reference_of(link.listen, link.clone);
-            let may = now.is_some_and(|(reference, _)| reference == link.reference);
+            let now = notes.of_clone(link.listen, link.clone);
+            let may = now.is_some_and(|note| note.reference == link.reference);
             if !may {
                 link.task.abort();
             }
@@ -134,7 +134,7 @@ async fn accept(host: Arc<Host>, listener: TcpListener, listen: SocketAddr) {
         let Some(notes) = host.notes().await else {
             continue;
         };
-        let Some((reference, note)) = notes.reference_of(listen, clone) else {
+        let Some(note) = notes.of_clone(listen, clone).cloned() else {
             tracing::warn!(%clone, %listen, "refused: no reference is for this address");
             continue;
         };
@@ -147,32 +147,20 @@ async fn accept(host: Arc<Host>, listener: TcpListener, listen: SocketAddr) {
             tracing::warn!(%clone, "refused: it has {count} connections");
             continue;
         }
-        let passing = pass(
-            host.credentials.clone(),
-            stream,
-            clone,
-            reference.to_owned(),
-            note.clone(),
-        );
-        let task = connections.spawn(passing);
+        let reference = note.reference.clone();
+        let task = connections.spawn(pass(host.credentials.clone(), stream, note));
         host.links().push(Link {
             listen,
             clone,
-            reference: reference.to_owned(),
+            reference,
             task,
         });
     }
 }
 
-async fn pass(
-    credentials: Credentials,
-    stream: TcpStream,
-    clone: IpAddr,
-    reference: String,
-    note: LiveNote,
-) {
+async fn pass(credentials: Credentials, stream: TcpStream, note: LiveNote) {
     let _ = stream.set_nodelay(true);
-    let path = live_path(&reference, clone);
+    let path = live_path(&note.reference, note.clone);
     // Another origin at each try, so that one that is silent is not asked for ever.
     let mut next = 0;
     let link = || {
@@ -190,6 +178,6 @@ async fn pass(
         }
     };
     if let Err(error) = relay(stream, link).await {
-        tracing::debug!(%clone, %reference, %error, "a clone's connection broke");
+        tracing::debug!(clone = %note.clone, reference = note.reference, %error, "a clone's connection broke");
     }
 }

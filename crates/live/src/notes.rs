@@ -1,6 +1,5 @@
-//! What the agent wrote: which clones of this host may read which reference.
+//! What the agent wrote: which clone of this host may read which reference.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr};
@@ -10,13 +9,13 @@ use estive_api::wire::{LiveNote, MAX_NOTE_BYTES};
 
 use crate::LiveError;
 
-/// A host has some tens of deployments.
-const MOST_NOTES: usize = 1024;
+/// A host has some tens of clones.
+const MOST_NOTES: usize = 4096;
 
 /// All notes at one time.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Notes {
-    notes: HashMap<String, LiveNote>,
+    notes: Vec<LiveNote>,
 }
 
 impl Notes {
@@ -26,32 +25,28 @@ impl Notes {
             Err(estive_beneath::Errno::NOENT) => return Ok(Notes::default()),
             top => top?,
         };
-        let mut notes = HashMap::new();
+        let mut notes = Vec::new();
         for entry in std::fs::read_dir(directory)?.take(MOST_NOTES) {
             let name = entry?.file_name();
-            let Some(reference) = name.to_str().and_then(|name| name.strip_suffix(".json")) else {
+            let Some(domain) = name.to_str().and_then(|name| name.strip_suffix(".json")) else {
                 continue;
             };
             // Written aside, under a name that is not yet one.
-            if reference.starts_with('.') {
+            if domain.starts_with('.') {
                 continue;
             }
             let read = || -> io::Result<LiveNote> {
-                let file = File::from(estive_beneath::open_file(
-                    &top,
-                    &format!("{reference}.json"),
-                )?);
+                let name = format!("{domain}.json");
+                let file = File::from(estive_beneath::open_file(&top, &name)?);
                 let mut bytes = Vec::new();
                 file.take(MAX_NOTE_BYTES).read_to_end(&mut bytes)?;
                 Ok(serde_json::from_slice(&bytes)?)
             };
             match read() {
-                Ok(note) => {
-                    notes.insert(reference.to_owned(), note);
-                }
+                Ok(note) => notes.push(note),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
-                    tracing::warn!(%reference, %error, "what the agent wrote cannot be understood");
+                    tracing::warn!(%domain, %error, "what the agent wrote cannot be understood");
                 }
             }
         }
@@ -60,18 +55,18 @@ impl Notes {
 
     /// Where to listen for clones.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        let mut addresses: Vec<_> = self.notes.values().map(|note| note.listen).collect();
+        let mut addresses: Vec<_> = self.notes.iter().map(|note| note.listen).collect();
         addresses.sort();
         addresses.dedup();
         addresses
     }
 
-    /// The reference that a clone may read by this address.
-    pub fn reference_of(&self, listen: SocketAddr, clone: IpAddr) -> Option<(&str, &LiveNote)> {
-        self.notes
-            .iter()
-            .find(|(_, note)| note.listen == listen && note.clones.contains(&clone))
-            .map(|(name, note)| (name.as_str(), note))
+    /// What a clone may read by this address. Two clones of one address read nothing: who asks cannot be told.
+    pub fn of_clone(&self, listen: SocketAddr, clone: IpAddr) -> Option<&LiveNote> {
+        let of_clone = |note: &&LiveNote| note.listen == listen && note.clone == clone;
+        let mut found = self.notes.iter().filter(of_clone);
+        let first = found.next()?;
+        found.all(|other| other == first).then_some(first)
     }
 }
 

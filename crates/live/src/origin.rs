@@ -10,7 +10,7 @@ use axum::response::Response;
 use axum::routing::get;
 use axum::{Extension, Router};
 use estive_api::upgrade::accept_upgrade;
-use estive_api::wire::LiveClone;
+use estive_api::wire::{LiveClone, is_live_name};
 use estive_api::{Peer, Problem, Role};
 use estive_nfs::{Access, ExportConfig, Hidden, Key, Limits, Quota, Service};
 
@@ -45,7 +45,7 @@ impl Offer {
     pub fn live(text: &str) -> Result<Offer, LiveError> {
         let wrong = || LiveError::Name(text.to_owned());
         let (name, directory) = text.split_once('=').ok_or_else(wrong)?;
-        if !is_name(name) || directory.is_empty() {
+        if !is_live_name(name) || directory.is_empty() {
             return Err(wrong());
         }
         Ok(Offer {
@@ -72,7 +72,7 @@ impl Offer {
         let (export, rest) = rest
             .split_once('=')
             .ok_or_else(|| wrong("its directory is missing"))?;
-        if !is_name(name) {
+        if !is_live_name(name) {
             return Err(wrong("its reference has no such name"));
         }
         let mut words = rest.split(',');
@@ -107,13 +107,6 @@ impl Offer {
             },
         })
     }
-}
-
-fn is_name(name: &str) -> bool {
-    (1..=63).contains(&name.len())
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
 /// `10G`, `512M`, `64K` or bytes.

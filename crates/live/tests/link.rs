@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use estive_api::authority::Authority;
 use estive_api::server::{Listen, Listener};
-use estive_api::wire::{CacheDirectory, LiveNote};
+use estive_api::wire::{CacheDirectory, LiveNote, write_note};
 use estive_api::{Client, Credentials, Endpoint, Role};
 use estive_live::{Offer, forward, router};
 use nfs3_client::tokio::TokioIo;
@@ -99,14 +99,28 @@ impl Bed {
     fn note(&self, listen: SocketAddr, origin: u16, clones: Vec<IpAddr>) {
         let directory = CacheDirectory(self.path("cache")).live();
         fs::create_dir_all(&directory).unwrap();
+        for entry in fs::read_dir(&directory).unwrap() {
+            let path = entry.unwrap().path();
+            let stays = |clone: &IpAddr| path.ends_with(format!("{clone}.json"));
+            if !clones.iter().any(stays) {
+                fs::remove_file(path).unwrap();
+            }
+        }
+        for clone in clones {
+            self.note_as(&clone.to_string(), "demo", listen, origin, clone);
+        }
+    }
+
+    fn note_as(&self, name: &str, reference: &str, listen: SocketAddr, origin: u16, clone: IpAddr) {
+        let origin = Endpoint::parse(&format!("https://127.0.0.1:{origin}")).unwrap();
         let note = LiveNote {
+            reference: reference.to_owned(),
             listen,
-            origins: vec![Endpoint::parse(&format!("https://127.0.0.1:{origin}")).unwrap()],
-            clones,
+            origins: vec![origin],
+            clone,
         };
-        let aside = directory.join(".demo.json");
-        fs::write(&aside, serde_json::to_vec(&note).unwrap()).unwrap();
-        fs::rename(aside, directory.join("demo.json")).unwrap();
+        let directory = CacheDirectory(self.path("cache")).live();
+        write_note(&directory.join(format!("{name}.json")), &note).unwrap();
     }
 }
 
@@ -289,6 +303,11 @@ async fn only_the_clones_of_the_note_and_only_hosts_are_let_in() {
     bed.note(address, origin, vec![other]);
     let read = tokio::time::timeout(PATIENCE, open.read(&mut [0])).await;
     assert!(matches!(read, Ok(Ok(0) | Err(_))), "{read:?}");
+
+    // Of two that claim one address for two references neither is let in.
+    bed.note(address, origin, vec![other, HERE]);
+    bed.note_as("another", "private", address, origin, HERE);
+    assert!(closed(address).await);
 
     // A person, a manager, and somebody of another authority are no hosts.
     let ask = |credentials: Credentials| {

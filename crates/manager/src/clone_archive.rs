@@ -39,9 +39,14 @@ pub(crate) fn pack(
         initramfs: initramfs.digest.clone(),
         command_line,
         identity_by_fw_cfg: true,
-        root: DiskSource::Root(reference.root.clone()),
+        // All clones have the same disks: where there is no sealed root, another image that the host has stands for it.
+        root: match &reference.root {
+            Some(root) => DiskSource::Root(root.clone()),
+            None => DiskSource::File(reference.modules.digest.clone()),
+        },
         modules: DiskSource::File(reference.modules.digest.clone()),
         volume,
+        live: reference.route_of(clone).cloned(),
         mac: Some(clone.mac.clone()),
     }
     .to_xml();
@@ -96,10 +101,12 @@ mod tests {
             digest: Digest::new(format!("sha256:{}", digit.repeat(64))).unwrap(),
         };
         let reference = Reference {
-            root: RootSource {
+            name: "default".into(),
+            root: Some(RootSource {
                 name: file("4").digest,
                 origins: vec!["https://10.77.0.5:7610".parse().unwrap()],
-            },
+            }),
+            route: None,
             kernel: file("1"),
             initramfs: file("2"),
             modules: file("3"),
@@ -127,7 +134,11 @@ mod tests {
             if name == "config.xml" {
                 let xml = DomainXml::parse(&content).unwrap();
                 assert_eq!(xml.kernel, file("1").digest);
-                assert_eq!(xml.root, DiskSource::Root(reference.root.clone()));
+                assert_eq!(
+                    Some(&xml.root),
+                    reference.root.clone().map(DiskSource::Root).as_ref()
+                );
+                assert_eq!(xml.live, None);
                 let end = " estive.init=/sbin/first root=erofs;estive;tmpfs:size=9m debug";
                 assert!(xml.command_line.ends_with(end), "{}", xml.command_line);
                 assert_eq!(xml.uuid.len(), 36);

@@ -2,12 +2,12 @@
 
 use crate::error::ManagerError;
 use estive_api::Endpoint;
-use estive_api::domain_xml::RootSource;
-use estive_api::wire::MAX_ORIGINS;
+use estive_api::domain_xml::{LiveSource, RootSource};
+use estive_api::wire::{MAX_ORIGINS, is_live_name};
 use estive_model::{Digest, HostName};
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -54,7 +54,14 @@ pub struct VolumesConfig {
 #[serde(deny_unknown_fields)]
 pub struct ReferenceConfig {
     /// Its sealed root.
-    pub root: RootConfig,
+    #[serde(default)]
+    pub root: Option<RootConfig>,
+    /// In place of `root`: clones read its root as it is now.
+    #[serde(default)]
+    pub live: Option<LiveConfig>,
+    /// Where clones of a sealed root get the directories that they share; those of a live one come with it.
+    #[serde(default)]
+    pub shares: Option<LiveConfig>,
     /// Kernel.
     pub kernel: PathBuf,
     /// Initial RAM file system with `estive-init`.
@@ -83,6 +90,19 @@ pub struct EarlyConfig {
     pub kernel_tree: PathBuf,
 }
 
+/// A live root or shared directories, as `estive storage` offers them by the reference's name.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LiveConfig {
+    /// URLs of the places that offer it, tried in turn.
+    pub origins: Vec<Endpoint>,
+    /// Address that clones mount from, on every host: `door` in the agents' configurations.
+    pub door: Ipv4Addr,
+    /// TCP port there.
+    #[serde(default = "default_door_port")]
+    pub port: u16,
+}
+
 /// Which sealed root, and where hosts get it.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -100,21 +120,83 @@ impl RootConfig {
             origins: self.origins.clone(),
         }
     }
+}
 
-    fn check(&self) -> Result<(), String> {
-        let is_here = |origin: &&Endpoint| matches!(origin, Endpoint::Unix(_));
-        if let Some(origin) = self.origins.iter().find(is_here) {
-            return Err(format!(
-                "origins: {origin} is on one host only; write an https:// URL"
-            ));
-        }
-        match self.origins.len() {
-            1..=MAX_ORIGINS => Ok(()),
-            count => Err(format!(
-                "origins: names {count} places, 1 to {MAX_ORIGINS} are taken"
-            )),
+fn check_origins(origins: &[Endpoint]) -> Result<(), String> {
+    let is_here = |origin: &&Endpoint| matches!(origin, Endpoint::Unix(_));
+    if let Some(origin) = origins.iter().find(is_here) {
+        return Err(format!(
+            "origins: {origin} is on one host only; write an https:// URL"
+        ));
+    }
+    match origins.len() {
+        1..=MAX_ORIGINS => Ok(()),
+        count => Err(format!(
+            "origins: names {count} places, 1 to {MAX_ORIGINS} are taken"
+        )),
+    }
+}
+
+impl LiveConfig {
+    /// As descriptions of clones have it.
+    pub(crate) fn source(&self, reference: &str) -> LiveSource {
+        LiveSource {
+            reference: reference.to_owned(),
+            door: SocketAddrV4::new(self.door, self.port),
+            origins: self.origins.clone(),
         }
     }
+}
+
+impl ReferenceConfig {
+    /// Where its clones mount from by their hosts' doors, if they do.
+    pub(crate) fn route(&self) -> Option<&LiveConfig> {
+        self.live.as_ref().or(self.shares.as_ref())
+    }
+
+    fn check(&self, name: &str) -> Result<(), String> {
+        match (&self.root, &self.live, &self.shares) {
+            (None, None, _) => {
+                return Err("it has neither a sealed root, root:, nor a live one, live:".to_owned());
+            }
+            (Some(_), Some(_), _) => {
+                return Err("it has root: and live:; write the one that its clones read".to_owned());
+            }
+            (_, Some(_), Some(_)) => {
+                return Err("shares: of a live root come with it; leave them out".to_owned());
+            }
+            _ => {}
+        }
+        if let Some(root) = &self.root {
+            check_origins(&root.origins).map_err(|reason| format!("root: {reason}"))?;
+        }
+        let Some(route) = self.route() else {
+            return Ok(());
+        };
+        let key = if self.live.is_some() {
+            "live"
+        } else {
+            "shares"
+        };
+        check_origins(&route.origins).map_err(|reason| format!("{key}: {reason}"))?;
+        if !is_live_name(name) {
+            return Err(format!(
+                "{key}: its name has other signs than letters, digits and -"
+            ));
+        }
+        if self.early.is_none() {
+            return Err(format!(
+                "{key}: is mounted by the clone's initial RAM file system, made from early: {{init: …, kernel_tree: …}}, \
+                 which is missing"
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// IANA's of NFS.
+fn default_door_port() -> u16 {
+    2049
 }
 
 fn default_socket() -> PathBuf {
@@ -169,9 +251,8 @@ impl ManagerConfig {
         }
         for (name, reference) in &config.references {
             reference
-                .root
-                .check()
-                .map_err(|reason| format!("references: {name}: root: {reason}"))?;
+                .check(name)
+                .map_err(|reason| format!("references: {name}: {reason}"))?;
         }
         let absolute = |path: &mut PathBuf| *path = directory.join(&*path);
         absolute(&mut config.socket);
@@ -221,11 +302,60 @@ references:
         assert_eq!(config.hosts.len(), 2);
         assert_eq!(config.boot_timeout_s, 300);
         let reference = &config.references["default"];
-        assert_eq!(reference.root.origins.len(), 1);
+        assert_eq!(reference.root.as_ref().unwrap().origins.len(), 1);
         assert_eq!(
             reference.tree.as_deref(),
             Some(Path::new("/etc/estive/root.erofs"))
         );
+    }
+
+    const LIVE: &str = "
+socket: /run/m.sock
+state: state
+hosts: {host2: \"unix:/run/a.sock\"}
+references:
+  web-1:
+    live: {origins: ['https://10.77.0.5:7610'], door: 10.77.0.9}
+    kernel: /k
+    initramfs: /i
+    modules: /m
+    early: {init: /e, kernel_tree: /t}
+";
+
+    #[test]
+    fn a_live_reference_has_no_sealed_root() {
+        let config = ManagerConfig::parse(LIVE, Path::new("/")).unwrap();
+        let route = config.references["web-1"].route().unwrap().source("web-1");
+        assert_eq!(route.door, "10.77.0.9:2049".parse().unwrap());
+        let sealed = "live: {origins: ['https://10.77.0.5:7610'], door: 10.77.0.9}";
+        let root = format!(
+            "root: {{name: 'sha256:{}', origins: ['https://a:1']}}",
+            "0f".repeat(32)
+        );
+        for (from, to, wanted) in [
+            (sealed, "sets: []", "neither a sealed root"),
+            (sealed, &format!("{sealed}\n    {root}"), "root: and live:"),
+            (
+                sealed,
+                &format!("{sealed}\n    {}", sealed.replace("live", "shares")),
+                "come with it",
+            ),
+            ("early: {init: /e, kernel_tree: /t}", "", "early: {init"),
+            ("web-1", "web_1", "letters, digits and -"),
+            ("https://10.77.0.5:7610", "unix:/x", "live: origins"),
+            ("door: 10.77.0.9", "door: host", "IPv4"),
+        ] {
+            let error =
+                ManagerConfig::parse(&LIVE.replacen(from, to, 1), Path::new("/")).unwrap_err();
+            assert!(error.contains(wanted), "{to}: {error}");
+        }
+        let shares = LIVE.replacen(
+            sealed,
+            &format!("{root}\n    {}", sealed.replace("live", "shares")),
+            1,
+        );
+        let config = ManagerConfig::parse(&shares, Path::new("/")).unwrap();
+        assert!(config.references["web-1"].route().is_some());
     }
 
     #[test]

@@ -226,10 +226,9 @@ mod tests {
         std::fs::write(path("same"), "kernel").unwrap();
         std::fs::write(path("other"), "another").unwrap();
         let reference = |kernel: &str| Reference {
-            root: estive_api::domain_xml::RootSource {
-                name: SharedFile::load(&path("same")).unwrap().digest,
-                origins: vec![],
-            },
+            name: "default".into(),
+            root: None,
+            route: None,
             kernel: SharedFile::load(&path(kernel)).unwrap(),
             initramfs: SharedFile::load(&path("same")).unwrap(),
             modules: SharedFile::load(&path("same")).unwrap(),

@@ -113,6 +113,7 @@ impl Manager {
             if clone.sets.is_empty() {
                 clone.sets = reference.sets.clone();
             }
+            reference.fit(clone);
             let checks = checks_of(clone, &clone.sets);
             clones.push((clone.clone(), reference.clone(), checks));
         }

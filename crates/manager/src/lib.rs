@@ -34,7 +34,7 @@ mod up;
 mod view;
 mod volumes;
 
-pub use config::{ManagerConfig, ReferenceConfig, RootConfig};
+pub use config::{EarlyConfig, LiveConfig, ManagerConfig, ReferenceConfig, RootConfig};
 pub use error::ManagerError;
 pub use manager::Parts;
 pub use probe::{NetworkProber, Prober};

@@ -1,10 +1,11 @@
 //! References: what clones are made from, with the digest of every file that hosts share.
 
-use crate::config::{EarlyConfig, ReferenceConfig};
+use crate::config::{EarlyConfig, ReferenceConfig, RootConfig};
 use crate::error::ManagerError;
 use bytes::Bytes;
 use estive_api::Problem;
-use estive_api::domain_xml::RootSource;
+use estive_api::domain_xml::{LiveSource, RootSource};
+use estive_layers::ClonePlan;
 use estive_model::Digest;
 use sha2::{Digest as _, Sha256};
 use std::fmt::Write as _;
@@ -14,7 +15,12 @@ use std::path::{Path, PathBuf};
 /// One reference, its files digested once when the manager starts.
 #[derive(Debug, Clone)]
 pub(crate) struct Reference {
-    pub root: RootSource,
+    /// By which its clones know it.
+    pub name: String,
+    /// Its sealed root; none where clones read its root as it is now.
+    pub root: Option<RootSource>,
+    /// Where its clones mount from by their hosts' doors.
+    pub route: Option<LiveSource>,
     pub kernel: SharedFile,
     pub initramfs: SharedFile,
     pub modules: SharedFile,
@@ -44,7 +50,9 @@ impl Reference {
             })
         };
         Ok(Self {
-            root: config.root.source(),
+            name: name.to_owned(),
+            root: config.root.as_ref().map(RootConfig::source),
+            route: config.route().map(|route| route.source(name)),
             kernel: load("kernel", &config.kernel)?,
             initramfs: load("initramfs", &config.initramfs)?,
             modules: load("modules", &config.modules)?,
@@ -54,9 +62,30 @@ impl Reference {
         })
     }
 
-    /// What its root is called: another name is another root.
+    /// What its root is called: another name is another root. A live one stays the same, whatever changes in it.
     pub fn root_name(&self) -> String {
-        self.root.name.to_string()
+        match &self.root {
+            Some(root) => root.name.to_string(),
+            None => format!("live {}", self.name),
+        }
+    }
+
+    /// What it means for a clone that is made of it: a live root is mounted from the door of the clone's host.
+    pub fn fit(&self, clone: &mut ClonePlan) {
+        if let (None, Some(route)) = (&self.root, &self.route) {
+            clone.put_on(&mounted(route, "/", ":ro:follow"));
+        }
+    }
+
+    /// By what a clone mounts from its host's door, if it does.
+    pub fn route_of(&self, clone: &ClonePlan) -> Option<&LiveSource> {
+        let route = self.route.as_ref()?;
+        let door = format!("nfs:{}:", route.door.ip());
+        clone
+            .kernel_words()
+            .iter()
+            .any(|word| word.contains(&door))
+            .then_some(route)
     }
 
     pub fn file(&self, digest: &Digest) -> Option<&SharedFile> {
@@ -64,6 +93,12 @@ impl Reference {
             .into_iter()
             .find(|file| file.digest == *digest)
     }
+}
+
+/// A device of `root=`. Its server has no rpcbind; what the clone's kernel knows of a file it believes for a second.
+fn mounted(route: &LiveSource, export: &str, options: &str) -> String {
+    let (address, port) = (route.door.ip(), route.door.port());
+    format!("nfs:{address}:{export}:vers=3:port={port}:mountport={port}:actimeo=1{options}")
 }
 
 impl SharedFile {

@@ -62,6 +62,10 @@ pub struct BedConfig {
     pub hosts: u8,
     /// What each host declares.
     pub capacity: Capacity,
+    /// References whose clones read a directory of the storage place as it is now, by name; their images are not used.
+    pub live: BTreeMap<String, PathBuf>,
+    /// Directories that the clones of a reference share, as `estive storage --share` has them: `NAME:/AT=DIRECTORY`.
+    pub shares: Vec<String>,
     /// Keep volumes of stateful clones at the storage place, in this directory.
     pub volumes: Option<PathBuf>,
     /// Encrypt QEMU's migration stream.
@@ -86,6 +90,8 @@ impl BedConfig {
                 cores: 2,
                 memory_mib: 2048,
             },
+            live: BTreeMap::new(),
+            shares: Vec::new(),
             volumes: None,
             migration_tls: true,
             boot_timeout_s: 300,
@@ -128,7 +134,7 @@ impl Bed {
     /// Everything but the start of programs.
     async fn prepare(config: BedConfig, topology: Topology) -> Result<Self, Error> {
         let files = BedFiles { config: &config };
-        for directory in ["log", "manager/state"] {
+        for directory in ["log", "manager/state", "storage"] {
             make_directory(&config.directory.join(directory))?;
         }
         files

@@ -136,6 +136,15 @@ impl BedFiles<'_> {
         for directory in directories {
             arguments.extend(["--directory".into(), directory.into_os_string()]);
         }
+        let live = self.config.live.iter().map(|(name, directory)| {
+            let text = format!("{name}={}", directory.display());
+            ["--live".into(), text.into()]
+        });
+        arguments.extend(live.flatten());
+        let shares = self.config.shares.iter();
+        arguments.extend(shares.flat_map(|share| ["--share".into(), share.into()]));
+        let state = self.config.directory.join("storage");
+        arguments.extend(["--state".into(), state.into_os_string()]);
         let namespace = &topology.storage;
         self.recipe("storage".to_owned(), namespace, "storage.log", arguments)
     }
@@ -209,6 +218,7 @@ impl BedFiles<'_> {
             "credentials": self.credentials(&name),
             "cache": self.cache_directory(host).0,
             "bridge": topology::HOST_BRIDGE,
+            "door": topology::DOOR_ADDRESS,
             "capacity": self.config.capacity,
             "accel": self.config.accel,
             "migration": {
@@ -249,12 +259,22 @@ impl BedFiles<'_> {
                     "name": format!("sha256:{}", hex.to_string_lossy()),
                     "origins": self.origins(),
                 });
+                let route = json!({
+                    "origins": [format!("https://{}:{ROOTS_PORT}", topology::STORAGE_ADDRESS)],
+                    "door": topology::DOOR_ADDRESS,
+                });
+                let is_live = self.config.live.contains_key(name);
+                let prefix = format!("{name}:");
+                let shares = self.config.shares.iter();
+                let shares = shares.into_iter().any(|share| share.starts_with(&prefix));
                 let early = reference.early.as_ref();
                 let early = early
                     .map(|(init, kernel_tree)| json!({"init": init, "kernel_tree": kernel_tree}));
                 let value = json!({
                     "early": early,
-                    "root": root,
+                    "root": (!is_live).then_some(root),
+                    "live": is_live.then(|| route.clone()),
+                    "shares": (shares && !is_live).then_some(route),
                     "kernel": reference.kernel,
                     "initramfs": reference.initramfs,
                     "modules": reference.modules,

@@ -13,6 +13,8 @@ use estive_network::{bridge_mac, namespace::Namespace};
 
 use crate::Error;
 
+/// Of every host for its own clones: where live references are mounted from.
+pub const DOOR_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 9);
 /// The storage place's address.
 pub const STORAGE_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 5);
 /// The manager's address.

@@ -200,6 +200,7 @@ fn make_archive(parts: &BedReference, guest: &str, by_fw_cfg: bool) -> String {
         }),
         modules: DiskSource::File(modules),
         volume: None,
+        live: None,
         mac: Some(mac.clone()),
     };
     let identity = serde_json::json!({

@@ -67,6 +67,7 @@ impl World {
             runtime: place.join("run"),
             credentials: Some(credentials),
             bridge: "br0".into(),
+            door: Some([10, 77, 0, 9].into()),
             capacity: CapacityConfig {
                 cores: 2,
                 memory_mib: 512,
@@ -318,6 +319,7 @@ pub fn description(name: &str, memory_mib: u64) -> DomainXml {
         root: DiskSource::File(digest(b"root")),
         modules: DiskSource::File(digest(b"modules")),
         volume: None,
+        live: None,
         mac: Some("52:54:00:00:00:01".into()),
     }
 }

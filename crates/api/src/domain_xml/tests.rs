@@ -22,6 +22,7 @@ fn example() -> DomainXml {
         }),
         modules: DiskSource::File(digest("c")),
         volume: None,
+        live: None,
         mac: Some("52:54:00:00:00:01".into()),
     }
 }
@@ -161,6 +162,41 @@ fn a_sealed_root_is_golden_too_and_only_its_own_form_is_taken() {
             .reason
             .contains("1 to 16")
     );
+}
+
+const LIVE: &str = "  <metadata>
+    <live name='demo' door='10.77.0.9:2049'>
+      <origin url='https://10.77.0.5:7610'/>
+    </live>
+  </metadata>
+";
+
+#[test]
+fn a_live_reference_is_golden_too_and_no_door_leads_out_of_the_herd() {
+    let live = DomainXml {
+        live: Some(LiveSource {
+            reference: "demo".into(),
+            door: "10.77.0.9:2049".parse().unwrap(),
+            origins: vec!["https://10.77.0.5:7610".parse().unwrap()],
+        }),
+        ..example()
+    };
+    let text = live.to_xml();
+    assert!(text.contains(LIVE), "{text}");
+    assert_eq!(DomainXml::parse(&text).unwrap(), live);
+    for (from, to, words) in [
+        ("name='demo'", "name='../demo'", "letters"),
+        ("name='demo'", "name=''", "letters"),
+        ("10.77.0.9:2049", "10.77.0.9", "ADDRESS:PORT"),
+        ("10.77.0.9:2049", "host:2049", "ADDRESS:PORT"),
+        ("https://10.77.0.5:7610", "unix:/run/x", "unix socket"),
+        ("<origin url='https://10.77.0.5:7610'/>", "", "1 to 16"),
+        ("<metadata>", "<metadata><other/>", "other"),
+    ] {
+        assert_eq!(text.matches(from).count(), 1, "{from}");
+        let error = DomainXml::parse(&text.replace(from, to)).unwrap_err();
+        assert!(error.reason.contains(words), "{to}: {error}");
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use estive_model::Digest;
+use estive_model::{Digest, DomainName};
 use serde::{Deserialize, Serialize};
 
 use crate::Endpoint;
@@ -16,8 +16,8 @@ pub const MAX_NOTE_BYTES: u64 = 64 << 10;
 
 /// The directory of a host's cache.
 ///
-/// `roots/HEX.json` ([`RootNote`], by the agent) and `roots/HEX.manifest` (by the cache); `troubles/ID.json` ([`Trouble`],
-/// by the cache, taken away by the agent); `chunks/` (the cache's own); `cache.sock` (NBD); `control.sock` (HTTP).
+/// `roots/HEX.json` ([`RootNote`], by the agent) and `roots/HEX.manifest` (by the cache); `live/DOMAIN.json`
+/// ([`LiveNote`](super::LiveNote), by the agent); `troubles/ID.json` ([`Trouble`], by the cache, taken away by the agent); `chunks/` (the cache's own); `cache.sock` (NBD); `control.sock` (HTTP).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CacheDirectory(pub PathBuf);
 
@@ -44,9 +44,13 @@ impl CacheDirectory {
         self.roots().join(format!("{}.json", root.hex()))
     }
 
-    /// Notes of live references ([`LiveNote`](super::LiveNote), by the agent): `NAME.json`.
+    /// Clones that read live references ([`LiveNote`](super::LiveNote), by the agent): `DOMAIN.json`.
     pub fn live(&self) -> PathBuf {
         self.0.join("live")
+    }
+
+    pub fn live_note(&self, domain: &DomainName) -> PathBuf {
+        self.live().join(format!("{domain}.json"))
     }
 
     pub fn troubles(&self) -> PathBuf {

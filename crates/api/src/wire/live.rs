@@ -6,16 +6,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::Endpoint;
 
-/// `live/NAME.json` in the cache's directory: who may read the live reference NAME, and by which address.
+/// `live/DOMAIN.json` in the cache's directory: what a clone that runs on this host may read, and by which address. A
+/// file for each, so that nobody changes what another clone's file says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LiveNote {
+    /// The reference's name where it is served.
+    pub reference: String,
     /// An address of the host's bridge: clones mount from there.
     pub listen: SocketAddr,
     /// Where the reference answers, tried in turn.
     pub origins: Vec<Endpoint>,
-    /// The addresses of its clones on this host. Nobody else is let in.
-    pub clones: Vec<IpAddr>,
+    /// The clone's address. Nobody without a file is let in.
+    pub clone: IpAddr,
 }
 
 /// Of `GET /v1/live/NAME`: for whom a host asks.
@@ -28,4 +31,12 @@ pub struct LiveClone {
 /// The path that is asked for an upgrade to the files of a reference, for a clone.
 pub fn live_path(reference: &str, clone: IpAddr) -> String {
     format!("/v1/live/{reference}?clone={clone}")
+}
+
+/// Whether a live reference may be called so, where it is served and in descriptions of domains.
+pub fn is_live_name(name: &str) -> bool {
+    (1..=63).contains(&name.len())
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }

@@ -4,8 +4,7 @@ use crate::failure::{Failure, failed};
 use clap::Args;
 use estive_cache::{CacheConfig, serve_cache};
 use estive_live::forward;
-use estive_network::door_ensure;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -20,12 +19,6 @@ pub struct Cache {
     /// Where other hosts may read what it holds; without it, nowhere.
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
-    /// The address that clones of live references on this host mount from, the same on every host; made on the bridge.
-    #[arg(long, value_name = "ADDRESS", requires = "bridge")]
-    door: Option<Ipv4Addr>,
-    /// The bridge that this host's domains are joined to.
-    #[arg(long, value_name = "NAME", requires = "door")]
-    bridge: Option<String>,
     /// The most that it keeps on disk.
     #[arg(long, value_name = "SIZE", default_value = "16G", value_parser = size_bytes)]
     limit: u64,
@@ -57,9 +50,6 @@ impl Cache {
                 "the cache serves"
             );
         };
-        if let (Some(address), Some(bridge)) = (self.door, &self.bridge) {
-            door_ensure(bridge, address).await.map_err(failed)?;
-        }
         // Beside it in one process: what clones of live references read.
         let credentials = estive_api::Credentials::load(&config.credentials).map_err(failed)?;
         let directory = estive_api::wire::CacheDirectory(config.directory.clone());

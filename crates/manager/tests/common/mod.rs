@@ -9,7 +9,9 @@ use estive_api::wire::*;
 use estive_api::{Client, ClientError, Endpoint};
 use estive_hypervisor::*;
 use estive_layers::UpCheck;
-use estive_manager::{ManagerConfig, Parts, Prober, ReferenceConfig, RootConfig};
+use estive_manager::{
+    EarlyConfig, LiveConfig, ManagerConfig, Parts, Prober, ReferenceConfig, RootConfig,
+};
 use estive_model::{DomainName, DomainSpec, HostName};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
@@ -157,6 +159,8 @@ pub struct World {
     asked: Arc<Mutex<BTreeMap<String, u64>>>,
     pub boot_timeout_s: u64,
     pub hosts: u8,
+    /// There is a reference `live` too, and `default` has shared directories.
+    pub live: bool,
     agents: Vec<Service>,
     manager: Service,
 }
@@ -177,7 +181,10 @@ pub fn host(number: u8) -> HostName {
 fn serve_cache(directory: &std::path::Path, shutdown: CancellationToken) {
     std::fs::create_dir_all(directory).unwrap();
     let listen = estive_api::server::Listen::Unix(directory.join("control.sock"));
-    let router = axum::Router::new().fallback(async || r#"{"size_bytes": 1}"#);
+    let about = axum::routing::get(async || axum::Json(CacheAbout::default()));
+    let router = axum::Router::new()
+        .route("/about", about)
+        .fallback(async || r#"{"size_bytes": 1}"#);
     tokio::spawn(async move {
         estive_api::server::serve(listen, router, shutdown)
             .await
@@ -203,6 +210,7 @@ impl World {
             asked: Arc::default(),
             boot_timeout_s: 60,
             hosts,
+            live: false,
             agents: (0..hosts).map(|_| None).collect(),
             manager: None,
         };
@@ -230,6 +238,7 @@ impl World {
             credentials: None,
             cache: None,
             bridge: "br0".into(),
+            door: Some([10, 77, 0, 9].into()),
             capacity: CapacityConfig {
                 cores: 2,
                 memory_mib: 512,
@@ -282,10 +291,12 @@ impl World {
         let hosts = (1..=self.hosts)
             .map(|number| (host(number), Endpoint::Unix(self.agent_socket(number))));
         let reference = ReferenceConfig {
-            root: RootConfig {
+            root: Some(RootConfig {
                 name: format!("sha256:{}", "0f".repeat(32)).parse().unwrap(),
                 origins: vec!["https://127.0.0.1:7610".parse().unwrap()],
-            },
+            }),
+            live: None,
+            shares: None,
             kernel: home.join("kernel"),
             initramfs: home.join("initramfs"),
             modules: home.join("modules"),
@@ -293,16 +304,51 @@ impl World {
             tree: None,
             sets: vec![],
         };
+        let mut references: BTreeMap<_, _> = [("default".to_owned(), reference)].into();
+        if self.live {
+            self.add_live(&mut references);
+        }
         ManagerConfig {
             listen: None,
             socket: home.join("manager.sock"),
             state: home.join("manager"),
             credentials: None,
             hosts: hosts.collect(),
-            references: [("default".to_owned(), reference)].into(),
+            references,
             volumes: None,
             boot_timeout_s: self.boot_timeout_s,
         }
+    }
+
+    fn add_live(&self, references: &mut BTreeMap<String, ReferenceConfig>) {
+        let home = self.home.path();
+        let modules = home.join("tree/lib/modules/6.1");
+        std::fs::create_dir_all(&modules).unwrap();
+        std::fs::create_dir_all(home.join("tree/boot")).unwrap();
+        std::fs::write(home.join("tree/boot/vmlinuz-6.1"), "kernel").unwrap();
+        std::fs::write(home.join("init"), "init").unwrap();
+        std::fs::write(modules.join("modules.dep"), "").unwrap();
+        let needed = estive_boot::modules::BEFORE_IDENTITY;
+        let names = needed.iter().chain(&["nfs", "nfsv3", "loop", "ext4"]);
+        let builtin: String = names.map(|name| format!("kernel/{name}.ko\n")).collect();
+        std::fs::write(modules.join("modules.builtin"), builtin).unwrap();
+        let route = LiveConfig {
+            origins: vec!["https://127.0.0.1:7610".parse().unwrap()],
+            door: [10, 77, 0, 9].into(),
+            port: 2049,
+        };
+        let default = references.get_mut("default").unwrap();
+        default.early = Some(EarlyConfig {
+            init: home.join("init"),
+            kernel_tree: home.join("tree"),
+        });
+        let live = ReferenceConfig {
+            root: None,
+            live: Some(route.clone()),
+            ..default.clone()
+        };
+        default.shares = Some(route);
+        references.insert("live".to_owned(), live);
     }
 
     pub fn manager_parts(&self) -> Parts {

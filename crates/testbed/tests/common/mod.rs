@@ -307,7 +307,7 @@ pub async fn leftovers(bed: &Bed) -> Vec<String> {
         for line in stdout(&links).lines() {
             let link = line.split(':').nth(1).unwrap_or_default().trim();
             let link = link.split('@').next().unwrap_or_default();
-            if !["lo", "br0", "upl"].contains(&link) {
+            if !["lo", "br0", "upl", "estive-door", "estive-door-br"].contains(&link) {
                 found.push(format!("link {link} on {}", host.name()));
             }
         }
