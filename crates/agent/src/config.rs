@@ -32,6 +32,10 @@ pub struct AgentConfig {
     /// Directory of this host's cache (`estive cache`), through which roots are read; `cache` in `state` without it.
     #[serde(default)]
     pub cache: Option<PathBuf>,
+    /// Whether disks of other machines may be read and written in the clear. No domain's description and no storage host
+    /// can say so for this host.
+    #[serde(default)]
+    pub plain_disks: bool,
     /// Bridge that domains are joined to.
     pub bridge: String,
     /// Address on the bridge that domains mount live references and shared directories from: the same on every host,

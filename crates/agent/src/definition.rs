@@ -9,6 +9,7 @@ use estive_boot::identity::Seed;
 use estive_model::{BlockSource, Checksummed, Digest, DomainSpec, Interface, NbdSource};
 use rand::TryRngCore as _;
 use std::fs;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 /// Reads the description from a domain's directory.
@@ -36,6 +37,27 @@ pub struct Host<'a> {
     pub cache: &'a CacheDirectory,
     pub bridge: &'a str,
     pub tap: String,
+    /// See [`AgentConfig::plain_disks`](crate::AgentConfig::plain_disks).
+    pub plain_disks: bool,
+}
+
+/// A disk of another machine comes encrypted, whatever its description says.
+fn trusted(domain: &DomainXml, nbd: NbdSource, plain_disks: bool) -> Result<NbdSource, Problem> {
+    let here = nbd
+        .host
+        .parse::<IpAddr>()
+        .is_ok_and(|address| address.to_canonical().is_loopback());
+    match nbd.tls || here || plain_disks {
+        true => Ok(nbd),
+        false => Err(Problem::refused(format!(
+            "{} is to have the disk {} of {}:{} in the clear, which this host does not take",
+            domain.name, nbd.export, nbd.host, nbd.port
+        ))
+        .advice(
+            "have it served by TLS; or write plain_disks: true into this agent's configuration, where the network is \
+             yours alone",
+        )),
+    }
 }
 
 /// The hypervisor's view of a domain: every file resolved on this host.
@@ -65,12 +87,15 @@ pub fn spec(
     };
     let disk = |source: &DiskSource| match source {
         DiskSource::File(digest) => shared(digest).map(BlockSource::File),
-        DiskSource::Nbd(nbd) => Ok(BlockSource::Nbd(nbd.clone())),
+        DiskSource::Nbd(nbd) => trusted(xml, nbd.clone(), host.plain_disks).map(BlockSource::Nbd),
         DiskSource::Root(root) => Ok(BlockSource::LocalNbd {
             socket: host.cache.socket(),
             export: root.name.hex().to_owned(),
         }),
     };
+    let volume = volume
+        .map(|volume| trusted(xml, volume, host.plain_disks))
+        .transpose()?;
     let identity = match xml.identity_by_fw_cfg {
         true => Some(identity_line(&read_identity(place, xml)?)?),
         false => None,
@@ -140,4 +165,54 @@ pub fn complete_identity(bytes: &[u8], xml: &DomainXml) -> Result<Identity, Prob
         )));
     }
     Ok(identity)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use estive_api::domain_xml::Accelerator;
+    use estive_model::DomainName;
+
+    #[test]
+    fn no_description_has_a_disk_of_another_machine_in_the_clear() {
+        let root = Digest::new(format!("sha256:{}", "0".repeat(64))).unwrap();
+        let domain = DomainXml {
+            accelerator: Accelerator::Emulation,
+            name: DomainName::new("clone01").unwrap(),
+            uuid: "8d2f0a3e-0000-4000-8000-00000000000a".into(),
+            memory_mib: 64,
+            cpus: 1,
+            kernel: root.clone(),
+            initramfs: root.clone(),
+            command_line: String::new(),
+            identity_by_fw_cfg: true,
+            root: DiskSource::File(root.clone()),
+            modules: DiskSource::File(root),
+            volume: None,
+            live: None,
+            mac: None,
+        };
+        let disk = |host: &str, tls| NbdSource {
+            host: host.to_owned(),
+            port: 10809,
+            export: "root".to_owned(),
+            tls,
+        };
+        for host in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"] {
+            assert!(trusted(&domain, disk(host, false), false).is_ok(), "{host}");
+        }
+        // A name is what somebody else makes of it.
+        for host in [
+            "192.0.2.7",
+            "localhost",
+            "127.0.0.1.example.org",
+            "0.0.0.0",
+            "::",
+        ] {
+            let refused = trusted(&domain, disk(host, false), false).unwrap_err();
+            assert!(refused.error.contains("in the clear"), "{refused}");
+            assert!(trusted(&domain, disk(host, true), false).is_ok(), "{host}");
+            assert!(trusted(&domain, disk(host, false), true).is_ok(), "{host}");
+        }
+    }
 }

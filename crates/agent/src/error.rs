@@ -1,5 +1,6 @@
 //! Why an agent does not start, or had to end.
 
+use estive_model::HostName;
 use std::path::{Path, PathBuf};
 
 /// Errors of the agent as a whole. What goes wrong with one request is an [`estive_api::Problem`].
@@ -23,6 +24,17 @@ pub enum AgentError {
         path: PathBuf,
         /// What is wrong.
         reason: String,
+    },
+    /// Its certificate is somebody else's: what is granted to this host would not be given to it.
+    #[error(
+        "the agent's certificate is that of {is}, and its configuration names it {name}; issue it one with \
+         'estive authority issue --role agent --name {name}'"
+    )]
+    OthersCertificate {
+        /// Role and name in the certificate.
+        is: String,
+        /// Of the configuration.
+        name: HostName,
     },
     /// Another agent works with the same state.
     #[error(

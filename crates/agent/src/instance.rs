@@ -45,6 +45,7 @@ impl Domain {
             cache: self.agent.roots.directory(),
             bridge,
             tap,
+            plain_disks: self.agent.config.plain_disks,
         };
         definition::spec(&place, layer, &xml, host, volume)
     }

@@ -49,9 +49,9 @@ pub use error::AgentError;
 pub use rest::router;
 pub use taps::{HostTaps, NoTaps, Taps};
 
-use estive_api::Credentials;
 use estive_api::clock::SystemClock;
 use estive_api::server::{Listen, Listener};
+use estive_api::{Credentials, Role};
 use estive_hypervisor::QemuHypervisor;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -81,6 +81,14 @@ pub async fn run_with(
     parts: Parts,
     shutdown: CancellationToken,
 ) -> Result<(), AgentError> {
+    if let Some(held) = &parts.credentials
+        && (held.role(), held.name()) != (Role::Agent, config.name.as_str())
+    {
+        return Err(AgentError::OthersCertificate {
+            is: format!("{}:{}", held.role(), held.name()),
+            name: config.name,
+        });
+    }
     for directory in [&config.state, &config.runtime] {
         std::fs::create_dir_all(directory)
             .map_err(|source| AgentError::file("make the directory", directory, source))?;

@@ -6,7 +6,7 @@ mod common;
 use common::*;
 use estive_api::server::{Listen, Listener};
 use estive_api::wire::*;
-use estive_api::{Credentials, Role};
+use estive_api::{Credentials, ProblemKind, Role};
 use estive_model::{DeploymentName, DomainState, Generation, NbdSource};
 use estive_moves::Holding;
 use estive_volumes::{SimulatedVolumes, Volumes, router};
@@ -68,6 +68,19 @@ impl Storage {
         archive_of(&description)
     }
 
+    /// As the manager says it before it orders a start or a move.
+    async fn grant(&self, generation: u64, host: &str) {
+        let (clone, generation) = (name(CLONE), Generation(generation));
+        let granted = self.volumes.grant(&clone, generation, host).await;
+        granted.unwrap();
+    }
+
+    /// The same for the next start on this host.
+    async fn grant_next(&self, host: &Host) {
+        let next = host.entry(CLONE).await.floor.next();
+        self.grant(next.0, host.config.name.as_str()).await;
+    }
+
     /// Generations that may write.
     async fn open_to(&self) -> Vec<(u64, String)> {
         let report = self.volumes.show(&name(CLONE)).await.unwrap();
@@ -98,10 +111,19 @@ async fn a_start_waits_for_the_storage_host() {
     a.start().await;
     // Somebody had it before, and was never heard of again.
     let volumes = &storage.volumes;
+    storage.grant(1, "host7").await;
     let before = volumes.export(&name(CLONE), Generation(1), "host7").await;
     before.unwrap();
     assert!(storage.writes(1, "host7"));
     a.try_define(CLONE, storage.archive()).await.unwrap();
+    // The manager has not said that this host may: nothing is opened, nothing runs, who had it has it.
+    let refused = a.ask(CLONE, DomainState::Running).await.unwrap_err();
+    let problem = refused.problem().unwrap();
+    assert_eq!(problem.kind, ProblemKind::Refused);
+    assert!(problem.error.contains("not granted to host1"), "{problem}");
+    assert!(world.fabric.runs_at(&name(CLONE)).is_empty());
+    assert_eq!(storage.open_to().await, opened(&[(1, "host7")]));
+    storage.grant_next(&a).await;
     volumes.be_silent(true);
     let refused = a.ask(CLONE, DomainState::Running).await.unwrap_err();
     let said = refused.problem().unwrap().error.clone();
@@ -111,6 +133,7 @@ async fn a_start_waits_for_the_storage_host() {
     );
     assert!(world.fabric.runs_at(&name(CLONE)).is_empty());
     volumes.be_silent(false);
+    storage.grant_next(&a).await;
     a.ask(CLONE, DomainState::Running).await.unwrap();
     let generation = a.entry(CLONE).await.generation.0;
     assert_eq!(world.fabric.runs_at(&name(CLONE)), [a.address]);
@@ -134,9 +157,11 @@ async fn a_host_cut_off_between_release_and_start_writes_nothing() {
     a.start().await;
     b.start().await;
     a.try_define(CLONE, storage.archive()).await.unwrap();
+    storage.grant_next(&a).await;
     a.ask(CLONE, DomainState::Running).await.unwrap();
     let here = a.entry(CLONE).await.generation.0;
     let there = here + 1;
+    storage.grant(there, "host2").await;
     let stream = b.prepare(&a, CLONE, there, false).await.unwrap();
     // During the move there are both, and the source goes on writing.
     let both = opened(&[(here, "host1"), (there, "host2")]);
@@ -190,12 +215,18 @@ async fn a_move_that_is_given_up_leaves_the_door_of_the_source() {
     a.start().await;
     b.start().await;
     a.try_define(CLONE, storage.archive()).await.unwrap();
+    storage.grant_next(&a).await;
     a.ask(CLONE, DomainState::Running).await.unwrap();
     let here = a.entry(CLONE).await.generation.0;
-    b.prepare(&a, CLONE, here + 1, false).await.unwrap();
+    // Granted to another host, it is not received by this one.
+    storage.grant(here + 1, "host3").await;
+    assert!(b.prepare(&a, CLONE, here + 1, false).await.is_err());
+    let there = here + 2;
+    storage.grant(there, "host2").await;
+    b.prepare(&a, CLONE, there, false).await.unwrap();
     assert_eq!(storage.open_to().await.len(), 2);
-    a.grant(CLONE, "abort", here + 1).await;
-    b.grant(CLONE, "discard", here + 1).await;
+    a.grant(CLONE, "abort", there).await;
+    b.grant(CLONE, "discard", there).await;
     until("the destination's door is shut", async || {
         storage.open_to().await == opened(&[(here, "host1")])
     })

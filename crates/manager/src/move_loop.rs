@@ -183,8 +183,14 @@ impl Drive {
         tracing::debug!(domain = %self.name, ?at_source, ?at_destination, ?decision, "a move's turn");
         match decision {
             Decision::Nothing => Ok(Next::AtOnce),
-            Decision::Prepare(grant) => self.prepare(&source, &destination, grant, &order).await,
-            Decision::Send(grant) => self.send(&source, &destination, grant, &order).await,
+            Decision::Prepare(grant) => {
+                self.prepare(&record, &source, &destination, grant, &order)
+                    .await
+            }
+            Decision::Send(grant) => {
+                self.send(&record, &source, &destination, grant, &order)
+                    .await
+            }
             Decision::Wait => Ok(self
                 .wait(
                     &source,
@@ -236,6 +242,7 @@ impl Drive {
     /// Asks the destination to stand ready; where the stream goes is remembered.
     async fn prepare(
         &mut self,
+        record: &DomainRecord,
         source: &Agent,
         destination: &Agent,
         grant: Grant,
@@ -255,6 +262,12 @@ impl Drive {
             operation: order.operation.clone(),
             source: source.name.clone(),
         };
+        let granted = self
+            .manager
+            .grant_volume(record, grant.generation, &destination.name);
+        if let Err(problem) = granted.await {
+            return self.give_up(problem).await;
+        }
         fault::before("move.prepared");
         let mut prepared = destination
             .prepare(&self.name, &query, archive.clone())
@@ -293,6 +306,7 @@ impl Drive {
 
     async fn send(
         &mut self,
+        record: &DomainRecord,
         source: &Agent,
         destination: &Agent,
         grant: Grant,
@@ -300,7 +314,9 @@ impl Drive {
     ) -> Result<Next, Problem> {
         let Some(stream) = self.prepared.clone() else {
             // Prepared before this manager started: asking again changes nothing there, and tells where to.
-            return self.prepare(source, destination, grant, order).await;
+            return self
+                .prepare(record, source, destination, grant, order)
+                .await;
         };
         let message = MoveOrder {
             operation: order.operation.clone(),
@@ -471,6 +487,7 @@ impl Drive {
         let report = source.operation(&order.operation).await.ok();
         self.close(record, |record| record.ownership.stayed())
             .await?;
+        self.manager.revoke_volume(record, generation).await;
         let problem = self.why_it_stayed(record, order, report.as_ref());
         let about = self.about(record, order);
         self.manager.events.tell(

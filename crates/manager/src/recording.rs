@@ -137,6 +137,7 @@ impl Manager {
                     reference: plan.reference.clone(),
                     words: Some(words_of(plan)),
                     made_of: Some(clone.made_of.clone()),
+                    volume: Some(plan.volume_bytes.is_some()),
                     groups: plan.groups.clone(),
                     checks: clone.checks.clone(),
                     post_copy_allowed: plan.post_copy_allowed,

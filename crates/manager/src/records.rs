@@ -56,6 +56,9 @@ pub(crate) struct DomainRecord {
     /// What of its reference its host was sent; `None`: it was recorded before this was.
     #[serde(default)]
     pub made_of: Option<MadeOf>,
+    /// Whether it has a volume; `None`: it was recorded before this was.
+    #[serde(default)]
+    pub volume: Option<bool>,
     /// Of the herd file, outermost first.
     #[serde(default)]
     pub groups: Vec<String>,

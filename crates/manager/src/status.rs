@@ -149,6 +149,7 @@ impl Manager {
             },
             "asked for: generation granted".to_owned(),
         );
+        self.grant_volume(&record, generation, &agent.name).await?;
         fault::before("up.started");
         let ordered = Some(Instant::now());
         agent

@@ -316,12 +316,14 @@ impl Manager {
                 return Ok(record);
             }
         };
-        if record.ownership.generation <= floor {
+        let volume = Some(clone.plan.volume_bytes.is_some());
+        if record.ownership.generation <= floor || record.volume != volume {
             record = self
                 .records
                 .change_domain(name, |record| {
                     crate::migrate::refuse_moving(record)?;
                     let mut raised = record.clone();
+                    raised.volume = volume;
                     if let Some(defining) = record.ownership.defining(floor) {
                         raised.ownership = defining;
                     }

@@ -170,6 +170,7 @@ mod tests {
             reference: "default".into(),
             words: None,
             made_of: None,
+            volume: Some(false),
             groups: Vec::new(),
             checks: vec![],
             post_copy_allowed: false,

@@ -4,13 +4,14 @@ use crate::agents::{self, chain};
 use crate::config::VolumesConfig;
 use crate::error::ManagerError;
 use crate::manager::Manager;
+use crate::records::DomainRecord;
 use crate::status::refuse_doubt;
 use estive_api::wire::{
-    FenceOrder, ResizeOrder, RestoreOrder, SnapshotName, VolumeReport, VolumeWish,
+    FenceOrder, ResizeOrder, RestoreOrder, SnapshotName, VolumeGrant, VolumeReport, VolumeWish,
 };
 use estive_api::{Client, ClientError, Credentials, Endpoint, Problem, ProblemKind};
 use estive_layers::ClonePlan;
-use estive_model::{DeploymentName, DomainName, Generation, NbdSource};
+use estive_model::{DeploymentName, DomainName, Generation, HostName, NbdSource};
 use estive_moves::{Entry, Holding, HostView, Seen, Wanted};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -142,6 +143,53 @@ impl Manager {
         Ok(highest(&report))
     }
 
+    /// Before a host is told to run a domain under a generation, or to stand ready for it: names it to the storage host,
+    /// which lets no other in. It may be said again.
+    pub(crate) async fn grant_volume(
+        &self,
+        record: &DomainRecord,
+        generation: Generation,
+        host: &HostName,
+    ) -> Result<(), Problem> {
+        let Some(storage) = self
+            .storage
+            .as_ref()
+            .filter(|_| record.volume != Some(false))
+        else {
+            return Ok(());
+        };
+        let path = format!("{}/grants/{generation}", path(&record.name));
+        let grant = VolumeGrant {
+            client: host.clone(),
+        };
+        let doing = format!("the volume of {} for {host}", record.name);
+        let granted: Result<VolumeReport, _> = storage.put(&path, &grant, &doing).await;
+        match granted {
+            // Of before it was recorded whether there is one; or the agent will find that it is missing.
+            Err(problem) if problem.kind == ProblemKind::NotFound => Ok(()),
+            granted => granted.map(drop),
+        }
+    }
+
+    /// Takes back what was granted for a move that is over. A storage host that does not hear it has it done by the next
+    /// fence.
+    pub(crate) async fn revoke_volume(&self, record: &DomainRecord, generation: Generation) {
+        let Some(storage) = self
+            .storage
+            .as_ref()
+            .filter(|_| record.volume != Some(false))
+        else {
+            return;
+        };
+        let path = format!("{}/exports/{generation}", path(&record.name));
+        let revoked: Result<(), _> = storage.client.delete_json(&path, QUESTION).await;
+        if let Err(error) = revoked
+            && !error.is_not_found()
+        {
+            tracing::warn!(domain = %record.name, %generation, error = %chain(&error), "its grant was not taken back");
+        }
+    }
+
     pub async fn volume_list(&self) -> Result<Vec<VolumeReport>, Problem> {
         let storage = self.storage()?;
         let listed = storage.client.get_json("/v1/volumes", QUESTION).await;
@@ -215,10 +263,7 @@ impl Manager {
         removed.map_err(|error| storage.failed(&format!("removing the volume {name}"), &error))
     }
 
-    async fn live(
-        &self,
-        name: &DomainName,
-    ) -> Result<Option<crate::records::DomainRecord>, Problem> {
+    async fn live(&self, name: &DomainName) -> Result<Option<DomainRecord>, Problem> {
         match self.records.domain(name).await {
             Ok(record) => Ok(Some(record)),
             Err(problem) if problem.kind == ProblemKind::NotFound => Ok(None),
@@ -275,6 +320,7 @@ impl Manager {
 
 /// The highest generation that the volume has seen.
 fn highest(report: &VolumeReport) -> Generation {
-    let exports = report.exports.iter().map(|export| export.generation);
-    exports.fold(report.fenced, Generation::max)
+    let seen = report.exports.iter().chain(&report.granted);
+    let seen = seen.map(|export| export.generation);
+    seen.fold(report.fenced, Generation::max)
 }

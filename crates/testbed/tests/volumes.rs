@@ -14,7 +14,7 @@ use common::{
 use estive_api::wire::{ExportPlace, VolumeWish};
 use estive_hypervisor::qmp::Qmp;
 use estive_model::{DeploymentName, Generation};
-use estive_volumes::{StorageHost, StorageHostConfig, Volumes};
+use estive_volumes::{By, StorageHost, StorageHostConfig, Volumes};
 use serde_json::{Value, json};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -276,6 +276,7 @@ async fn inside_full() {
     let mut exports = Vec::new();
     for volume in [&greedy, &other] {
         host.create(volume, &wish).await.unwrap();
+        host.grant(volume, Generation(1), "h1").await.unwrap();
         exports.push(host.export(volume, Generation(1), "h1").await.unwrap());
     }
     let io = |export: &ExportPlace, command: &str| {
@@ -321,7 +322,7 @@ async fn inside_full() {
     well(&exports[1], "write -P 4 24M 4M");
     well(&exports[1], "read -P 4 24M 4M");
     for volume in [&greedy, &other] {
-        host.fence(volume, Generation(2)).await.unwrap();
+        host.fence(volume, Generation(2), By::Keeper).await.unwrap();
         host.remove(volume).await.unwrap();
     }
 }

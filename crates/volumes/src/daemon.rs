@@ -9,7 +9,7 @@ use estive_model::{DomainName, Generation};
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::process::{Pid, PidfdFlags, Signal};
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::net::IpAddr;
 use std::os::unix::process::CommandExt;
@@ -144,22 +144,17 @@ impl Daemon {
         self.pidfd.clone()
     }
 
-    /// Generations that it serves, also those that are being cut; `true`: that one is being cut.
-    pub async fn exports(&self) -> Result<BTreeMap<Generation, bool>, VolumeError> {
+    /// What it serves, also what is being cut.
+    pub async fn exports(&self) -> Result<Vec<Served>, VolumeError> {
         let listed = self
             .tell("say what it serves", "query-block-exports", json!({}))
             .await?;
         let exports = listed.as_array().into_iter().flatten();
         Ok(exports
             .filter_map(|export| {
-                let number = export
-                    .get("id")?
-                    .as_str()?
-                    .strip_prefix('g')?
-                    .parse()
-                    .ok()?;
+                let id = export.get("id")?.as_str()?;
                 let ending = export.get("shutting-down").and_then(Value::as_bool);
-                Some((Generation(number), ending.unwrap_or(false)))
+                Served::named(id, ending.unwrap_or(false))
             })
             .collect())
     }
@@ -178,11 +173,11 @@ impl Daemon {
             .map(drop)
     }
 
-    /// Serves a generation.
-    pub async fn add(&self, generation: Generation) -> Result<(), VolumeError> {
+    /// Serves a generation, for a host.
+    pub async fn add(&self, generation: Generation, client: &str) -> Result<(), VolumeError> {
         let export = json!({
             "type": "nbd",
-            "id": id(generation),
+            "id": id(generation, client),
             "node-name": NODE,
             "name": export_name(&self.name, generation),
             "writable": true,
@@ -193,10 +188,10 @@ impl Daemon {
             .map(drop)
     }
 
-    /// Cuts generations off, and waits until their last write under way is done.
-    pub async fn cut(&self, generations: &BTreeSet<Generation>) -> Result<(), VolumeError> {
-        for generation in generations {
-            let which = json!({"id": id(*generation), "mode": "hard"});
+    /// Cuts these off, and waits until their last write under way is done.
+    pub async fn cut(&self, exports: &[Served]) -> Result<(), VolumeError> {
+        for export in exports {
+            let which = json!({"id": export.id, "mode": "hard"});
             // Refused: it is gone already, or being cut. What counts is that it is not there in the end.
             match self.qmp.execute("block-export-del", which, COMMAND).await {
                 Ok(_) | Err(QmpError::Refused { .. }) => {}
@@ -206,14 +201,18 @@ impl Daemon {
         let started = Instant::now();
         loop {
             let left = self.exports().await?;
-            let Some(still) = left.keys().find(|left| generations.contains(left)) else {
+            let cut = |left: &&Served| exports.iter().any(|export| export.id == left.id);
+            let Some(still) = left.iter().find(cut) else {
                 return Ok(());
             };
             if started.elapsed() > COMMAND {
                 return Err(VolumeError::Daemon {
                     name: self.name.clone(),
                     doing: "cut a generation off",
-                    detail: format!("writes of generation {still} are still under way"),
+                    detail: format!(
+                        "writes of generation {} are still under way",
+                        still.generation
+                    ),
                 });
             }
             tokio::time::sleep(LOOK_AGAIN).await;
@@ -291,8 +290,33 @@ impl Daemon {
     }
 }
 
-fn id(generation: Generation) -> String {
-    format!("g{}", generation.0)
+/// One export that a daemon has. Its id says also for which host it was made: the daemon itself does not keep that.
+#[derive(Debug)]
+pub(crate) struct Served {
+    pub generation: Generation,
+    /// Empty: made by a service of before this was said.
+    pub client: String,
+    /// It is being cut.
+    pub ending: bool,
+    id: String,
+}
+
+impl Served {
+    fn named(id: &str, ending: bool) -> Option<Self> {
+        let named = id.strip_prefix('g')?;
+        let (number, client) = named.split_once('-').unwrap_or((named, ""));
+        Some(Self {
+            generation: Generation(number.parse().ok()?),
+            client: client.to_owned(),
+            ending,
+            id: id.to_owned(),
+        })
+    }
+}
+
+/// Of what is allowed in an id (letters, digits, `-`, `.`, `_`) names in certificates are made.
+fn id(generation: Generation, client: &str) -> String {
+    format!("g{}-{client}", generation.0)
 }
 
 fn arguments(record: &Record, serving: &Serving) -> Vec<String> {
@@ -383,6 +407,18 @@ pub(crate) async fn ended_within(pidfd: &AsyncFd<OwnedFd>, within: Duration) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_export_says_whose_it_is() {
+        let served = Served::named(&id(Generation(7), "host-1.a"), false).unwrap();
+        assert_eq!(
+            (served.generation, &*served.client),
+            (Generation(7), "host-1.a")
+        );
+        let older = Served::named("g7", true).unwrap();
+        assert_eq!((older.generation, &*older.client), (Generation(7), ""));
+        assert!(Served::named("x7-h", false).is_none());
+    }
 
     #[test]
     fn a_daemon_is_known_whatever_became_of_the_file_it_was_started_from() {

@@ -31,6 +31,36 @@ pub enum VolumeError {
         /// The lowest that is let in.
         fenced: Generation,
     },
+    /// The manager has not named this host for this generation.
+    #[error("generation {generation} of {name} was not granted to {client}")]
+    NotGranted {
+        /// The volume.
+        name: DomainName,
+        /// Asked for.
+        generation: Generation,
+        /// By whom.
+        client: String,
+    },
+    /// Another host was named.
+    #[error("generation {generation} of {name} was granted to {client} already")]
+    Granted {
+        /// The volume.
+        name: DomainName,
+        /// Asked for.
+        generation: Generation,
+        /// To whom.
+        client: String,
+    },
+    /// A newer one was granted since.
+    #[error("generation {generation} of {name} cannot be granted: {newer} was since")]
+    OldGrant {
+        /// The volume.
+        name: DomainName,
+        /// Asked for.
+        generation: Generation,
+        /// Known.
+        newer: Generation,
+    },
     /// Somebody may be writing.
     #[error("the volume {name} is in use by generation {generation} on {client}")]
     InUse {
@@ -107,6 +137,13 @@ impl From<VolumeError> for Problem {
                 ProblemKind::Impossible,
                 "it runs elsewhere, or has; start it anew",
             ),
+            VolumeError::NotGranted { .. } => (
+                ProblemKind::Refused,
+                "the manager grants it when it starts or moves the clone: estive start, estive migrate",
+            ),
+            VolumeError::Granted { .. } | VolumeError::OldGrant { .. } => {
+                (ProblemKind::Impossible, "start the clone anew")
+            }
             VolumeError::InUse { .. } => (ProblemKind::Impossible, "stop the clone first"),
             VolumeError::Impossible(_) => (ProblemKind::Impossible, ""),
             VolumeError::Daemon { .. } => (

@@ -5,11 +5,14 @@
 //! domain runs under the newer generation the older is cut ([`Volumes::fence`]), clients and all.
 //!
 //! ```text
-//!   ROOT/NAME/record.json     what is so: size, owner, generations that may write        (written first, always)
+//!   ROOT/NAME/record.json     what is so: size, owner, generations granted and let in    (written first, always)
 //!             disk.qcow2      the image
 //!             qmp.sock, pid, log      of the daemon
 //!   ROOT/.new-…, ROOT/.gone-…         half made, half removed: swept at the next start
 //! ```
+//!
+//! **Architecture invariant:** an agent opens, fences and closes nothing but the generation that the manager has granted
+//! its host ([`Volumes::grant`]); what is granted is in the record, so a manager that is dead is not missed by who has it.
 //!
 //! **Architecture invariant:** the daemons do not depend on this service. It may be killed at any time; when it comes
 //! back it adopts those that run, starts those that do not, and makes each serve what its record says, no more.
@@ -30,6 +33,6 @@ mod storage_host;
 
 pub use error::VolumeError;
 pub use rest::router;
-pub use seam::Volumes;
+pub use seam::{By, Volumes};
 pub use simulated::SimulatedVolumes;
 pub use storage_host::{StorageHost, StorageHostConfig};

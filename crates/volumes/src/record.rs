@@ -1,6 +1,7 @@
 //! What is durable of a volume besides its image.
 
 use crate::error::VolumeError;
+use crate::seam::{By, EXPORTS_MAX};
 use estive_api::wire::VolumeExport;
 use estive_model::{DeploymentName, DomainName, Generation};
 use serde::{Deserialize, Serialize};
@@ -23,19 +24,130 @@ pub(crate) struct Record {
     /// TCP port of its daemon.
     pub port: u16,
     pub fenced: Generation,
+    /// Generations that may be let in, with their host.
+    #[serde(default)]
+    pub granted: BTreeMap<u64, String>,
     /// Generations that may use it, with their host.
     pub exports: BTreeMap<u64, String>,
 }
 
+/// How far above all that a volume has seen a generation may lie. Far more than are ever granted in vain, and so little
+/// that no single order comes near the end of the numbers, behind which there is no further start.
+const STEP_MAX: u64 = 1 << 32;
+
 impl Record {
     pub fn exports(&self) -> Vec<VolumeExport> {
-        let exports = self.exports.iter();
-        exports
-            .map(|(generation, client)| VolumeExport {
-                generation: Generation(*generation),
-                client: client.clone(),
-            })
-            .collect()
+        listed(&self.exports)
+    }
+
+    pub fn granted(&self) -> Vec<VolumeExport> {
+        listed(&self.granted)
+    }
+
+    /// See [`Volumes::grant`](crate::Volumes::grant).
+    pub fn grant(&mut self, generation: Generation, client: &str) -> Result<(), VolumeError> {
+        self.refuse_old(generation)?;
+        self.refuse_far(generation)?;
+        match self.granted.get(&generation.0) {
+            Some(known) if known == client => return Ok(()),
+            Some(known) => {
+                return Err(VolumeError::Granted {
+                    name: self.name.clone(),
+                    generation,
+                    client: known.clone(),
+                });
+            }
+            None => {}
+        }
+        // Said late, or by a manager that does not know what another one did.
+        if let Some((newer, _)) = self.granted.range(generation.0..).next() {
+            return Err(VolumeError::OldGrant {
+                name: self.name.clone(),
+                generation,
+                newer: Generation(*newer),
+            });
+        }
+        let exports = &self.exports;
+        self.granted.retain(|known, _| exports.contains_key(known));
+        self.granted.insert(generation.0, client.to_owned());
+        Ok(())
+    }
+
+    /// Lets it in; whether that is new.
+    pub fn let_in(&mut self, generation: Generation, client: &str) -> Result<bool, VolumeError> {
+        self.refuse_old(generation)?;
+        self.refuse_ungranted(generation, client)?;
+        let known = self.exports.insert(generation.0, client.to_owned());
+        if self.exports.len() > EXPORTS_MAX {
+            return Err(VolumeError::Impossible(format!(
+                "{} has {EXPORTS_MAX} exports already; those of moves that were given up go at its next start",
+                self.name
+            )));
+        }
+        Ok(known.is_none())
+    }
+
+    /// See [`Volumes::withdraw`](crate::Volumes::withdraw).
+    pub fn withdraw(&mut self, generation: Generation, by: By<'_>) -> Result<(), VolumeError> {
+        if let (By::Host(client), true) = (by, self.granted.contains_key(&generation.0)) {
+            self.refuse_ungranted(generation, client)?;
+        }
+        self.exports.remove(&generation.0);
+        self.granted.remove(&generation.0);
+        Ok(())
+    }
+
+    /// See [`Volumes::fence`](crate::Volumes::fence).
+    pub fn fence(&mut self, generation: Generation, by: By<'_>) -> Result<(), VolumeError> {
+        match by {
+            // One that was granted and then fenced off must not run, though there is nothing left to cut.
+            By::Host(client) => {
+                self.refuse_old(generation)?;
+                self.refuse_ungranted(generation, client)?;
+            }
+            By::Keeper => self.refuse_far(generation)?,
+        }
+        self.exports.retain(|known, _| *known >= generation.0);
+        self.granted.retain(|known, _| *known >= generation.0);
+        self.fenced = self.fenced.max(generation);
+        Ok(())
+    }
+
+    fn refuse_old(&self, generation: Generation) -> Result<(), VolumeError> {
+        match generation < self.fenced {
+            true => Err(VolumeError::OldGeneration {
+                name: self.name.clone(),
+                generation,
+                fenced: self.fenced,
+            }),
+            false => Ok(()),
+        }
+    }
+
+    fn refuse_ungranted(&self, generation: Generation, client: &str) -> Result<(), VolumeError> {
+        match self.granted.get(&generation.0) {
+            Some(granted) if granted == client => Ok(()),
+            _ => Err(VolumeError::NotGranted {
+                name: self.name.clone(),
+                generation,
+                client: client.to_owned(),
+            }),
+        }
+    }
+
+    fn refuse_far(&self, generation: Generation) -> Result<(), VolumeError> {
+        let granted = self.granted.last_key_value();
+        let highest = self
+            .fenced
+            .0
+            .max(granted.map_or(0, |(generation, _)| *generation));
+        match generation.0.saturating_sub(highest) > STEP_MAX {
+            true => Err(VolumeError::Impossible(format!(
+                "generation {generation} of {} is no next one: the volume has seen {highest} at most",
+                self.name
+            ))),
+            false => Ok(()),
+        }
     }
 
     /// Nobody may be writing.
@@ -57,7 +169,13 @@ impl Record {
             if file.metadata()?.len() > RECORD_BYTES_MAX {
                 return Err(std::io::Error::other("it is too long"));
             }
-            Ok(serde_json::from_reader(std::io::BufReader::new(file))?)
+            let mut record: Self = serde_json::from_reader(std::io::BufReader::new(file))?;
+            // Of before there were grants.
+            for (generation, client) in &record.exports {
+                let granted = record.granted.entry(*generation);
+                granted.or_insert_with(|| client.clone());
+            }
+            Ok(record)
         };
         read().map_err(VolumeError::io("read", &path))
     }
@@ -70,6 +188,16 @@ impl Record {
             .and_then(|bytes| replace(directory, RECORD, &bytes))
             .map_err(VolumeError::io("write", &path))
     }
+}
+
+fn listed(generations: &BTreeMap<u64, String>) -> Vec<VolumeExport> {
+    let generations = generations.iter();
+    generations
+        .map(|(generation, client)| VolumeExport {
+            generation: Generation(*generation),
+            client: client.clone(),
+        })
+        .collect()
 }
 
 fn replace(directory: &Path, name: &str, bytes: &[u8]) -> std::io::Result<()> {

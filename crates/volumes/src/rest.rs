@@ -1,14 +1,14 @@
 //! The storage host's routes for volumes; the table is in [`estive_api::wire`]. Who may do what stands here.
 
 use crate::error::VolumeError;
-use crate::seam::Volumes;
+use crate::seam::{By, Volumes};
 use axum::extract::{Path, State};
 use axum::routing::{get, post, put};
 use axum::{Extension, Json, Router};
 use estive_api::server::{JsonBody, with_body_limit};
 use estive_api::wire::{
     ExportPlace, FenceOrder, MAX_DOCUMENT_BYTES, ResizeOrder, RestoreOrder, SnapshotName,
-    VolumeReport, VolumeWish,
+    VolumeGrant, VolumeReport, VolumeWish,
 };
 use estive_api::{Peer, Problem, Role};
 use estive_model::{DomainName, Generation, NameError};
@@ -30,6 +30,7 @@ pub fn router(volumes: Arc<dyn Volumes>) -> Router {
     let routes = Router::new()
         .route("/v1/volumes", get(list))
         .route("/v1/volumes/{name}", get(show).put(create).delete(remove))
+        .route("/v1/volumes/{name}/grants/{generation}", put(grant))
         .route(
             "/v1/volumes/{name}/exports/{generation}",
             put(export).delete(withdraw),
@@ -99,6 +100,34 @@ async fn remove(
     answered(volumes.remove(&named(&name)?).await)
 }
 
+/// Of an agent counts only what its host was granted.
+fn by(peer: &Peer) -> By<'_> {
+    match peer {
+        Peer::Certified {
+            role: Role::Agent,
+            name,
+        } => By::Host(name),
+        Peer::Certified { .. } | Peer::Local { .. } => By::Keeper,
+    }
+}
+
+async fn grant(
+    State(volumes): Keeper,
+    Extension(peer): Who,
+    Path((name, generation)): Path<(String, String)>,
+    JsonBody(grant): JsonBody<VolumeGrant>,
+) -> Answer<VolumeReport> {
+    peer.require(KEEPERS)?;
+    let (name, generation) = (named(&name)?, numbered(&generation)?);
+    let granted = volumes
+        .grant(&name, generation, grant.client.as_str())
+        .await;
+    if granted.is_ok() {
+        tracing::info!(volume = %name, %generation, client = %grant.client, by = %peer, "granted");
+    }
+    answered(granted)
+}
+
 async fn export(
     State(volumes): Keeper,
     Extension(peer): Who,
@@ -126,7 +155,7 @@ async fn withdraw(
     peer.require(RUNNERS)?;
     let (name, generation) = (named(&name)?, numbered(&generation)?);
     tracing::info!(volume = %name, %generation, by = %peer, "a generation is cut off");
-    answered(volumes.withdraw(&name, generation).await)
+    answered(volumes.withdraw(&name, generation, by(&peer)).await)
 }
 
 async fn fence(
@@ -137,7 +166,7 @@ async fn fence(
 ) -> Answer<VolumeReport> {
     peer.require(RUNNERS)?;
     let name = named(&name)?;
-    let fenced = volumes.fence(&name, order.generation).await;
+    let fenced = volumes.fence(&name, order.generation, by(&peer)).await;
     if fenced.is_ok() {
         tracing::info!(volume = %name, below = %order.generation, by = %peer, "fenced");
     }

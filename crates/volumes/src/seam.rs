@@ -24,8 +24,17 @@ pub trait Volumes: Send + Sync + 'static {
     /// One volume.
     async fn show(&self, name: &DomainName) -> Result<VolumeReport, VolumeError>;
 
-    /// Lets a generation in, from the host `client`. An older one than was fenced is refused, and one that another host
-    /// has.
+    /// Names the host `client` as the one that may open a generation. Grants go up: one below the fence or below another
+    /// grant is refused, and one that another host has. A newer one takes away older ones that nobody has open.
+    async fn grant(
+        &self,
+        name: &DomainName,
+        generation: Generation,
+        client: &str,
+    ) -> Result<VolumeReport, VolumeError>;
+
+    /// Lets a generation in, from the host `client`, which must have been granted it. An older one than was fenced is
+    /// refused.
     async fn export(
         &self,
         name: &DomainName,
@@ -33,14 +42,20 @@ pub trait Volumes: Send + Sync + 'static {
         client: &str,
     ) -> Result<ExportPlace, VolumeError>;
 
-    /// Cuts one generation off: when it returns, none of its later writes reaches the volume. It may be let in again.
-    async fn withdraw(&self, name: &DomainName, generation: Generation) -> Result<(), VolumeError>;
+    /// Cuts one generation off: when it returns, none of its later writes reaches the volume. Its grant is gone, too.
+    async fn withdraw(
+        &self,
+        name: &DomainName,
+        generation: Generation,
+        by: By<'_>,
+    ) -> Result<(), VolumeError>;
 
     /// Cuts every generation below `generation` off, for good. A fence never goes down; a lower one changes nothing.
     async fn fence(
         &self,
         name: &DomainName,
         generation: Generation,
+        by: By<'_>,
     ) -> Result<VolumeReport, VolumeError>;
 
     /// Makes it larger; never smaller. Refused while any export is open: nobody would see it.
@@ -70,6 +85,15 @@ pub trait Volumes: Send + Sync + 'static {
 
     /// Removes it with all snapshots. Refused while any export is open. `Ok` when there is none.
     async fn remove(&self, name: &DomainName) -> Result<(), VolumeError>;
+}
+
+/// Who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By<'a> {
+    /// The manager, or a person on the storage host.
+    Keeper,
+    /// An agent, by the host that its certificate names: it may do what it was granted.
+    Host(&'a str),
 }
 
 /// Exports of one volume at most: a domain's generation, one to come, and what moves that were given up have left.

@@ -1,11 +1,10 @@
 //! Volumes in memory, with the same promises; for tests of what stands above.
 
 use crate::error::VolumeError;
-use crate::seam::{EXPORTS_MAX, SNAPSHOTS_MAX, Volumes, check_growth, check_size};
+use crate::record::Record;
+use crate::seam::{By, SNAPSHOTS_MAX, Volumes, check_growth, check_size};
 use async_trait::async_trait;
-use estive_api::wire::{
-    ExportPlace, SnapshotName, VolumeExport, VolumeReport, VolumeWish, export_name,
-};
+use estive_api::wire::{ExportPlace, SnapshotName, VolumeReport, VolumeWish, export_name};
 use estive_model::{DomainName, Generation};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,9 +14,7 @@ type Content = BTreeMap<u64, u8>;
 
 #[derive(Debug, Clone)]
 struct Volume {
-    wish: VolumeWish,
-    fenced: Generation,
-    exports: BTreeMap<Generation, String>,
+    record: Record,
     content: Content,
     snapshots: Vec<(SnapshotName, u64, Content)>,
 }
@@ -44,7 +41,7 @@ impl SimulatedVolumes {
     pub fn write(&self, export: &str, client: &str, mib: u64, byte: u8) -> Result<(), String> {
         let mut state = self.state();
         let volume = entered(&mut state, export, client)?;
-        if mib >= volume.wish.size_bytes >> 20 {
+        if mib >= volume.record.size_bytes >> 20 {
             return Err("beyond the end".to_owned());
         }
         volume.content.insert(mib, byte);
@@ -89,46 +86,31 @@ fn entered<'a>(state: &'a mut State, export: &str, client: &str) -> Result<&'a m
     let none = || format!("no export {export}");
     let (name, generation) = export.split_once('@').ok_or_else(none)?;
     let name = DomainName::new(name).map_err(|_| none())?;
-    let generation = Generation(generation.parse().map_err(|_| none())?);
+    let generation: u64 = generation.parse().map_err(|_| none())?;
     let volume = state.volumes.get_mut(&name).ok_or_else(none)?;
-    match volume.exports.get(&generation) {
-        Some(_) if volume.exports.values().any(|allowed| allowed == client) => Ok(volume),
+    let exports = &volume.record.exports;
+    match exports.get(&generation) {
+        Some(_) if exports.values().any(|allowed| allowed == client) => Ok(volume),
         _ => Err(none()),
     }
 }
 
-fn report(name: &DomainName, volume: &Volume) -> VolumeReport {
+fn report(volume: &Volume) -> VolumeReport {
+    let record = &volume.record;
     VolumeReport {
-        name: name.clone(),
-        owner: volume.wish.owner.clone(),
-        size_bytes: volume.wish.size_bytes,
+        name: record.name.clone(),
+        owner: record.owner.clone(),
+        size_bytes: record.size_bytes,
         used_bytes: (volume.content.len() as u64) << 20,
-        fenced: volume.fenced,
-        exports: volume
-            .exports
-            .iter()
-            .map(|(generation, client)| VolumeExport {
-                generation: *generation,
-                client: client.clone(),
-            })
-            .collect(),
+        fenced: record.fenced,
+        granted: record.granted(),
+        exports: record.exports(),
         snapshots: volume
             .snapshots
             .iter()
             .map(|(name, ..)| name.clone())
             .collect(),
         note: None,
-    }
-}
-
-fn refuse_use(name: &DomainName, volume: &Volume) -> Result<(), VolumeError> {
-    match volume.exports.last_key_value() {
-        None => Ok(()),
-        Some((generation, client)) => Err(VolumeError::InUse {
-            name: name.clone(),
-            generation: *generation,
-            client: client.clone(),
-        }),
     }
 }
 
@@ -143,29 +125,46 @@ impl Volumes for SimulatedVolumes {
         let mut state = self.state();
         answers(&state, name)?;
         let volume = state.volumes.entry(name.clone()).or_insert_with(|| Volume {
-            wish: wish.clone(),
-            fenced: Generation(0),
-            exports: BTreeMap::new(),
+            record: Record {
+                name: name.clone(),
+                owner: wish.owner.clone(),
+                size_bytes: wish.size_bytes,
+                port: 1,
+                fenced: Generation(0),
+                granted: BTreeMap::new(),
+                exports: BTreeMap::new(),
+            },
             content: Content::new(),
             snapshots: Vec::new(),
         });
-        match volume.wish.owner == wish.owner {
-            true => Ok(report(name, volume)),
+        match volume.record.owner == wish.owner {
+            true => Ok(report(volume)),
             false => Err(VolumeError::OthersVolume {
                 name: name.clone(),
-                owner: volume.wish.owner.clone(),
+                owner: volume.record.owner.clone(),
             }),
         }
     }
 
     async fn list(&self) -> Result<Vec<VolumeReport>, VolumeError> {
         let state = self.state();
-        let volumes = state.volumes.iter();
-        Ok(volumes.map(|(name, volume)| report(name, volume)).collect())
+        Ok(state.volumes.values().map(report).collect())
     }
 
     async fn show(&self, name: &DomainName) -> Result<VolumeReport, VolumeError> {
-        self.with(name, |volume| Ok(report(name, volume)))
+        self.with(name, |volume| Ok(report(volume)))
+    }
+
+    async fn grant(
+        &self,
+        name: &DomainName,
+        generation: Generation,
+        client: &str,
+    ) -> Result<VolumeReport, VolumeError> {
+        self.with(name, |volume| {
+            volume.record.grant(generation, client)?;
+            Ok(report(volume))
+        })
     }
 
     async fn export(
@@ -175,27 +174,9 @@ impl Volumes for SimulatedVolumes {
         client: &str,
     ) -> Result<ExportPlace, VolumeError> {
         self.with(name, |volume| {
-            if generation < volume.fenced {
-                return Err(VolumeError::OldGeneration {
-                    name: name.clone(),
-                    generation,
-                    fenced: volume.fenced,
-                });
-            }
-            let known = volume.exports.get(&generation);
-            if let Some(other) = known.filter(|known| *known != client) {
-                return Err(VolumeError::InUse {
-                    name: name.clone(),
-                    generation,
-                    client: other.clone(),
-                });
-            }
-            if volume.exports.len() >= EXPORTS_MAX && !volume.exports.contains_key(&generation) {
-                return Err(VolumeError::Impossible(format!(
-                    "{name} has {EXPORTS_MAX} exports already"
-                )));
-            }
-            volume.exports.insert(generation, client.to_owned());
+            let mut record = volume.record.clone();
+            record.let_in(generation, client)?;
+            volume.record = record;
             Ok(ExportPlace {
                 host: "127.0.0.1".to_owned(),
                 port: 1,
@@ -205,22 +186,24 @@ impl Volumes for SimulatedVolumes {
         })
     }
 
-    async fn withdraw(&self, name: &DomainName, generation: Generation) -> Result<(), VolumeError> {
-        self.with(name, |volume| {
-            volume.exports.remove(&generation);
-            Ok(())
-        })
+    async fn withdraw(
+        &self,
+        name: &DomainName,
+        generation: Generation,
+        by: By<'_>,
+    ) -> Result<(), VolumeError> {
+        self.with(name, |volume| volume.record.withdraw(generation, by))
     }
 
     async fn fence(
         &self,
         name: &DomainName,
         generation: Generation,
+        by: By<'_>,
     ) -> Result<VolumeReport, VolumeError> {
         self.with(name, |volume| {
-            volume.fenced = volume.fenced.max(generation);
-            volume.exports.retain(|other, _| *other >= generation);
-            Ok(report(name, volume))
+            volume.record.fence(generation, by)?;
+            Ok(report(volume))
         })
     }
 
@@ -230,10 +213,10 @@ impl Volumes for SimulatedVolumes {
         size_bytes: u64,
     ) -> Result<VolumeReport, VolumeError> {
         self.with(name, |volume| {
-            check_growth(volume.wish.size_bytes, size_bytes)?;
-            refuse_use(name, volume)?;
-            volume.wish.size_bytes = size_bytes;
-            Ok(report(name, volume))
+            check_growth(volume.record.size_bytes, size_bytes)?;
+            volume.record.refuse_use()?;
+            volume.record.size_bytes = size_bytes;
+            Ok(report(volume))
         })
     }
 
@@ -252,11 +235,11 @@ impl Volumes for SimulatedVolumes {
             }
             let kept = (
                 snapshot.clone(),
-                volume.wish.size_bytes,
+                volume.record.size_bytes,
                 volume.content.clone(),
             );
             volume.snapshots.push(kept);
-            Ok(report(name, volume))
+            Ok(report(volume))
         })
     }
 
@@ -267,7 +250,7 @@ impl Volumes for SimulatedVolumes {
     ) -> Result<VolumeReport, VolumeError> {
         self.with(name, |volume| {
             volume.snapshots.retain(|(known, ..)| known != snapshot);
-            Ok(report(name, volume))
+            Ok(report(volume))
         })
     }
 
@@ -277,7 +260,7 @@ impl Volumes for SimulatedVolumes {
         snapshot: &SnapshotName,
     ) -> Result<VolumeReport, VolumeError> {
         self.with(name, |volume| {
-            refuse_use(name, volume)?;
+            volume.record.refuse_use()?;
             let kept = volume
                 .snapshots
                 .iter()
@@ -287,9 +270,9 @@ impl Volumes for SimulatedVolumes {
                     "{name} has no snapshot {snapshot}"
                 )));
             };
-            volume.wish.size_bytes = *size_bytes;
+            volume.record.size_bytes = *size_bytes;
             volume.content = content.clone();
-            Ok(report(name, volume))
+            Ok(report(volume))
         })
     }
 
@@ -297,7 +280,7 @@ impl Volumes for SimulatedVolumes {
         let mut state = self.state();
         answers(&state, name)?;
         if let Some(volume) = state.volumes.get(name) {
-            refuse_use(name, volume)?;
+            volume.record.refuse_use()?;
         }
         state.volumes.remove(name);
         Ok(())

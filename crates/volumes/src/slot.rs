@@ -7,10 +7,9 @@ use crate::daemon::{Daemon, Serving, ended_within};
 use crate::error::VolumeError;
 use crate::image;
 use crate::record::Record;
-use crate::seam::{EXPORTS_MAX, SNAPSHOTS_MAX, check_growth};
+use crate::seam::{By, SNAPSHOTS_MAX, check_growth};
 use estive_api::wire::{ExportPlace, SnapshotName, VolumeReport, export_name};
 use estive_model::Generation;
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -130,24 +129,26 @@ impl Slot {
             let clients = state.record.exports.values().map(String::as_str).collect();
             daemon.let_in(&clients).await?;
         }
-        let listed = daemon.exports().await?;
-        let wanted: BTreeSet<Generation> = state
-            .record
-            .exports
-            .keys()
-            .copied()
-            .map(Generation)
-            .collect();
+        let wanted = &state.record.exports;
+        let is_let_in = |client: &String| wanted.values().any(|known| known == client);
         // One that is wanted again while it is still being cut goes first, or it would be gone in a moment.
-        let (stays, extra): (BTreeSet<_>, BTreeSet<_>) = listed
-            .keys()
-            .copied()
-            .partition(|generation| wanted.contains(generation) && !listed[generation]);
-        if !extra.is_empty() {
-            daemon.cut(&extra).await?;
+        let (mut stays, extra): (Vec<_>, Vec<_>) = daemon
+            .exports()
+            .await?
+            .into_iter()
+            .partition(|served| wanted.contains_key(&served.generation.0) && !served.ending);
+        // A host that goes may have opened what another was granted: the daemon tells hosts apart at its door only. So
+        // all are cut, and who is still let in comes again. Those of the host that goes are last: they tell of it.
+        let goes = extra.iter().any(|served| !is_let_in(&served.client));
+        if goes && self.serving.credentials.is_some() {
+            daemon.cut(&std::mem::take(&mut stays)).await?;
         }
-        for generation in wanted.difference(&stays) {
-            daemon.add(*generation).await?;
+        daemon.cut(&extra).await?;
+        for (generation, client) in wanted {
+            let generation = Generation(*generation);
+            if !stays.iter().any(|served| served.generation == generation) {
+                daemon.add(generation, client).await?;
+            }
         }
         Ok(())
     }
@@ -229,6 +230,7 @@ impl Slot {
             size_bytes: record.size_bytes,
             used_bytes: image::used_bytes(&self.directory),
             fenced: record.fenced,
+            granted: record.granted(),
             exports: record.exports(),
             snapshots,
             note: state.note.clone().or(silent),
@@ -242,29 +244,7 @@ impl Slot {
     ) -> Result<ExportPlace, VolumeError> {
         let mut state = self.held().await?;
         let mut record = state.record.clone();
-        if generation < record.fenced {
-            return Err(VolumeError::OldGeneration {
-                name: record.name,
-                generation,
-                fenced: record.fenced,
-            });
-        }
-        let known = record.exports.insert(generation.0, client.to_owned());
-        // A generation is granted to one host: another that asks for it is mistaken, or worse.
-        if let Some(other) = known.as_ref().filter(|known| *known != client) {
-            return Err(VolumeError::InUse {
-                name: record.name,
-                generation,
-                client: other.clone(),
-            });
-        }
-        if record.exports.len() > EXPORTS_MAX {
-            return Err(VolumeError::Impossible(format!(
-                "{} has {EXPORTS_MAX} exports already; those of moves that were given up go at its next start",
-                record.name
-            )));
-        }
-        if known.is_none() {
+        if record.let_in(generation, client)? {
             self.write(&mut state, record)?;
         }
         self.served(&mut state).await?;
@@ -276,18 +256,43 @@ impl Slot {
         })
     }
 
-    /// Keeps of the exports those for which `stays` is true, and raises the fence.
-    pub async fn cut(
+    pub async fn grant(
         self: &Arc<Self>,
-        fence: Option<Generation>,
-        stays: impl Fn(Generation) -> bool,
+        generation: Generation,
+        client: &str,
     ) -> Result<VolumeReport, VolumeError> {
         let mut state = self.held().await?;
         let mut record = state.record.clone();
-        record
-            .exports
-            .retain(|generation, _| stays(Generation(*generation)));
-        record.fenced = record.fenced.max(fence.unwrap_or_default());
+        record.grant(generation, client)?;
+        if record != state.record {
+            self.write(&mut state, record)?;
+        }
+        Ok(self.reported(&mut state).await)
+    }
+
+    pub async fn withdraw(
+        self: &Arc<Self>,
+        generation: Generation,
+        by: By<'_>,
+    ) -> Result<VolumeReport, VolumeError> {
+        self.cut(|record| record.withdraw(generation, by)).await
+    }
+
+    pub async fn fence(
+        self: &Arc<Self>,
+        generation: Generation,
+        by: By<'_>,
+    ) -> Result<VolumeReport, VolumeError> {
+        self.cut(|record| record.fence(generation, by)).await
+    }
+
+    async fn cut(
+        self: &Arc<Self>,
+        change: impl FnOnce(&mut Record) -> Result<(), VolumeError>,
+    ) -> Result<VolumeReport, VolumeError> {
+        let mut state = self.held().await?;
+        let mut record = state.record.clone();
+        change(&mut record)?;
         if record != state.record {
             self.write(&mut state, record)?;
         }

@@ -4,7 +4,7 @@ use crate::daemon::Serving;
 use crate::error::VolumeError;
 use crate::image;
 use crate::record::{Record, sync_directory};
-use crate::seam::{Volumes, check_size};
+use crate::seam::{By, Volumes, check_size};
 use crate::slot::Slot;
 use async_trait::async_trait;
 use estive_api::wire::{ExportPlace, SnapshotName, VolumeReport, VolumeWish};
@@ -217,6 +217,7 @@ impl Volumes for StorageHost {
             size_bytes: wish.size_bytes,
             port: self.free_port()?,
             fenced: Generation(0),
+            granted: BTreeMap::new(),
             exports: BTreeMap::new(),
         };
         let made = async {
@@ -254,6 +255,15 @@ impl Volumes for StorageHost {
         self.slot(name)?.report().await
     }
 
+    async fn grant(
+        &self,
+        name: &DomainName,
+        generation: Generation,
+        client: &str,
+    ) -> Result<VolumeReport, VolumeError> {
+        self.slot(name)?.grant(generation, client).await
+    }
+
     async fn export(
         &self,
         name: &DomainName,
@@ -263,19 +273,22 @@ impl Volumes for StorageHost {
         self.slot(name)?.export(generation, client).await
     }
 
-    async fn withdraw(&self, name: &DomainName, generation: Generation) -> Result<(), VolumeError> {
-        let slot = self.slot(name)?;
-        slot.cut(None, |other| other != generation).await.map(drop)
+    async fn withdraw(
+        &self,
+        name: &DomainName,
+        generation: Generation,
+        by: By<'_>,
+    ) -> Result<(), VolumeError> {
+        self.slot(name)?.withdraw(generation, by).await.map(drop)
     }
 
     async fn fence(
         &self,
         name: &DomainName,
         generation: Generation,
+        by: By<'_>,
     ) -> Result<VolumeReport, VolumeError> {
-        let slot = self.slot(name)?;
-        slot.cut(Some(generation), |other| other >= generation)
-            .await
+        self.slot(name)?.fence(generation, by).await
     }
 
     async fn resize(

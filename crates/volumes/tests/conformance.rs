@@ -7,7 +7,7 @@ use estive_api::authority::Authority;
 use estive_api::wire::{ExportPlace, VolumeWish};
 use estive_model::{DeploymentName, DomainName, Generation};
 use estive_volumes::conformance::{Bench, Client, suite};
-use estive_volumes::{SimulatedVolumes, StorageHost, StorageHostConfig, VolumeError, Volumes};
+use estive_volumes::{By, SimulatedVolumes, StorageHost, StorageHostConfig, VolumeError, Volumes};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -278,11 +278,12 @@ async fn one_volume_that_cannot_be_understood_harms_no_other_and_is_kept() {
     std::fs::write(&record, text.replacen('{', "(", 1)).unwrap();
     real.host = None;
     let host = StorageHost::open(real.config()).await.unwrap();
+    host.grant(well, Generation(1), "h1").await.unwrap();
     let place = host.export(well, Generation(1), "h1").await.unwrap();
     let mut client = real.client(&place, "h1", false).await.unwrap();
     client.write(3, 3).await.unwrap();
     // Nobody knows who was cut off from it: nobody is let in, and no fence is confirmed.
-    let fenced = host.fence(sick, Generation(2)).await;
+    let fenced = host.fence(sick, Generation(2), By::Keeper).await;
     assert!(matches!(fenced, Err(VolumeError::Missing(_))));
     let anew = host.create(sick, &wish).await;
     assert!(matches!(anew, Err(VolumeError::Impossible(_))));
@@ -306,7 +307,7 @@ async fn one_whose_daemon_hangs_keeps_no_other_from_being_made() {
     volumes.create(&hung, &wish).await.unwrap();
     let daemon = rustix::process::Pid::from_raw(real.daemons()[0]).unwrap();
     rustix::process::kill_process(daemon, rustix::process::Signal::STOP).unwrap();
-    let waiting = volumes.fence(&hung, Generation(2));
+    let waiting = volumes.fence(&hung, Generation(2), By::Keeper);
     let made = volumes.create(&other, &wish);
     tokio::select! {
         biased;

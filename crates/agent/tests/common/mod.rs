@@ -60,6 +60,7 @@ impl World {
             .unwrap();
         let config = AgentConfig {
             cache: None,
+            plain_disks: false,
             name: HostName::new(&name).unwrap(),
             listen: Some(listen),
             socket: place.join("agent.sock"),

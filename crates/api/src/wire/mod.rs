@@ -56,9 +56,10 @@
 //! | `/v1/volumes`, `/v1/volumes/NAME` | GET | → [`VolumeReport`]s, one |
 //! | `/v1/volumes/NAME` | PUT | [`VolumeWish`] → [`VolumeReport`]; made with an empty file system, or found again |
 //! | `/v1/volumes/NAME` | DELETE | → nothing; no export may be left |
-//! | `/v1/volumes/NAME/exports/GENERATION` | PUT | → [`ExportPlace`] (agents only) |
-//! | `/v1/volumes/NAME/exports/GENERATION` | DELETE | → nothing; its clients are cut |
-//! | `/v1/volumes/NAME/fence` | PUT | [`FenceOrder`] → [`VolumeReport`]; answered when every older export is gone |
+//! | `/v1/volumes/NAME/grants/GENERATION` | PUT | [`VolumeGrant`] → [`VolumeReport`] (manager only) |
+//! | `/v1/volumes/NAME/exports/GENERATION` | PUT | → [`ExportPlace`] (agents only, what they were granted) |
+//! | `/v1/volumes/NAME/exports/GENERATION` | DELETE | → nothing; its clients are cut (an agent: what it was granted) |
+//! | `/v1/volumes/NAME/fence` | PUT | [`FenceOrder`] → [`VolumeReport`]; answered when every older export is gone (an agent: to what it was granted) |
 //! | `/v1/volumes/NAME/size` | PUT | [`ResizeOrder`] → [`VolumeReport`]; no export may be open |
 //! | `/v1/volumes/NAME/snapshots/SNAPSHOT` | PUT, DELETE | → [`VolumeReport`] |
 //! | `/v1/volumes/NAME/restore` | POST | [`RestoreOrder`] → [`VolumeReport`]; no export may be left |

@@ -1,6 +1,6 @@
 //! Wire types of a storage host's volumes.
 
-use estive_model::{DeploymentName, DomainName, Generation, NameError};
+use estive_model::{DeploymentName, DomainName, Generation, HostName, NameError};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -81,7 +81,7 @@ pub struct VolumeWish {
 pub struct VolumeExport {
     /// The domain's generation that may use it.
     pub generation: Generation,
-    /// The host whose agent asked for it; with TLS nobody else may connect.
+    /// The host whose agent asked for it, or may; with TLS nobody else may connect.
     pub client: String,
 }
 
@@ -98,6 +98,9 @@ pub struct VolumeReport {
     pub used_bytes: u64,
     /// No generation below this one is ever let in again.
     pub fenced: Generation,
+    /// Who may open it, by the manager's word.
+    #[serde(default)]
+    pub granted: Vec<VolumeExport>,
     /// Who may use it now.
     pub exports: Vec<VolumeExport>,
     /// Its snapshots, the oldest first.
@@ -105,6 +108,14 @@ pub struct VolumeReport {
     /// Anything a person should know: why it is not served.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+}
+
+/// Lets a host open one generation: the manager's word, without which no agent opens anything.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VolumeGrant {
+    /// The host, as its certificate names it.
+    pub client: HostName,
 }
 
 /// Where an export is served.

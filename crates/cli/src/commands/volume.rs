@@ -208,6 +208,7 @@ mod tests {
             size_bytes: 4 << 30,
             used_bytes: 12 << 20,
             fenced: Generation(7),
+            granted: Vec::new(),
             exports: vec![VolumeExport {
                 generation: Generation(7),
                 client: "host1".into(),

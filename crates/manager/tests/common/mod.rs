@@ -237,6 +237,7 @@ impl World {
             runtime: place.join("run"),
             credentials: None,
             cache: None,
+            plain_disks: false,
             bridge: "br0".into(),
             door: Some([10, 77, 0, 9].into()),
             capacity: CapacityConfig {
