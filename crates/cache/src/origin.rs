@@ -234,23 +234,17 @@ impl Origin {
         Ok((signed, Arc::new(served)))
     }
 
-    /// Looks again when a directory has changed since. Says whether it did.
-    fn look_if_changed(&self) -> bool {
-        let before = self.index().looked.clone();
+    /// Looks again when a directory has changed since.
+    fn look_if_changed(&self) {
         let _looking = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
         {
             let index = self.index();
             if index.looked == self.times() && index.settled {
-                // Another may have looked while this one waited.
-                return index.looked != before;
+                return;
             }
         }
-        match self.look() {
-            Ok(_) => true,
-            Err(error) => {
-                tracing::warn!(%error, "could not look for new roots");
-                false
-            }
+        if let Err(error) = self.look() {
+            tracing::warn!(%error, "could not look for new roots");
         }
     }
 
@@ -261,13 +255,25 @@ impl Origin {
             .collect()
     }
 
-    /// What `find` gives of what is known, or of what is there by now.
+    /// What `find` gives of what is there by now. A root that was removed is not given out any more, though its image is
+    /// open.
     fn find<T>(&self, find: impl Fn(&Index) -> Option<T>) -> Option<T> {
-        let known = find(&self.index());
-        if known.is_some() || !self.look_if_changed() {
-            return known;
-        }
-        find(&self.index())
+        let times = self.times();
+        let known = {
+            let index = self.index();
+            // Within one tick of a clock, a change may not show.
+            let fresh = index.settled
+                || index
+                    .since
+                    .is_some_and(|since| since.elapsed() < COARSE_TICK);
+            (fresh && index.looked == times)
+                .then(|| find(&index))
+                .flatten()
+        };
+        known.or_else(|| {
+            self.look_if_changed();
+            find(&self.index())
+        })
     }
 
     fn read(&self, digest: &ChunkDigest) -> Result<Option<Bytes>, Problem> {

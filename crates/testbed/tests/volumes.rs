@@ -45,6 +45,7 @@ async fn inside_volumes() {
     clone.daemons_die().await;
     clone.moves().await;
     clone.is_not_written_by_who_released_it().await;
+    clone.is_not_written_by_a_host_that_was_cut_off().await;
     clone.crashes_and_starts().await;
     clone.goes_down_and_comes_up_elsewhere().await;
     clone.is_restored().await;
@@ -157,36 +158,85 @@ impl Clone {
         .await;
         self.writes_on().await;
         self.has_one_export("host1").await;
-        let socket: PathBuf = work().join("host2/q").join(CLONE).join("qmp.sock");
-        let (loose, _events) = Qmp::connect(&socket, BOUND).await.unwrap();
-        let patience = Duration::from_secs(10);
-        let written = async || {
-            let stats = loose.execute("query-blockstats", json!({"query-nodes": true}), patience);
-            let stats = stats.await.unwrap();
-            let volume = stats.as_array().unwrap().iter();
-            let mut volume = volume.filter(|node| node["node-name"] == "volume");
-            volume.next().unwrap()["stats"]["wr_operations"]
-                .as_u64()
-                .unwrap()
-        };
-        let before = written().await;
-        // No network for it: two that answer under one address tell nothing.
-        loose
-            .execute("set_link", json!({"name": "n0", "up": false}), patience)
-            .await
-            .unwrap();
-        loose.execute("cont", json!({}), patience).await.unwrap();
+        let loose = Loose::on("host2").await;
+        let before = loose.written().await;
+        loose.runs().await;
         let began = self.last;
         while self.last < began + 5 * LINES {
             self.writes_on().await;
         }
-        assert_eq!(written().await, before, "who released it has written");
+        assert_eq!(loose.written().await, before, "who released it has written");
         drop(loose);
         self.bed.start_agent(2).await.unwrap();
         until("the source forgets it", async || {
             self.bed.qemu_pid(&name(CLONE), 2).is_none().then_some(())
         })
         .await;
+        self.writes_on().await;
+    }
+
+    /// The source is cut off after it has released the domain and before the destination runs it, with its processors
+    /// let loose against all rules: what it then sends comes to the storage host after the fence, and is refused there.
+    async fn is_not_written_by_a_host_that_was_cut_off(&mut self) {
+        let fault = [("ESTIVE_FAULT", "move.fenced:before")];
+        self.bed.kill_agent(2).await.unwrap();
+        self.bed.start_agent_with(2, &fault).await.unwrap();
+        let mut moving = self.bed.estive_command();
+        let mut moving = moving
+            .args(["migrate", CLONE, "--to", "host2"])
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        self.bed.agent_ended(2, BOUND).await.unwrap();
+        // Released, committed, and it runs nowhere: its new host has not come to the fence.
+        let exports = self.volume().await["exports"].clone();
+        assert_eq!(exports.as_array().unwrap().len(), 2, "{exports}");
+        self.bed.kill_agent(1).await.unwrap();
+        self.bed.topology().set_cable(1, false).await.unwrap();
+        let loose = Loose::on("host1").await;
+        let before = loose.written().await;
+        loose.runs().await;
+        // It has sent what nobody gets yet.
+        until("it writes into the cut cable", async || {
+            let storage = estive_testbed::topology::STORAGE_ADDRESS.to_string();
+            let asked = ["ss", "-tnH", "dst", &storage];
+            let said = self.bed.topology().hosts[0].run_in(&asked).await.ok()?;
+            // The third word: bytes that were sent and are not confirmed.
+            let waiting = |line: &str| {
+                let waiting = line.split_whitespace().nth(2);
+                waiting.is_some_and(|bytes| bytes != "0")
+            };
+            stdout(&said).lines().any(waiting).then_some(())
+        })
+        .await;
+        self.bed.start_agent(2).await.unwrap();
+        until("the destination has it", async || {
+            self.log().await.filter(|last| *last > self.last)
+        })
+        .await;
+        self.bed.topology().set_cable(1, true).await.unwrap();
+        let began = self.last;
+        while self.last < began + 10 * LINES {
+            self.writes_on().await;
+        }
+        assert_eq!(
+            loose.written().await,
+            before,
+            "an old generation has written"
+        );
+        drop(loose);
+        self.bed.start_agent(1).await.unwrap();
+        until("the move is over and the source forgets it", async || {
+            self.bed.qemu_pid(&name(CLONE), 1).is_none().then_some(())
+        })
+        .await;
+        moving.wait().await.unwrap();
+        self.has_one_export("host2").await;
+        // Back where the next steps look for it; what is read there comes from the disk.
+        done(&self.bed, &["stop", CLONE]).await;
+        done(&self.bed, &["start", CLONE]).await;
+        self.writes_on().await;
+        done(&self.bed, &["migrate", CLONE, "--to", "host1"]).await;
         self.writes_on().await;
     }
 
@@ -240,6 +290,38 @@ impl Clone {
         let left = self.bed.estive_json(&["volume", "ls"]).await.unwrap();
         assert_eq!(left, json!([]));
         assert!(!work().join("volumes").join(CLONE).exists());
+    }
+}
+
+/// A QEMU that is told by somebody else than its agent.
+struct Loose(Qmp);
+
+impl Loose {
+    async fn on(host: &str) -> Self {
+        let socket: PathBuf = work().join(host).join("q").join(CLONE).join("qmp.sock");
+        let (qmp, _events) = Qmp::connect(&socket, BOUND).await.unwrap();
+        Self(qmp)
+    }
+
+    async fn tell(&self, command: &str, arguments: Value) -> Value {
+        let patience = Duration::from_secs(10);
+        self.0.execute(command, arguments, patience).await.unwrap()
+    }
+
+    /// Without a network: two that answer under one address tell nothing.
+    async fn runs(&self) {
+        self.tell("set_link", json!({"name": "n0", "up": false}))
+            .await;
+        self.tell("cont", json!({})).await;
+    }
+
+    /// Writes to its volume that were answered. (Nodes are not asked: QEMU counts at the devices only.)
+    async fn written(&self) -> u64 {
+        let stats = self.tell("query-blockstats", json!({})).await;
+        let mut devices = stats.as_array().unwrap().iter();
+        let volume = devices.find(|device| device["node-name"] == "volume");
+        let written = volume.unwrap()["stats"]["wr_operations"].as_u64();
+        written.filter(|written| *written > 0).unwrap()
     }
 }
 

@@ -32,8 +32,9 @@ const NODE: &str = "volume";
 const COMMAND: Duration = Duration::from_secs(20);
 const READY: Duration = Duration::from_secs(20);
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
-/// Clients of one volume at once: every generation that is let in, and those that reconnect.
-const CONNECTIONS: u32 = 128;
+/// Clients of one volume at once: every generation that is let in, those that reconnect, and strangers that say nothing
+/// until the daemon drops them (after ten seconds, since QEMU 9.1).
+const CONNECTIONS: u32 = 1024;
 
 /// Where and how daemons serve.
 #[derive(Debug, Clone)]

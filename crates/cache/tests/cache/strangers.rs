@@ -7,7 +7,7 @@ use estive_api::client::ClientError;
 use estive_api::{Client, Credentials, Role};
 use estive_chunks::SignedManifest;
 
-use crate::bed::{Bed, SOON, credentials_of, put};
+use crate::bed::{Bed, Image, SOON, credentials_of, put};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn roots_are_given_to_hosts_of_the_same_authority_only() {
@@ -51,6 +51,36 @@ async fn roots_are_given_to_hosts_of_the_same_authority_only() {
             "{path}"
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_root_that_was_removed_is_given_out_no_more() {
+    let bed = Bed::new();
+    let (gone, stays) = (bed.image("images", 1), bed.image("images", 2));
+    let origin = bed.origin("images").await;
+    let credentials = Credentials::load(bed.credentials(Role::Agent, "h1")).unwrap();
+    let client = Client::new(origin.endpoint.clone(), Some(&credentials)).unwrap();
+    let get = async |path: String| client.get_bytes(&path, 1 << 20, SOON).await;
+    let manifest = |image: &Image| format!("/v1/manifests/{}", image.name.hex());
+    let chunk = |image: &Image| format!("/v1/chunks/{}", image.manifest.chunks()[0]);
+    for path in [manifest(&gone), chunk(&gone), manifest(&stays)] {
+        get(path).await.unwrap();
+    }
+    for ending in ["erofs", "manifest"] {
+        let name = format!("{}.{ending}", gone.name.hex());
+        std::fs::remove_file(origin.images.join(name)).unwrap();
+    }
+    // At once, or one tick of the file system's clock later.
+    let asking = async {
+        while get(manifest(&gone)).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(SOON, asking).await.unwrap();
+    let error = get(chunk(&gone)).await.unwrap_err();
+    assert!(error.is_not_found(), "{error}");
+    get(manifest(&stays)).await.unwrap();
+    get(chunk(&stays)).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -33,6 +33,7 @@ pub struct Cache {
 impl Cache {
     pub async fn run(self) -> Result<u8, Failure> {
         super::speak();
+        super::many_files();
         let shutdown = super::shutdown()?;
         let config = CacheConfig {
             listen: self.listen,

@@ -112,6 +112,19 @@ fn shutdown_at(kinds: &[SignalKind]) -> Result<CancellationToken, Failure> {
     Ok(token)
 }
 
+/// As many open files as we may have: each connection is one, and what we start has as many.
+fn many_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, wanted) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+}
+
 /// What daemons say goes to standard error; `RUST_LOG` chooses how much.
 fn speak() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()

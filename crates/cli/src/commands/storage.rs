@@ -44,6 +44,7 @@ pub struct Storage {
 impl Storage {
     pub async fn run(self) -> Result<u8, Failure> {
         super::speak();
+        super::many_files();
         let shutdown = super::shutdown()?;
         match (&self.volumes, self.listen) {
             (Some(volumes), None) => {
