@@ -15,7 +15,7 @@ use estive_api::credentials::AuthorityKey;
 use estive_api::server::{Listen, Listener};
 use estive_api::{Credentials, Problem};
 use estive_chunks::{ChunkDigest, MAX_ENCODED_BYTES, SignedManifest};
-use estive_model::Digest;
+use estive_model::{Digest, ReferenceName};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -295,6 +295,32 @@ impl Origin {
         Ok(Some(bytes.into()))
     }
 
+    /// The manifest of the root that `NAME.manifest` stands for, as it is served; where that cannot be, why.
+    fn standing_for(&self, name: &ReferenceName) -> Result<Option<Bytes>, Problem> {
+        let place = |directory: &PathBuf| directory.join(format!("{name}.manifest"));
+        let mut places = self.directories.iter().map(place);
+        let Some(path) = places.find(|path| path.exists()) else {
+            return Ok(None);
+        };
+        let wrong = |what: String| Problem::failed(format!("the reference {name}: {what}"));
+        let mut bytes = Vec::new();
+        File::open(&path)
+            .and_then(|file| file.take(MAX_ENCODED_BYTES + 1).read_to_end(&mut bytes))
+            .map_err(|error| wrong(format!("reading {}: {error}", path.display())))?;
+        let signed = SignedManifest::decode(&bytes)
+            .map_err(|error| wrong(format!("{}: {error}", path.display())))?;
+        let root = signed.manifest.name();
+        // The signed one may lie in another directory.
+        let served =
+            self.find(|index| index.roots.get(&root).map(|served| served.manifest.clone()));
+        served.map(Some).ok_or_else(|| {
+            let why = self.take(&root, &path).err();
+            let why = why.unwrap_or_else(|| "it is not served".to_owned());
+            wrong(format!("its root is {root}, and {why}"))
+                .advice("estive authority sign MANIFEST, or estive reseal with --authority DIR")
+        })
+    }
+
     fn index(&self) -> MutexGuard<'_, Index> {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -316,6 +342,11 @@ impl Chunks for Arc<Origin> {
             origin.find(|index| index.roots.get(&root).map(|served| served.manifest.clone()))
         })
         .await
+    }
+
+    async fn named(&self, name: &ReferenceName) -> Result<Option<Bytes>, Problem> {
+        let (origin, name) = (self.clone(), name.clone());
+        blocking(move || origin.standing_for(&name)).await?
     }
 
     async fn chunk(&self, digest: &ChunkDigest) -> Result<Option<Bytes>, Problem> {

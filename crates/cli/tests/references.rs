@@ -1,8 +1,10 @@
 //! `estive seal`, `reseal`, `diff` and `references`, on the program itself: what they say, and their exit codes.
 
 use std::fs::{self, File};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 struct Place {
     home: tempfile::TempDir,
@@ -31,6 +33,10 @@ impl Place {
         Command::new(env!("CARGO_BIN_EXE_estive"))
             .current_dir(self.home.path())
             .env("ESTIVE_REFERENCES", self.path("images"))
+            .env(
+                "ESTIVE_MANAGER",
+                format!("unix:{}", self.path("nobody.sock").display()),
+            )
             .args(words)
             .output()
             .unwrap()
@@ -102,8 +108,64 @@ fn a_reference_is_made_made_anew_compared_and_removed() {
     user.kill().unwrap();
     user.wait().unwrap();
     assert!(said.contains("sleep"), "{said}");
-    place.said(&["references", "rm", "web", old]);
+    // Which clones of other hosts need it, only the manager knows; without it, a person must.
+    let said = place.refused(&["references", "rm", "web"], 3);
+    assert!(said.contains("cannot be asked"), "{said}");
+    let manager = Manager::start(&place, old);
+    let rm = |root: &str| ["references", "rm", root, "--manager", &manager.url].map(str::to_owned);
+    let words = rm(old);
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let said = place.refused(&words, 2);
+    assert!(said.contains("the manager's reference default"), "{said}");
+    let words = rm("web");
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    place.said(&words);
+    drop(manager);
+    place.said(&["references", "rm", old, "--force"]);
     assert_eq!(fs::read_dir(place.path("images")).unwrap().count(), 0);
+}
+
+/// A manager with one reference.
+struct Manager {
+    child: Child,
+    url: String,
+}
+
+impl Manager {
+    fn start(place: &Place, root: &str) -> Self {
+        for file in ["kernel", "initramfs", "modules"] {
+            fs::write(place.path(file), file).unwrap();
+        }
+        let config = format!(
+            "socket: manager.sock\nstate: manager\nhosts: {{host1: 'unix:{}'}}\nreferences: {{default: {{kernel: kernel, \
+             initramfs: initramfs, modules: modules, root: {{name: '{root}', origins: ['https://127.0.0.1:7610']}}}}}}\n",
+            place.path("nobody.sock").display()
+        );
+        fs::write(place.path("manager.yaml"), config).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_estive"))
+            .args(["manager", "--config"])
+            .arg(place.path("manager.yaml"))
+            .spawn()
+            .unwrap();
+        let socket = place.path("manager.sock");
+        for _ in 0..6000 {
+            if UnixStream::connect(&socket).is_ok() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Self {
+            child,
+            url: format!("unix:{}", socket.display()),
+        }
+    }
+}
+
+impl Drop for Manager {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 #[test]

@@ -16,7 +16,6 @@ use crate::seal::{Asked, SealOptions, Sealed, manifest_path, put_file, read_mani
 
 const RECORD_BYTES_MAX: u64 = 4 << 20;
 const RECORD: &str = "reference";
-const NAME_BYTES_MAX: usize = 64;
 
 /// What a named reference is made from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,19 +53,12 @@ pub struct Reference {
 
 /// Whether a word may name a reference: it becomes a file's name.
 pub fn check_name(name: &str) -> Result<(), ExportError> {
-    let sound = !name.is_empty()
-        && name.len() <= NAME_BYTES_MAX
-        && !name.starts_with(['.', '-'])
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
-    // 64 digits are an image's own name.
-    if sound && !is_hex(name) {
-        return Ok(());
+    match estive_model::ReferenceName::new(name) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(ExportError::ReferenceName {
+            name: name.to_owned(),
+        }),
     }
-    Err(ExportError::ReferenceName {
-        name: name.to_owned(),
-    })
 }
 
 fn is_hex(text: &str) -> bool {

@@ -39,11 +39,7 @@ pub(crate) fn pack(
         initramfs: initramfs.digest.clone(),
         command_line,
         identity_by_fw_cfg: true,
-        // All clones have the same disks: where there is no sealed root, another image that the host has stands for it.
-        root: match &reference.root {
-            Some(root) => DiskSource::Root(root.clone()),
-            None => DiskSource::File(reference.modules.digest.clone()),
-        },
+        root: root_disk(reference),
         modules: DiskSource::File(reference.modules.digest.clone()),
         volume,
         live: reference.route_of(clone).cloned(),
@@ -79,6 +75,14 @@ pub(crate) fn pack(
         .into_inner()
         .map_err(|error| Problem::failed(format!("could not pack {}: {error}", clone.name)))?;
     Ok(Bytes::from(bytes))
+}
+
+/// All clones have the same disks: where there is no sealed root, another image that the host has stands for it.
+pub(crate) fn root_disk(reference: &Reference) -> DiskSource {
+    match &reference.root {
+        Some(root) => DiskSource::Root(root.clone()),
+        None => DiskSource::File(reference.modules.digest.clone()),
+    }
 }
 
 #[cfg(test)]

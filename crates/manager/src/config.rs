@@ -4,7 +4,7 @@ use crate::error::ManagerError;
 use estive_api::Endpoint;
 use estive_api::domain_xml::{LiveSource, RootSource};
 use estive_api::wire::{MAX_ORIGINS, is_live_name};
-use estive_model::{Digest, HostName};
+use estive_model::{Digest, HostName, NameError, ReferenceName};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -107,16 +107,39 @@ pub struct LiveConfig {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RootConfig {
-    /// Its name, as `estive seal` prints it: `sha256:` and 64 hex digits.
-    pub name: Digest,
+    /// Which: by digest, or by the name of a reference.
+    pub name: RootName,
     /// URLs of the places that have it, asked in this order: `estive storage`, and hosts whose `estive cache` listens.
     pub origins: Vec<Endpoint>,
 }
 
+/// What names a root.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum RootName {
+    /// As `estive seal` prints it, `sha256:` and 64 hex digits: this root and no other.
+    Digest(Digest),
+    /// As `estive seal --name` called it: the root that its origins give under that name, asked anew at each `up` and
+    /// start.
+    Reference(ReferenceName),
+}
+
+impl TryFrom<String> for RootName {
+    type Error = NameError;
+
+    fn try_from(given: String) -> Result<Self, NameError> {
+        match given.starts_with("sha256:") {
+            true => Digest::new(given).map(Self::Digest),
+            false => ReferenceName::new(given).map(Self::Reference),
+        }
+    }
+}
+
 impl RootConfig {
-    pub(crate) fn source(&self) -> RootSource {
+    /// The root of this digest.
+    pub(crate) fn source(&self, digest: &Digest) -> RootSource {
         RootSource {
-            name: self.name.clone(),
+            name: digest.clone(),
             origins: self.origins.clone(),
         }
     }
@@ -237,14 +260,19 @@ impl ManagerConfig {
         if config.hosts.is_empty() {
             return Err("hosts: names no host; write at least one NAME: URL".to_owned());
         }
+        let is_named = |reference: &ReferenceConfig| {
+            let root = reference.root.as_ref();
+            root.is_some_and(|root| matches!(root.name, RootName::Reference(_)))
+        };
         let uses_tls = config.listen.is_some()
+            || config.references.values().any(is_named)
             || config
                 .hosts
                 .values()
                 .any(|endpoint| matches!(endpoint, Endpoint::Tls { .. }));
         if uses_tls && config.credentials.is_none() {
             return Err(
-                "credentials: is missing, and listen: or an https host needs it; issue them with \
+                "credentials: is missing, and listen:, an https host or a root named by a reference needs it; issue them with \
                         \"estive authority issue --role manager\""
                     .to_owned(),
             );
@@ -356,6 +384,20 @@ references:
         );
         let config = ManagerConfig::parse(&shares, Path::new("/")).unwrap();
         assert!(config.references["web-1"].route().is_some());
+    }
+
+    #[test]
+    fn a_root_is_named_by_its_digest_or_by_its_reference() {
+        let digest = format!("sha256:{}", "0f".repeat(32));
+        let config = ManagerConfig::parse(&GOOD.replace(&digest, "web-1"), Path::new("/"));
+        let root = config.unwrap().references["default"].root.clone();
+        assert_eq!(
+            root.unwrap().name,
+            RootName::Reference(ReferenceName::new("web-1").unwrap())
+        );
+        let config = ManagerConfig::parse(GOOD, Path::new("/")).unwrap();
+        let name = &config.references["default"].root.as_ref().unwrap().name;
+        assert_eq!(*name, RootName::Digest(Digest::new(digest).unwrap()));
     }
 
     #[test]

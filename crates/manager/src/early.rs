@@ -79,7 +79,7 @@ fn for_line(
     };
     let init = std::fs::read(&early.init)
         .map_err(|error| wrong(format!("reading {}: {error}", early.init.display())))?;
-    let kernel = kernel_of(reference, &early.kernel_tree)
+    let kernel = kernel_of(&reference.kernel, &early.kernel_tree)
         .map_err(|(what, advice)| wrong(what).advice(advice))?;
     let bytes = initramfs::build_for(&init, &kernel, &needs, programs.members())
         .map_err(|error| wrong(chain(&error)))?;
@@ -88,14 +88,17 @@ fn for_line(
 }
 
 /// The tree's kernel, whose modules are taken: it must be the one that clones start, which takes no others.
-fn kernel_of(reference: &Reference, tree: &Path) -> Result<KernelTree, (String, &'static str)> {
+pub(crate) fn kernel_of(
+    starts: &SharedFile,
+    tree: &Path,
+) -> Result<KernelTree, (String, &'static str)> {
     let advice = "give kernel: and early: {kernel_tree: …} of the reference the same kernel";
     let kernel = KernelTree::find(tree).map_err(|error| (chain(&error), advice))?;
     let shown = kernel.vmlinuz.display();
     let found = SharedFile::load(&kernel.vmlinuz)
         .map_err(|error| (format!("reading {shown}: {error}"), advice))?;
-    if found.digest != reference.kernel.digest {
-        let starts = reference.kernel.path.display();
+    if found.digest != starts.digest {
+        let starts = starts.path.display();
         return Err((
             format!("clones start the kernel {starts}, and {shown} with its modules is another"),
             advice,
@@ -151,8 +154,7 @@ impl Manager {
                 None => false,
             };
         }
-        let references = self.references.values();
-        needed.extend(references.map(|reference| reference.initramfs.path.clone()));
+        needed.extend(self.references.initramfs_paths());
         let directory = self.state.join(DIRECTORY);
         let removed = tokio::task::spawn_blocking(move || remove_others(&directory, &needed));
         if let Ok(Err(error)) = removed.await {
@@ -225,20 +227,10 @@ mod tests {
         std::fs::write(path("tree/boot/vmlinuz-6.1"), "kernel").unwrap();
         std::fs::write(path("same"), "kernel").unwrap();
         std::fs::write(path("other"), "another").unwrap();
-        let reference = |kernel: &str| Reference {
-            name: "default".into(),
-            root: None,
-            route: None,
-            kernel: SharedFile::load(&path(kernel)).unwrap(),
-            initramfs: SharedFile::load(&path("same")).unwrap(),
-            modules: SharedFile::load(&path("same")).unwrap(),
-            early: None,
-            tree: None,
-            sets: Vec::new(),
-        };
-        let found = kernel_of(&reference("same"), &path("tree")).unwrap();
+        let kernel = |name: &str| SharedFile::load(&path(name)).unwrap();
+        let found = kernel_of(&kernel("same"), &path("tree")).unwrap();
         assert_eq!(found.release, "6.1");
-        let (error, _) = kernel_of(&reference("other"), &path("tree")).unwrap_err();
+        let (error, _) = kernel_of(&kernel("other"), &path("tree")).unwrap_err();
         assert!(error.contains("is another"), "{error}");
     }
 }

@@ -47,6 +47,13 @@ pub enum ManagerError {
         #[source]
         source: Box<estive_api::ClientError>,
     },
+    /// An origin's URL cannot be used.
+    #[error("the reference {reference}: an origin of its root")]
+    Origin {
+        reference: String,
+        #[source]
+        source: Box<estive_api::ClientError>,
+    },
     /// The storage host's address cannot be used.
     #[error("the storage host of volumes:")]
     Storage {

@@ -99,23 +99,19 @@ impl Manager {
         plan.deployment = name.clone();
         let mut clones = Vec::new();
         for clone in &mut plan.clones {
-            let reference = self.references.get(&clone.reference).ok_or_else(|| {
-                let known: Vec<&str> = self.references.keys().map(String::as_str).collect();
-                Problem::impossible(format!(
-                    "{} is to be made from the reference {:?}, and there is none of that name; there are {}: {}",
-                    clone.name,
-                    clone.reference,
-                    known.len(),
-                    known.join(", ")
-                ))
-                .advice("correct reference: in the herd file, or references: in the manager's configuration")
-            })?;
+            let reference = self
+                .references
+                .find(&clone.reference)
+                .map_err(|mut problem| {
+                    problem.error = format!("{}: {}", clone.name, problem.error);
+                    problem
+                })?;
             if clone.sets.is_empty() {
                 clone.sets = reference.sets.clone();
             }
             reference.fit(clone);
             let checks = checks_of(clone, &clone.sets);
-            clones.push((clone.clone(), reference.clone(), checks));
+            clones.push((clone.clone(), reference, checks));
         }
         let secret = self.secret(name).await?;
         let maker = LayerMaker::of(self);

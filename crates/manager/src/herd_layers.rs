@@ -28,7 +28,7 @@ impl LayerMaker {
             worker: manager.worker.clone(),
             state: manager.state.clone(),
             script_cache: manager.script_cache.clone(),
-            references: manager.references.clone(),
+            references: manager.references.all(),
         }
     }
 

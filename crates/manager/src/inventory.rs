@@ -58,6 +58,15 @@ impl Host {
         lock(&self.state).about = Some(about);
     }
 
+    /// Where it stands with a domain, as of the last time it was asked; `None`: it holds nothing of it.
+    pub fn view(&self, domain: &DomainName) -> Option<HostView> {
+        match self.said(domain) {
+            Said::Says(report) => Some(view_of(&report)),
+            Said::Nothing => None,
+            Said::Silent => Some(HostView::Silent),
+        }
+    }
+
     /// What it says of a domain, as of the last time it was asked.
     fn said(&self, domain: &DomainName) -> Said {
         let state = lock(&self.state);
@@ -344,7 +353,7 @@ impl Manager {
         }
         let made_of = record.made_of.as_ref();
         if let Some((made_of, reference)) = made_of.zip(self.references.get(&record.reference)) {
-            let older = made_of.older_than_reference(reference);
+            let older = made_of.older_than_reference(&reference);
             view.older = older.into_iter().map(str::to_owned).collect();
         }
         view

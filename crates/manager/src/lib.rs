@@ -27,14 +27,18 @@ mod push;
 mod recording;
 mod records;
 mod reference;
+mod references;
+mod renewal;
+mod roots_in_use;
 mod routes;
 mod status;
 mod take_back;
 mod up;
 mod view;
+mod volume_roots;
 mod volumes;
 
-pub use config::{EarlyConfig, LiveConfig, ManagerConfig, ReferenceConfig, RootConfig};
+pub use config::{EarlyConfig, LiveConfig, ManagerConfig, ReferenceConfig, RootConfig, RootName};
 pub use error::ManagerError;
 pub use manager::Parts;
 pub use probe::{NetworkProber, Prober};
@@ -104,6 +108,7 @@ pub async fn run_with(
     manager.forget_initramfs().await;
     manager.resume_moves().await.map_err(ManagerError::Store)?;
     manager.watch_hosts();
+    manager.watch_references();
     let mut serving = tokio::task::JoinSet::new();
     for listener in listeners {
         tracing::info!(at = %listener.endpoint(), "the manager listens");

@@ -43,11 +43,19 @@ impl MadeOf {
 
     /// The same where the reference is all that is at hand: what was made for the clone alone is taken as it is.
     pub fn older_than_reference(&self, reference: &Reference) -> Vec<&'static str> {
+        self.older_than(&self.of_now(reference))
+    }
+
+    /// What a clone made of this has of the reference as it is now; what was made for it alone it keeps.
+    pub fn of_now(&self, reference: &Reference) -> Self {
         let initramfs = match self.own_initramfs {
             true => &self.initramfs,
             false => &reference.initramfs.digest,
         };
-        self.older_than(&Self::new(reference, initramfs))
+        Self {
+            own_initramfs: self.own_initramfs,
+            ..Self::new(reference, initramfs)
+        }
     }
 }
 

@@ -1,14 +1,14 @@
 //! The manager's parts in one place; its acts are in the files named after them.
 
 use crate::agents::Agent;
-use crate::config::{ManagerConfig, ReferenceConfig};
+use crate::config::ManagerConfig;
 use crate::error::ManagerError;
 use crate::event_log::EventLog;
 use crate::inventory::Host;
 use crate::move_loop::ActiveMove;
 use crate::probe::Prober;
 use crate::records::Records;
-use crate::reference::Reference;
+use crate::references::References;
 use crate::volumes::Storage;
 use estive_api::wire::ManagerAbout;
 use estive_api::{Client, Credentials, Problem};
@@ -39,7 +39,7 @@ pub(crate) struct Manager {
     pub records: Records,
     pub events: EventLog,
     pub hosts: BTreeMap<HostName, Host>,
-    pub references: BTreeMap<String, Reference>,
+    pub references: References,
     /// Where volumes are kept.
     pub storage: Option<Storage>,
     pub prober: Arc<dyn Prober>,
@@ -137,18 +137,11 @@ impl Manager {
         let storage = storage
             .map(|volumes| Storage::new(volumes, credentials))
             .transpose()?;
-        let wanted = config.references.clone();
-        let load = move || {
-            let load = |(name, config): (String, ReferenceConfig)| {
-                let reference = Reference::load(&name, &config)?;
-                Ok::<_, ManagerError>((name, reference))
-            };
-            wanted.into_iter().map(load).collect()
-        };
-        let references: Result<BTreeMap<String, Reference>, ManagerError> =
-            tokio::task::spawn_blocking(load)
-                .await
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+        let (wanted, ours) = (config.clone(), credentials.cloned());
+        let load = move || References::load(&wanted, ours.as_ref());
+        let references = tokio::task::spawn_blocking(load)
+            .await
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
         let records = Records::new(store);
         let events = EventLog::open(records.clone(), parts.clock.clone())
             .await

@@ -319,11 +319,7 @@ impl Manager {
         from: Option<(&Agent, &DomainName)>,
     ) -> Result<(), Problem> {
         for digest in missing {
-            let of_reference = self
-                .references
-                .values()
-                .find_map(|reference| reference.file(digest));
-            let file = match of_reference.cloned() {
+            let file = match self.references.file(digest) {
                 Some(file) => Some(file),
                 None => early::made(&self.state, digest).await,
             };

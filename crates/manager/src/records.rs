@@ -2,6 +2,7 @@
 
 use crate::agents::chain;
 use crate::made_of::MadeOf;
+use crate::volume_roots::ANY_ROOT;
 use estive_api::Problem;
 use estive_layers::UpCheck;
 use estive_model::{DeploymentName, DomainName, Generation, HostName, OperationId};
@@ -90,6 +91,17 @@ impl DomainRecord {
             move_order: None,
             ..self.clone()
         }
+    }
+
+    /// It keeps what it writes on a volume, as far as is known.
+    pub fn is_stateful(&self) -> bool {
+        self.volume == Some(true)
+    }
+
+    /// A person has said that what it keeps may be laid over another root.
+    pub fn takes_any_root(&self) -> bool {
+        let mut words = self.words.iter().flatten();
+        words.any(|word| word == ANY_ROOT)
     }
 
     pub fn wants_to_run(&self) -> bool {

@@ -1,7 +1,6 @@
 //! References: what clones are made from, with the digest of every file that hosts share.
 
-use crate::config::{EarlyConfig, ReferenceConfig, RootConfig};
-use crate::error::ManagerError;
+use crate::config::{EarlyConfig, ReferenceConfig};
 use bytes::Bytes;
 use estive_api::Problem;
 use estive_api::domain_xml::{LiveSource, RootSource};
@@ -10,9 +9,10 @@ use estive_model::Digest;
 use sha2::{Digest as _, Sha256};
 use std::fmt::Write as _;
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// One reference, its files digested once when the manager starts.
+/// One reference as it is now.
 #[derive(Debug, Clone)]
 pub(crate) struct Reference {
     /// By which its clones know it.
@@ -39,27 +39,24 @@ pub(crate) struct SharedFile {
 }
 
 impl Reference {
-    /// Reads and digests the files; blocks.
-    pub fn load(name: &str, config: &ReferenceConfig) -> Result<Self, ManagerError> {
-        let load = |part: &'static str, path: &Path| {
-            SharedFile::load(path).map_err(|source| ManagerError::Reference {
-                reference: name.to_owned(),
-                part,
-                path: path.to_owned(),
-                source,
-            })
-        };
-        Ok(Self {
+    /// `root` is its sealed one, if it has one.
+    pub fn new(
+        name: &str,
+        config: &ReferenceConfig,
+        files: Files,
+        root: Option<RootSource>,
+    ) -> Self {
+        Self {
             name: name.to_owned(),
-            root: config.root.as_ref().map(RootConfig::source),
+            root,
             route: config.route().map(|route| route.source(name)),
-            kernel: load("kernel", &config.kernel)?,
-            initramfs: load("initramfs", &config.initramfs)?,
-            modules: load("modules", &config.modules)?,
+            kernel: files.kernel,
+            initramfs: files.initramfs,
+            modules: files.modules,
             early: config.early.clone(),
             tree: config.tree.clone(),
             sets: config.sets.clone(),
-        })
+        }
     }
 
     /// What its root is called: another name is another root. A live one stays the same, whatever changes in it.
@@ -87,12 +84,81 @@ impl Reference {
             .any(|word| word.contains(&door))
             .then_some(route)
     }
+}
+
+/// What boots a reference's clones, each file digested as it was when it was seen last.
+#[derive(Debug, Clone)]
+pub(crate) struct Files {
+    pub kernel: SharedFile,
+    pub initramfs: SharedFile,
+    pub modules: SharedFile,
+    seen: [Seen; 3],
+}
+
+/// What tells that a file is another, or was written to: device, inode, size, times of change.
+type Seen = (u64, u64, u64, [(i64, i64); 2]);
+
+/// What could not be read, where, and why.
+type Unread = (&'static str, PathBuf, io::Error);
+
+impl Files {
+    /// Reads and digests them; blocks.
+    pub fn load(config: &ReferenceConfig) -> Result<Self, Unread> {
+        Self::load_anew(config, None)
+    }
+
+    /// The same; those that are as they were are not read again.
+    pub fn load_anew(config: &ReferenceConfig, before: Option<&Self>) -> Result<Self, Unread> {
+        let load = |number: usize, part: &'static str, path: &Path| {
+            let unread = |error| (part, path.to_owned(), error);
+            // Looked at before it is read: what is written meanwhile is seen the next time.
+            let seen = seen(path).map_err(unread)?;
+            if let Some(before) = before
+                && before.seen[number] == seen
+            {
+                return Ok((before.parts()[number].1.clone(), seen));
+            }
+            Ok((SharedFile::load(path).map_err(unread)?, seen))
+        };
+        let kernel = load(0, "kernel", &config.kernel)?;
+        let initramfs = load(1, "initramfs", &config.initramfs)?;
+        let modules = load(2, "modules", &config.modules)?;
+        Ok(Self {
+            seen: [kernel.1, initramfs.1, modules.1],
+            kernel: kernel.0,
+            initramfs: initramfs.0,
+            modules: modules.0,
+        })
+    }
+
+    fn parts(&self) -> [(&'static str, &SharedFile); 3] {
+        [
+            ("kernel", &self.kernel),
+            ("initramfs", &self.initramfs),
+            ("modules", &self.modules),
+        ]
+    }
 
     pub fn file(&self, digest: &Digest) -> Option<&SharedFile> {
-        [&self.kernel, &self.initramfs, &self.modules]
-            .into_iter()
-            .find(|file| file.digest == *digest)
+        let mut files = self.parts().into_iter().map(|(_, file)| file);
+        files.find(|file| file.digest == *digest)
     }
+
+    /// Those whose content is another.
+    pub fn others(&self, now: &Self) -> Vec<&'static str> {
+        let pairs = self.parts().into_iter().zip(now.parts());
+        let others = pairs.filter(|((_, is), (_, now))| is.digest != now.digest);
+        others.map(|((part, _), _)| part).collect()
+    }
+}
+
+fn seen(path: &Path) -> io::Result<Seen> {
+    let meta = std::fs::metadata(path)?;
+    let times = [
+        (meta.mtime(), meta.mtime_nsec()),
+        (meta.ctime(), meta.ctime_nsec()),
+    ];
+    Ok((meta.dev(), meta.ino(), meta.len(), times))
 }
 
 /// A device of `root=`. Its server has no rpcbind; what the clone's kernel knows of a file it believes for a second.
@@ -134,10 +200,10 @@ impl SharedFile {
             .map_err(|error| Problem::failed(error.to_string()))?;
         if is != self.digest {
             return Err(Problem::failed(format!(
-                "{} has changed since the manager started",
+                "{} has changed since it was read",
                 self.path.display()
             ))
-            .advice("start the manager again, so that it reads its references again"));
+            .advice("try again: references are read anew at each up"));
         }
         Ok(Bytes::from(bytes))
     }

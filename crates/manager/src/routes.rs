@@ -17,7 +17,7 @@ use estive_api::server::{BytesBody, JsonBody, json_lines, with_body_limit};
 use estive_api::upgrade::{accept_upgrade, splice};
 use estive_api::wire::{
     Boots, DeploymentReport, HerdDomain, HostKey, HostReport, MAX_DOCUMENT_BYTES, ManagerAbout,
-    MigrateLine, MigrateOrder, PushQuery, StatusOrder,
+    MigrateLine, MigrateOrder, PushQuery, RootsInUse, StatusOrder,
 };
 use estive_api::{Peer, Problem, Role};
 use estive_model::{DeploymentName, DomainName, Event};
@@ -69,6 +69,7 @@ pub(crate) fn router(manager: Arc<Manager>) -> Router {
                 put(volumes::snapshot).delete(volumes::drop_snapshot),
             )
             .route("/deployments", get(deployments))
+            .route("/roots", get(roots))
             .route("/events", get(events))
             .with_state(manager),
         MAX_DOCUMENT_BYTES,
@@ -141,6 +142,10 @@ async fn deployments(State(manager): App) -> Result<Json<Vec<DeploymentReport>>,
             .map(|(name, domains)| DeploymentReport { name, domains })
             .collect(),
     ))
+}
+
+async fn roots(State(manager): App) -> Result<Json<RootsInUse>, Problem> {
+    manager.roots_in_use().await.map(Json)
 }
 
 #[derive(Deserialize)]

@@ -40,6 +40,9 @@ impl Manager {
                 "grace_ms is at most {MAX_GRACE_MS}"
             )));
         }
+        if order.state == DomainState::Running {
+            self.read_references().await;
+        }
         let _one = self.domain_lock(name).await;
         let record = self.records.domain(name).await?;
         refuse_moving(&record)?;
@@ -124,6 +127,8 @@ impl Manager {
             HostView::Says(entry, _) => entry.floor,
             HostView::Silent => Generation(0),
         };
+        let renewed = self.renew(record.clone(), agent, &report).await?;
+        self.note_volume_root(&renewed).await?;
         let record = self
             .records
             .change_domain(name, |record| {

@@ -8,15 +8,14 @@ use crate::event_log::About;
 use crate::herd_clones::Prepared;
 use crate::made_of::Older;
 use crate::manager::{Doing, Manager, lock};
-use crate::migrate::missing_files;
 use crate::records::{Change, DomainRecord};
 use crate::take_back::Ours;
 use bytes::Bytes;
 use estive_api::Problem;
-use estive_api::fault;
 use estive_api::wire::{Placement, UpLine, UpRow};
 use estive_model::{DeploymentName, DomainName, EventKind, Generation, HostName};
 use estive_moves::{Entry, Holding, HostView};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -120,14 +119,27 @@ impl Manager {
                 "{name} is being taken down, so it is not brought up"
             ))
         };
+        let preparing = async {
+            self.read_references().await;
+            self.prepare_clones(name, folder).await
+        };
         let (prepared, warnings) = tokio::select! {
-            prepared = self.prepare_clones(name, folder) => prepared?,
+            prepared = preparing => prepared?,
             () = busy.given_up.cancelled() => return Err(ended()),
         };
         for text in warnings.lines() {
             busy.say(lines, UpLine::Warning { text }).await;
         }
+        let used: BTreeSet<&String> = prepared.iter().map(|clone| &clone.plan.reference).collect();
+        for trouble in used
+            .into_iter()
+            .filter_map(|name| self.references.trouble(name))
+        {
+            let text = format!("{}; it stays as it was", trouble.error);
+            busy.say(lines, UpLine::Warning { text }).await;
+        }
         self.ask_all().await;
+        self.refuse_other_roots(name, &prepared).await?;
 
         let ours = Ours::default();
         let mut made = Vec::new();
@@ -277,7 +289,7 @@ impl Manager {
         &self,
         clone: &Prepared,
         agent: &Agent,
-        mut record: DomainRecord,
+        record: DomainRecord,
         telling: &Telling,
     ) -> Result<DomainRecord, Problem> {
         let name = &clone.plan.name;
@@ -316,47 +328,27 @@ impl Manager {
                 return Ok(record);
             }
         };
+        // Of one that was recorded before this was, it is found out here.
+        let record = self.note_volume(record, clone).await?;
+        let (archive, made_of) = (clone.archive.clone(), &clone.made_of);
+        self.give(agent, record, floor, archive, made_of).await
+    }
+
+    async fn note_volume(
+        &self,
+        record: DomainRecord,
+        clone: &Prepared,
+    ) -> Result<DomainRecord, Problem> {
         let volume = Some(clone.plan.volume_bytes.is_some());
-        if record.ownership.generation <= floor || record.volume != volume {
-            record = self
-                .records
-                .change_domain(name, |record| {
-                    crate::migrate::refuse_moving(record)?;
-                    let mut raised = record.clone();
-                    raised.volume = volume;
-                    if let Some(defining) = record.ownership.defining(floor) {
-                        raised.ownership = defining;
-                    }
-                    Ok(Change::Write(raised))
-                })
-                .await?;
-        }
-        let generation = record.ownership.generation;
-        fault::before("up.defined");
-        let mut defined = agent.define(name, generation, clone.archive.clone()).await;
-        if matches!(&defined, Err(error) if missing_files(error).is_some()) {
-            // One clone sends the files, those beside it find them there.
-            let _one = self.host(&agent.name)?.uploads.lock().await;
-            defined = agent.define(name, generation, clone.archive.clone()).await;
-            if let Err(error) = &defined
-                && let Some(missing) = missing_files(error)
-            {
-                self.upload(agent, &missing, None).await?;
-                defined = agent.define(name, generation, clone.archive.clone()).await;
-            }
-        }
-        defined.map_err(failed)?;
-        fault::after("up.defined");
-        if record.made_of.as_ref() == Some(&clone.made_of) {
+        if record.volume == volume {
             return Ok(record);
         }
-        let made_of = |record: &DomainRecord| {
-            Ok(Change::Write(DomainRecord {
-                made_of: Some(clone.made_of.clone()),
-                ..record.clone()
-            }))
+        let noted = |record: &DomainRecord| {
+            let mut noted = record.clone();
+            noted.volume = volume;
+            Ok(Change::Write(noted))
         };
-        self.records.change_domain(name, made_of).await
+        self.records.change_domain(&record.name, noted).await
     }
 }
 

@@ -246,6 +246,7 @@ impl Manager {
         let storage = self.storage()?;
         let path = format!("{}/restore", path(name));
         let restored = storage.client.post_json(&path, order, ORDER).await;
+        self.forget_volume_root(name).await?;
         restored.map_err(|error| storage.failed(&format!("restoring the volume {name}"), &error))
     }
 
@@ -260,7 +261,9 @@ impl Manager {
         self.free_volume(name).await?;
         let storage = self.storage()?;
         let removed = storage.client.delete_json(&path(name), ORDER).await;
-        removed.map_err(|error| storage.failed(&format!("removing the volume {name}"), &error))
+        let () = removed
+            .map_err(|error| storage.failed(&format!("removing the volume {name}"), &error))?;
+        self.forget_volume_root(name).await
     }
 
     async fn live(&self, name: &DomainName) -> Result<Option<DomainRecord>, Problem> {

@@ -4,9 +4,16 @@
 mod common;
 
 use common::*;
+use estive_api::authority::Authority;
+use estive_api::domain_xml::{DiskSource, DomainXml};
 use estive_api::wire::*;
+use estive_api::{Endpoint, ProblemKind, Role};
+use estive_cache::{OriginConfig, serve_origin};
+use estive_chunks::{Manifest, SignedManifest};
 use estive_model::DomainState;
+use std::os::unix::fs::symlink;
 use std::path::PathBuf;
+use tokio_util::sync::CancellationToken;
 
 const TWO: &str = "{memory_mib: 128, hosts: {\"clone[01-02]\": }}";
 
@@ -58,7 +65,7 @@ async fn clones_that_run_go_on_and_take_what_is_new_once_they_are_stopped() {
     assert!(matches!(moved, MigrateLine::Done { .. }), "{moved:?}");
     assert_eq!(older(&world.ls().await), [kernel(), kernel()]);
 
-    // A start alone is of what its host holds; an up is of what its reference has.
+    // A start is of what its reference has by now.
     for wanted in [
         DomainState::Stopped,
         DomainState::Running,
@@ -66,7 +73,7 @@ async fn clones_that_run_go_on_and_take_what_is_new_once_they_are_stopped() {
     ] {
         world.order("clone02", wanted).await.unwrap();
     }
-    assert_eq!(world.show("clone02").await.older, kernel());
+    assert_eq!(world.show("clone02").await.older, [""; 0]);
     let warnings = is_up(&world, TWO).await;
     assert!(
         warnings.len() == 1 && warnings[0].starts_with("clone01: "),
@@ -125,4 +132,187 @@ async fn initial_ram_file_systems_that_nothing_needs_go_and_not_while_a_herd_com
     world.down("d").await;
     assert!(!path.exists());
     world.stop().await;
+}
+
+/// Sealed images of an authority, and who serves them, as `estive storage` does.
+struct Shop {
+    home: tempfile::TempDir,
+    authority: Authority,
+    serving: Option<(CancellationToken, tokio::task::JoinHandle<()>)>,
+}
+
+impl Shop {
+    fn new() -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let authority = Authority::open_or_create(home.path().join("ca")).unwrap();
+        std::fs::create_dir(home.path().join("images")).unwrap();
+        Self {
+            home,
+            authority,
+            serving: None,
+        }
+    }
+
+    fn credentials(&self, role: Role, name: &str) -> PathBuf {
+        let path = self.home.path().join(name);
+        let addresses = ["127.0.0.1".parse().unwrap()];
+        if !path.exists() {
+            let lifetime = std::time::Duration::from_secs(86_400);
+            let issued = self.authority.issue(role, name, &addresses, lifetime);
+            issued.unwrap().write_to(&path).unwrap();
+        }
+        path
+    }
+
+    fn image(&self, name: &str) -> PathBuf {
+        self.home.path().join("images").join(name)
+    }
+
+    /// As `estive reseal` does it: image and manifest, then the name.
+    fn seal(&self, content: &str, signed: bool) -> String {
+        let manifest = Manifest::read(&mut content.as_bytes()).unwrap();
+        let hex = manifest.name().hex().to_owned();
+        let manifest = match signed {
+            true => self.authority.sign_root(manifest).unwrap(),
+            false => SignedManifest::unsigned(manifest),
+        };
+        std::fs::write(self.image(&format!("{hex}.erofs")), content).unwrap();
+        self.put(&format!("{hex}.manifest"), &manifest.encode().unwrap());
+        let aside = self.image(".new");
+        symlink(format!("{hex}.manifest"), &aside).unwrap();
+        std::fs::rename(aside, self.image("web.manifest")).unwrap();
+        format!("sha256:{hex}")
+    }
+
+    fn put(&self, name: &str, content: &[u8]) {
+        let aside = self.image(".new");
+        std::fs::write(&aside, content).unwrap();
+        std::fs::rename(aside, self.image(name)).unwrap();
+    }
+
+    async fn serve(&mut self, listen: &str) -> Endpoint {
+        let config = OriginConfig {
+            directories: vec![self.home.path().join("images")],
+            listen: listen.parse().unwrap(),
+            credentials: self.credentials(Role::Storage, "storage"),
+            besides: None,
+        };
+        let (told, ready) = tokio::sync::oneshot::channel();
+        let shutdown = CancellationToken::new();
+        let ending = shutdown.clone();
+        let task = tokio::spawn(async move {
+            let ready = |endpoint, _| told.send(endpoint).unwrap();
+            serve_origin(config, ready, ending).await.unwrap();
+        });
+        self.serving = Some((shutdown, task));
+        ready.await.unwrap().parse().unwrap()
+    }
+
+    async fn end(&mut self) {
+        let (shutdown, task) = self.serving.take().unwrap();
+        shutdown.cancel();
+        task.await.unwrap();
+    }
+}
+
+/// The root that a clone's host was told of.
+async fn root_of(world: &World, clone: &str) -> String {
+    let holder = world.show(clone).await.host;
+    let number = (1..=3).find(|number| host(*number) == holder).unwrap();
+    let path = format!("/domain/{clone}/config.xml");
+    let xml = world.agent(number).get_bytes(&path, 1 << 20, BOUND).await;
+    let xml = DomainXml::parse(std::str::from_utf8(&xml.unwrap()).unwrap()).unwrap();
+    match xml.root {
+        DiskSource::Root(root) => root.name.to_string(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_root_that_is_sealed_anew_is_taken_at_the_next_start_without_a_word_to_the_manager() {
+    let mut shop = Shop::new();
+    let first = shop.seal("the first", true);
+    let mut world = World::new(3).await;
+    world.stop_manager().await;
+    world.origin = shop.serve("127.0.0.1:0").await;
+    world.root = "web".to_owned();
+    world.credentials = Some(shop.credentials(Role::Manager, "manager"));
+    world.start_manager().await;
+    assert_eq!(is_up(&world, TWO).await, [""; 0]);
+    assert_eq!(root_of(&world, "clone01").await, first);
+
+    // What nobody has signed, and what is half there, changes nothing, and is said.
+    let second = shop.seal("the second", false);
+    let stays = async |words: &str| {
+        let warnings = is_up(&world, TWO).await;
+        assert!(
+            warnings.len() == 1 && warnings[0].contains(words) && warnings[0].contains("stays"),
+            "{warnings:?}"
+        );
+        world.order("clone02", DomainState::Stopped).await.unwrap();
+        world.order("clone02", DomainState::Running).await.unwrap();
+        assert_eq!(root_of(&world, "clone02").await, first);
+        assert_eq!(world.show("clone02").await.older, [""; 0]);
+    };
+    stays("has not signed").await;
+    shop.put("web.manifest", b"ESTIVE-M");
+    stays("web.manifest").await;
+    shop.put("web.manifest", b"");
+    std::fs::remove_file(shop.image("web.manifest")).unwrap();
+    stays("none of its origins").await;
+
+    // Running clones are left, and are seen to be older, by a manager that nobody has told anything.
+    assert_eq!(shop.seal("the second", true), second);
+    let root = || vec!["root".to_owned()];
+    until("the manager sees the new root", async || {
+        world.show("clone01").await.older == root()
+    })
+    .await;
+    let warnings = is_up(&world, TWO).await;
+    let words = "clone01, clone02: on an older root of the reference default";
+    assert!(
+        warnings.len() == 1 && warnings[0].starts_with(words),
+        "{warnings:?}"
+    );
+    assert_eq!(root_of(&world, "clone01").await, first);
+    let (moved, _) = world.migrate("clone01", Some(3)).await.unwrap();
+    assert!(matches!(moved, MigrateLine::Done { .. }), "{moved:?}");
+    assert_eq!(root_of(&world, "clone01").await, first);
+    assert_eq!(world.show("clone01").await.older, root());
+    for wanted in [DomainState::Stopped, DomainState::Running] {
+        world.order("clone02", wanted).await.unwrap();
+    }
+    assert_eq!(root_of(&world, "clone02").await, second);
+    assert_eq!(world.show("clone02").await.older, [""; 0]);
+
+    // Whoever is asked which roots are in use names both, the old one by the clone that runs on it.
+    let used: RootsInUse = world.client().get_json("/roots", BOUND).await.unwrap();
+    let users = |root: &str| {
+        let mut roots = used.roots.iter();
+        let used = roots.find(|used| used.root == root).expect("it is used");
+        used.users.clone()
+    };
+    assert_eq!(users(&first), ["clone01 on host3"]);
+    assert!(users(&second).contains(&"the manager's reference default".to_owned()));
+
+    // Nobody can be asked: what is known stays; a manager that knows nothing yet makes nothing.
+    let listened = world.origin.to_string();
+    shop.end().await;
+    let warnings = is_up(&world, TWO).await;
+    assert!(
+        warnings.iter().any(|said| said.contains("asking")),
+        "{warnings:?}"
+    );
+    world.stop_manager().await;
+    world.start_manager().await;
+    let (failed, _) = world.up("d", TWO).await;
+    let UpLine::Failed { problem } = failed else {
+        panic!("{failed:?}")
+    };
+    assert_eq!(problem.kind, ProblemKind::Unreachable, "{problem:?}");
+    assert_eq!(world.ls().await.len(), 2);
+    shop.serve(listened.trim_start_matches("https://")).await;
+    is_up(&world, TWO).await;
+    world.stop().await;
+    shop.end().await;
 }

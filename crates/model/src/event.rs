@@ -68,4 +68,6 @@ pub enum EventKind {
     HostUnknown,
     /// A deployment was brought up or taken down.
     Deployment,
+    /// A reference of the manager's has another root, kernel, initial RAM file system or modules; or cannot be read anew.
+    Reference,
 }

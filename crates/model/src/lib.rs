@@ -17,4 +17,6 @@ pub use domain::{
 pub use event::{Event, EventKind};
 pub use exit::ExitCode;
 pub use host::{Capacity, HostHealth};
-pub use name::{DeploymentName, Digest, DomainName, Generation, HostName, NameError, OperationId};
+pub use name::{
+    DeploymentName, Digest, DomainName, Generation, HostName, NameError, OperationId, ReferenceName,
+};

@@ -108,6 +108,30 @@ named!(
     Digest, "digest", digest
 );
 
+named!(
+    /// A sealed reference, as `estive seal --name` names it: 1 to 64 of `A-Z a-z 0-9 . _ -`, the first no '.' or '-',
+    /// and not 64 hex digits, which name an image.
+    ReferenceName, "name of a reference", reference
+);
+
+fn reference(what: &'static str, given: &str) -> Result<String, NameError> {
+    let fits = (1..=64).contains(&given.len())
+        && !given.starts_with(['.', '-'])
+        && given
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
+    let is_hex = given.len() == 64 && given.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if fits && !is_hex {
+        Ok(given.to_owned())
+    } else {
+        Err(refuse(
+            what,
+            given,
+            "is not fit: use 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-', the first no '.' or '-'",
+        ))
+    }
+}
+
 fn digest(what: &'static str, given: &str) -> Result<String, NameError> {
     let hex = given.strip_prefix("sha256:").unwrap_or_default();
     if hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
@@ -172,6 +196,17 @@ mod tests {
             assert!(DomainName::new(bad).is_err(), "{bad:?} was accepted");
         }
         assert_eq!(DomainName::new("clone-01").unwrap().as_str(), "clone-01");
+    }
+
+    #[test]
+    fn a_reference_is_named_by_a_word_that_is_no_path_and_no_digest() {
+        for good in ["web", "Web-2.1_a"] {
+            assert!(ReferenceName::new(good).is_ok(), "{good}");
+        }
+        let hex = "0f".repeat(32);
+        for bad in ["", ".web", "-x", "a/b", "a b", "ä", &hex, &"a".repeat(65)] {
+            assert!(ReferenceName::new(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

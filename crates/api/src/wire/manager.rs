@@ -109,6 +109,24 @@ pub struct DeploymentReport {
     pub domains: Vec<DomainName>,
 }
 
+/// The sealed roots that somebody needs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RootsInUse {
+    /// Each with its users.
+    pub roots: Vec<RootUse>,
+    /// Domains of which it is not recorded what they are made of: they may need any.
+    pub unknown: Vec<String>,
+}
+
+/// A sealed root that is needed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RootUse {
+    /// Its name.
+    pub root: String,
+    /// By whom, in words.
+    pub users: Vec<String>,
+}
+
 /// One line of the answer to `up`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "line", rename_all = "snake_case")]

@@ -38,6 +38,7 @@
 //! | `/deployment/NAME` | DELETE | → stream of [`DownLine`] |
 //! | `/deployment/NAME/layers` | PUT, [`PushQuery`] in the query | the herd's folder as tar → stream of [`PushLine`]; its clones take their layers, running or not |
 //! | `/deployments` | GET | → [`DeploymentReport`]s |
+//! | `/roots` | GET | → [`RootsInUse`] |
 //! | `/domain/NAME/migrate` | POST | [`MigrateOrder`] → stream of [`MigrateLine`] |
 //! | `/domain/NAME/migrate` | DELETE | → [`HerdDomain`]; gives an open move up, if its source still can |
 //! | `/domain/NAME/status` | PUT | [`StatusOrder`] → [`HerdDomain`] |

@@ -80,7 +80,7 @@ pub async fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Seal(seal) => seal.run(&global).await,
         Command::Reseal(reseal) => reseal.run(&global).await,
         Command::Diff(diff) => diff.run(&global).await,
-        Command::References(references) => references.run(&global),
+        Command::References(references) => references.run(&global).await,
         Command::Agent(agent) => agent.run().await,
         Command::Manager(manager) => manager.run().await,
         Command::Cache(cache) => cache.run().await,

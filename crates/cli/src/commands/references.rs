@@ -5,8 +5,10 @@ pub mod rm;
 
 use super::seal::Place;
 use crate::arguments::Global;
+use crate::connection::{self, PATIENCE};
 use crate::failure::{Failure, failed};
 use clap::{Args, Subcommand};
+use estive_api::wire::RootsInUse;
 use estive_exports::references::{self, Reference};
 use estive_manager::ManagerConfig;
 use std::path::{Path, PathBuf};
@@ -26,10 +28,10 @@ enum What {
 }
 
 impl References {
-    pub fn run(self, global: &Global) -> Result<u8, Failure> {
+    pub async fn run(self, global: &Global) -> Result<u8, Failure> {
         match self.what {
-            What::Ls(ls) => ls.run(global),
-            What::Rm(rm) => rm.run(),
+            What::Ls(ls) => ls.run(global).await,
+            What::Rm(rm) => rm.run(global).await,
         }
     }
 }
@@ -44,9 +46,58 @@ pub struct Users {
     manager_config: PathBuf,
 }
 
+/// What is known of who uses roots.
+struct Known {
+    references: Vec<Reference>,
+    /// Why there may be users besides.
+    cannot_tell: Option<String>,
+}
+
 impl Users {
-    /// The references with all that is known of their users.
-    fn references(&self) -> Result<Vec<Reference>, Failure> {
+    /// The references with their users on this machine, and those that the manager knows, wherever they are.
+    async fn known(&self, global: &Global) -> Result<Known, Failure> {
+        let mut references = self.here()?;
+        let asked = async {
+            let client = connection::manager(global)?;
+            let used: RootsInUse = client.get_json("/roots", PATIENCE).await?;
+            Ok::<_, Failure>(used)
+        };
+        let used = match asked.await {
+            Ok(used) => used,
+            Err(failure) => {
+                return Ok(Known {
+                    references,
+                    cannot_tell: Some(format!(
+                        "the manager cannot be asked which clones need it: {}",
+                        failure.message
+                    )),
+                });
+            }
+        };
+        for reference in &mut references {
+            let mut roots = used.roots.iter();
+            let Some(root) = roots.find(|root| root.root == reference.digest) else {
+                continue;
+            };
+            for user in &root.users {
+                if !reference.used_by.contains(user) {
+                    reference.used_by.push(user.clone());
+                }
+            }
+        }
+        let cannot_tell = (!used.unknown.is_empty()).then(|| {
+            format!(
+                "what these are made of was not recorded: {}",
+                used.unknown.join(", ")
+            )
+        });
+        Ok(Known {
+            references,
+            cannot_tell,
+        })
+    }
+
+    fn here(&self) -> Result<Vec<Reference>, Failure> {
         let mut references = references::list(&self.place.dir).map_err(failed)?;
         if !self.manager_config.exists() {
             return Ok(references);

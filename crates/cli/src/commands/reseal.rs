@@ -7,6 +7,7 @@ use crate::output::{self, Output};
 use clap::Args;
 use estive_exports::diff::{Change, diff};
 use estive_exports::references;
+use estive_exports::seal::{manifest_path, read_manifest};
 use std::path::PathBuf;
 
 #[derive(Debug, Args)]
@@ -35,6 +36,9 @@ impl Reseal {
         })
         .await?;
         sign(authority.as_ref(), &sealed, &dir)?;
+        let manifest = manifest_path(&sealed.path);
+        let signed = read_manifest(&manifest).map_err(failed)?;
+        let signed = !signed.signature.is_empty();
         let mut changes = Some(Vec::new());
         if sealed.digest != record.digest {
             let old = dir.join(format!("{}.erofs", &record.digest["sha256:".len()..]));
@@ -58,7 +62,13 @@ impl Reseal {
                 output::json(&value)?;
             }
             Output::Table => {
-                let told = told(changes.as_deref(), &sealed.digest);
+                let mut told = told(changes.as_deref(), &record.name);
+                if !signed {
+                    told += &format!(
+                        "nobody has signed it, and no host takes it: estive authority sign {}\n",
+                        manifest.display()
+                    );
+                }
                 output::print(&format!("{}{told}", as_text(&sealed, scan.as_ref())))?;
             }
         }
@@ -66,13 +76,13 @@ impl Reseal {
     }
 }
 
-fn told(changes: Option<&[Change]>, digest: &str) -> String {
+fn told(changes: Option<&[Change]>, name: &str) -> String {
     match changes {
         None => "the image before it is gone: what changed is not known\n".to_owned(),
         Some([]) => "nothing has changed\n".to_owned(),
         Some(changes) => format!(
-            "changed: {} names; clones take the new root when it is the root: of their reference in the manager's \
-             configuration ({{name: {digest}, …}}), the manager has read that, and `estive up` starts them again\n{}",
+            "changed: {} names; clones whose reference has root: {{name: {name}, …}} in the manager's configuration take \
+             the new root at their next start, those that run stay as they are\n{}",
             changes.len(),
             changes_in_text(changes, false)
         ),

@@ -10,7 +10,7 @@ use estive_api::{Client, ClientError, Endpoint};
 use estive_hypervisor::*;
 use estive_layers::UpCheck;
 use estive_manager::{
-    EarlyConfig, LiveConfig, ManagerConfig, Parts, Prober, ReferenceConfig, RootConfig,
+    EarlyConfig, LiveConfig, ManagerConfig, Parts, Prober, ReferenceConfig, RootConfig, RootName,
 };
 use estive_model::{DomainName, DomainSpec, HostName};
 use std::collections::{BTreeMap, BTreeSet};
@@ -161,6 +161,10 @@ pub struct World {
     pub hosts: u8,
     /// There is a reference `live` too, and `default` has shared directories.
     pub live: bool,
+    /// What the manager's configuration says of its root, and of who may be asked for it.
+    pub root: String,
+    pub origin: Endpoint,
+    pub credentials: Option<PathBuf>,
     agents: Vec<Service>,
     manager: Service,
 }
@@ -211,6 +215,9 @@ impl World {
             boot_timeout_s: 60,
             hosts,
             live: false,
+            root: format!("sha256:{}", "0f".repeat(32)),
+            origin: "https://127.0.0.1:7610".parse().unwrap(),
+            credentials: None,
             agents: (0..hosts).map(|_| None).collect(),
             manager: None,
         };
@@ -293,8 +300,8 @@ impl World {
             .map(|number| (host(number), Endpoint::Unix(self.agent_socket(number))));
         let reference = ReferenceConfig {
             root: Some(RootConfig {
-                name: format!("sha256:{}", "0f".repeat(32)).parse().unwrap(),
-                origins: vec!["https://127.0.0.1:7610".parse().unwrap()],
+                name: RootName::try_from(self.root.clone()).unwrap(),
+                origins: vec![self.origin.clone()],
             }),
             live: None,
             shares: None,
@@ -313,7 +320,7 @@ impl World {
             listen: None,
             socket: home.join("manager.sock"),
             state: home.join("manager"),
-            credentials: None,
+            credentials: self.credentials.clone(),
             hosts: hosts.collect(),
             references,
             volumes: None,

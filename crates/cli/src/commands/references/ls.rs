@@ -1,6 +1,6 @@
 //! `estive references ls`: name, size, when, used by.
 
-use super::Users;
+use super::{Known, Users};
 use crate::arguments::Global;
 use crate::failure::Failure;
 use crate::output::{self, Output, table};
@@ -17,8 +17,14 @@ pub struct Ls {
 }
 
 impl Ls {
-    pub fn run(self, global: &Global) -> Result<u8, Failure> {
-        let references = self.users.references()?;
+    pub async fn run(self, global: &Global) -> Result<u8, Failure> {
+        let Known {
+            references,
+            cannot_tell,
+        } = self.users.known(global).await?;
+        if let Some(why) = cannot_tell {
+            eprintln!("there may be more users: {why}");
+        }
         if let Output::Json = global.output {
             output::json(&references)?;
             return Ok(0);
