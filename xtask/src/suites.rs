@@ -113,6 +113,7 @@ const TABLE: &[Row] = &[
     plain("estive-agent", "layers", 120),
     plain("estive-agent", "lost_journal", 30),
     plain("estive-agent", "volumes", 60),
+    plain("estive-agent", "saved", 60),
     plain("estive-agent", "roots", 120),
     plain("estive-agent", "live", 120),
     plain("estive-agent", "moves", 210),

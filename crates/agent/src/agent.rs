@@ -12,7 +12,7 @@ use crate::operations::Operations;
 use crate::roots::{self, Roots};
 use crate::strangers;
 use crate::taps::Taps;
-use estive_api::wire::{AgentAbout, DomainReport, JournalReport, OperationPhase};
+use estive_api::wire::{AgentAbout, DomainReport, JournalReport, OperationPhase, SavedReport};
 use estive_api::{Client, Credentials, Endpoint, Problem};
 use estive_hypervisor::Hypervisor;
 use estive_model::{Clock, DomainName, Event, EventKind, Generation, OperationId};
@@ -58,6 +58,8 @@ pub struct Agent {
     domains: Mutex<BTreeMap<DomainName, Handle>>,
     /// Memory of every domain that is held or about to be, in MiB.
     held_mib: Mutex<BTreeMap<DomainName, u64>>,
+    /// What saves under way may write, by domain.
+    pub(crate) saving_bytes: Mutex<BTreeMap<DomainName, u64>>,
     ports: Mutex<Ports>,
     clients: Mutex<HashMap<String, Client>>,
     tasks: Mutex<JoinSet<()>>,
@@ -70,7 +72,7 @@ struct Ports {
     last: u16,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -119,6 +121,7 @@ impl Agent {
             credentials: parts.credentials,
             domains: Mutex::default(),
             held_mib: Mutex::default(),
+            saving_bytes: Mutex::default(),
             ports: Mutex::default(),
             clients: Mutex::default(),
             tasks: Mutex::default(),
@@ -408,6 +411,10 @@ impl Agent {
             memory_mib: record.memory_mib,
             cpus: record.cpus,
             pid: shown.pid.filter(|_| seen != Seen::Gone),
+            saved: record.saved.as_ref().map(|saved| SavedReport {
+                saved_ms: saved.saved_ms,
+                bytes: saved.bytes,
+            }),
             operation: record.moving.as_ref().map(|m| m.operation().clone()),
             note: shown.damaged.or(record.crashed.clone()).or(shown.note),
             boot,

@@ -161,6 +161,11 @@ impl BootLog {
         (self.offset, self.looked_ms, self.registered) = (0, Some(now_ms), None);
     }
 
+    /// Its next instance goes on with this boot, and writes its report into a new file.
+    pub fn report_begins_anew(&mut self) {
+        self.offset = 0;
+    }
+
     /// It did not come about: there was no instance that could have booted.
     pub fn give_up(&mut self) {
         if let Some(before) = self.before.take() {

@@ -15,6 +15,7 @@ use crate::boot_log::BootLog;
 use crate::journal::{Moving, Record};
 use crate::layer::PushedLayer;
 use crate::observe::see;
+use crate::saved::Saved;
 use estive_api::Problem;
 use estive_api::wire::{MoveOrder, PrepareQuery};
 use estive_hypervisor::{HypervisorError, InstanceEvent};
@@ -39,6 +40,12 @@ pub enum Order {
     Stop,
     /// Remove it.
     Forget,
+    /// Write its memory to disk and end it. Without a generation: as it runs.
+    Save(Option<Generation>),
+    /// Go on from what was saved. Without a generation: the next.
+    Restore(Option<Generation>),
+    /// Drop what was saved.
+    DropSaved,
     /// Forget what the journal cannot tell of; no generation up to this one is taken any more.
     Disown(Option<Generation>),
     /// Stand ready to receive it.
@@ -136,6 +143,10 @@ pub(crate) struct Doing {
     pub reason: String,
     pub staged: Option<Staged>,
     pub moving: Option<Moving>,
+    /// What was just written.
+    pub saved: Option<Saved>,
+    /// Its storage host said no.
+    pub turned_away: bool,
     pub asked_ms: Option<u64>,
 }
 
@@ -293,6 +304,18 @@ pub fn refusal_problem(record: &Record, refusal: Refusal) -> Problem {
         Refusal::Unknown => (
             format!("{name} is not known here"),
             "define it first, or ask another host",
+        ),
+        Refusal::Saving => (
+            format!("the memory of {name} is being saved or restored"),
+            "wait for that to end; a restore that does not end is given up by estive stop",
+        ),
+        Refusal::Saved => (
+            format!("{name} is saved: it does not run, and its memory waits on disk"),
+            "go on from it by estive restore, or drop it by estive save --drop",
+        ),
+        Refusal::NotSaved => (
+            format!("nothing is saved of {name}"),
+            "look at its status; estive save keeps a running one",
         ),
     };
     let problem = match refusal {

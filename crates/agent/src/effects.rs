@@ -2,9 +2,10 @@
 
 use crate::domain::{Doing, Domain};
 use crate::journal::Record;
+use crate::saved;
 use crate::stream;
 use estive_api::wire::OperationPhase;
-use estive_api::{Problem, fault};
+use estive_api::{Problem, ProblemKind, fault};
 use estive_moves::{Answer, Effect, Entry, Grant, Holding, Input, Seen, step};
 use std::future::Future;
 use std::pin::Pin;
@@ -54,25 +55,59 @@ impl Domain {
                 let made = around(Some("move.incoming_created"), self.create_incoming(grant)).await;
                 self.or_create_failed(made).await
             }
+            Effect::CreateRestored => {
+                let made = around(Some("restore.created"), self.create_restored()).await;
+                self.or_create_failed(made).await
+            }
+            Effect::SaveState => match around(Some("save.written"), self.save_state()).await {
+                Ok(saved) => {
+                    doing.saved = Some(saved);
+                    Ok(())
+                }
+                Err(problem) => {
+                    let failed = Doing::because(problem.error.clone());
+                    self.apply(Input::SaveFailed, failed).await?;
+                    self.note(problem.error.clone());
+                    Err(problem)
+                }
+            },
             Effect::Fence(generation) => {
                 let point = match input {
                     Input::Start(_) => Some("start.fenced"),
                     Input::Commit(_) => Some("move.fenced"),
+                    Input::Restore(_) => Some("restore.fenced"),
                     _ => None,
                 };
-                around(point, self.fence(generation)).await
+                let first = matches!(input, Input::Restore(_));
+                let fenced = around(point, self.fence(generation, first)).await;
+                match (fenced, self.record.entry.holding) {
+                    // Nothing is awaited: what was saved waits for the next time.
+                    (Err(problem), Holding::Restoring) => {
+                        let doing = Doing {
+                            turned_away: problem.kind != ProblemKind::Unreachable,
+                            ..Doing::because(problem.error.clone())
+                        };
+                        self.apply(Input::CreateFailed, doing).await?;
+                        self.note(problem.error.clone());
+                        Err(problem)
+                    }
+                    (fenced, _) => fenced,
+                }
             }
             Effect::Resume => {
                 let point = match input {
                     Input::Start(_) => Some("start.resumed"),
                     Input::Commit(_) => Some("move.resumed"),
+                    Input::Restore(_) => Some("restore.resumed"),
                     _ => None,
                 };
-                match input {
-                    Input::Commit(_) => around(point, self.resume()).await?,
-                    _ => around(point, self.resume_boot()).await?,
+                let goes_on = matches!(input, Input::Commit(_) | Input::Restore(_));
+                match goes_on || seen == Seen::Loaded {
+                    true => around(point, self.resume()).await?,
+                    false => around(point, self.resume_boot()).await?,
                 }
-                if matches!(input, Input::Commit(_)) {
+                // Its processors stood still for as long as that took.
+                if goes_on || seen == Seen::Loaded || input == Input::SaveFailed {
                     self.set_guest_clock();
                 }
                 Ok(())
@@ -80,6 +115,7 @@ impl Domain {
             Effect::Kill => {
                 let point = match input {
                     Input::Stop => Some("stop.killed"),
+                    Input::Save(_) => Some("save.killed"),
                     Input::Committed(..) => Some("move.source_killed"),
                     _ => None,
                 };
@@ -174,8 +210,13 @@ impl Domain {
                 record.pushed = None;
                 (record.asked_ms, record.crashed) = (None, None);
             }
-            Holding::Running | Holding::Stopped => record.moving = None,
+            Holding::Running
+            | Holding::Stopped
+            | Holding::Saving
+            | Holding::Saved
+            | Holding::Restoring => record.moving = None,
         }
+        saved::follow(&mut record, doing.saved.take(), doing.turned_away);
         if let Some(asked_ms) = doing.asked_ms.take() {
             record.asked_ms = Some(asked_ms);
             record.crashed = None;
@@ -248,6 +289,9 @@ impl Domain {
             (Input::Discard(_), Holding::Incoming(grant)) => {
                 self.withdraw_export(grant.generation);
             }
+            (Input::Save(_), Holding::Running) if holding == Holding::Saved => {
+                self.withdraw_export(before.generation);
+            }
             _ => {}
         }
         self.agent
@@ -256,7 +300,18 @@ impl Domain {
         if holding == Holding::Absent && before.holding != Holding::Absent {
             self.clean_up().await;
         }
-        if matches!(input, Input::Start(_) | Input::Commit(_)) && holding == Holding::Running {
+        if matches!(
+            before.holding,
+            Holding::Saving | Holding::Saved | Holding::Restoring
+        ) || input == Input::Restarted
+        {
+            self.remove_unnamed_state().await;
+        }
+        if matches!(
+            input,
+            Input::Start(_) | Input::Commit(_) | Input::Restore(_)
+        ) && holding == Holding::Running
+        {
             self.watch_boot();
         }
     }
@@ -269,6 +324,10 @@ fn persist_point(input: Input, entry: Entry) -> Option<&'static str> {
         (Input::Prepare(_), _) => "move.prepared_persisted",
         (Input::Move(_), _) => "move.outgoing_persisted",
         (Input::Commit(_), _) => "move.taken_persisted",
+        (Input::Save(_), Holding::Saving) => "save.persisted",
+        (Input::Save(_), Holding::Saved) => "save.kept",
+        (Input::Restore(_), Holding::Restoring) => "restore.persisted",
+        (Input::Restore(_), Holding::Running) => "restore.taken",
         (_, Holding::Released(_)) => "move.released_persisted",
         (Input::Committed(..), _) => "move.dropped_persisted",
         _ => return None,

@@ -19,7 +19,7 @@ const RESUME_PATIENCE: Duration = Duration::from_secs(5);
 
 impl Domain {
     /// For an instance that may use the domain's volume as this generation.
-    async fn spec(&self, generation: Generation) -> Result<DomainSpec, Problem> {
+    pub(crate) async fn spec(&self, generation: Generation) -> Result<DomainSpec, Problem> {
         let place = self.agent.place(&self.name);
         let xml = definition::read_xml(&place)?;
         let bridge = &self.agent.config.bridge;

@@ -4,6 +4,7 @@
 //! synced. A domain that is gone leaves its entry, so that late orders of an ended grant are still refused.
 
 use crate::AgentError;
+use crate::saved::Saved;
 use estive_api::wire::Prepared;
 use estive_model::{Digest, DomainName, HostName, OperationId};
 use estive_moves::Entry;
@@ -47,6 +48,9 @@ pub struct Record {
     /// How it ended by itself, once that was noticed.
     #[serde(default)]
     pub crashed: Option<String>,
+    /// Its memory on disk, while that counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub saved: Option<Saved>,
 }
 
 /// What is needed to go on with a move after a restart.
@@ -102,6 +106,7 @@ impl Record {
             moving: None,
             asked_ms: None,
             crashed: None,
+            saved: None,
         }
     }
 }

@@ -35,6 +35,7 @@ mod push;
 mod registration;
 mod rest;
 mod roots;
+mod saved;
 mod sending;
 mod strangers;
 mod stream;

@@ -25,7 +25,7 @@ pub async fn see(hypervisor: &dyn Hypervisor, name: &DomainName, holding: Holdin
     let plain = if halted { Seen::Paused } else { Seen::Running };
     if !matches!(
         holding,
-        Holding::Running | Holding::Outgoing(_) | Holding::Released(_)
+        Holding::Running | Holding::Outgoing(_) | Holding::Released(_) | Holding::Saving
     ) {
         return plain;
     }
@@ -49,9 +49,10 @@ pub fn domain_state(holding: Holding, seen: Seen) -> DomainState {
     match (holding, seen) {
         (Holding::Released(_), _) => DomainState::Released,
         (_, Seen::Unclear) => DomainState::Unknown,
+        (Holding::Saved | Holding::Restoring, _) => DomainState::Saved,
         (Holding::Stopped | Holding::Absent, _) => DomainState::Stopped,
         (Holding::Incoming(_), _) => DomainState::Incoming,
-        (Holding::Running | Holding::Outgoing(_), seen) => match seen {
+        (Holding::Running | Holding::Outgoing(_) | Holding::Saving, seen) => match seen {
             Seen::Running | Seen::Streaming => DomainState::Running,
             Seen::Gone => DomainState::Crashed,
             _ => DomainState::Paused,

@@ -61,6 +61,31 @@ impl Domain {
                 self.answered(Input::Forget, Doing::because("asked to remove it"))
                     .await
             }
+            Order::Save(generation) => {
+                let runs = entry.holding == Holding::Running;
+                if runs {
+                    self.room_to_save()?;
+                }
+                let generation = generation.unwrap_or(entry.generation);
+                let doing = Doing::because("asked to save it");
+                self.answered(Input::Save(generation), doing).await
+            }
+            Order::Restore(generation) => {
+                self.refuse_endless_tries()?;
+                let held = matches!(entry.holding, Holding::Running | Holding::Restoring);
+                let generation =
+                    generation.unwrap_or(match held && self.see().await == Seen::Loaded {
+                        true => entry.generation,
+                        false => entry.floor.next(),
+                    });
+                let doing =
+                    Doing::because(format!("asked to go on as generation {}", generation.0));
+                self.answered(Input::Restore(generation), doing).await
+            }
+            Order::DropSaved => {
+                let doing = Doing::because("asked to drop what was saved");
+                self.answered(Input::DropSaved, doing).await
+            }
             Order::Disown(floor) => self.disown(floor).await,
             Order::Prepare(staged, query) => self.prepare(staged, query).await,
             Order::Move(order) => self.send_away(order).await,

@@ -104,6 +104,8 @@ fn allow(record: &Record, generation: Option<Generation>) -> Result<(), Problem>
         Holding::Outgoing(_) | Holding::Incoming(_) => Some(Refusal::Moving),
         Holding::Released(_) => Some(Refusal::Released),
         Holding::Absent => Some(Refusal::Unknown),
+        Holding::Saved => Some(Refusal::Saved),
+        Holding::Saving | Holding::Restoring => Some(Refusal::Saving),
     };
     if let Some(refusal) = refusal {
         return Err(refusal_problem(record, refusal));

@@ -23,7 +23,7 @@ use estive_api::domain_xml::{self, Accelerator, CONFIG_FILE, IDENTITY_FILE};
 use estive_api::server::{BytesBody, JsonBody, json_lines, with_body_limit};
 use estive_api::wire::{
     AgentAbout, DomainReport, ForgetQuery, GrantAnswer, GrantOrder, LayerQuery, MAX_DOCUMENT_BYTES,
-    MoveOrder, OperationReport, PrepareQuery, Prepared, StatusOrder,
+    MoveOrder, OperationReport, PrepareQuery, Prepared, SaveOrder, StatusOrder,
 };
 use estive_api::{Peer, Problem, Role};
 use estive_model::{Digest, DomainName, DomainState, Event, Generation, OperationId};
@@ -66,6 +66,8 @@ pub fn router(agent: Arc<Agent>, shutdown: CancellationToken) -> Router {
             get(status_xml).put(set_status_xml),
         )
         .route("/domain/{name}/incoming", put(prepare))
+        .route("/domain/{name}/saved", put(save).delete(drop_saved))
+        .route("/domain/{name}/restore", post(restore))
         .route("/domain/{name}/move", post(send_away))
         .route("/domain/{name}/abort", post(abort))
         .route("/domain/{name}/discard", post(discard))
@@ -295,6 +297,41 @@ async fn change_status(
         }
     }
     Ok(agent.report(&handle).await)
+}
+
+async fn save(
+    State(agent): Shared,
+    Extension(peer): Extension<Peer>,
+    Path(name): Path<String>,
+    JsonBody(order): JsonBody<SaveOrder>,
+) -> Result<Json<DomainReport>, Problem> {
+    peer.require(ORDERERS)?;
+    let handle = held(&agent, &name)?;
+    done(&handle, Order::Save(order.generation)).await?;
+    Ok(Json(agent.report(&handle).await))
+}
+
+async fn restore(
+    State(agent): Shared,
+    Extension(peer): Extension<Peer>,
+    Path(name): Path<String>,
+    JsonBody(order): JsonBody<SaveOrder>,
+) -> Result<Json<DomainReport>, Problem> {
+    peer.require(ORDERERS)?;
+    let handle = held(&agent, &name)?;
+    done(&handle, Order::Restore(order.generation)).await?;
+    Ok(Json(agent.report(&handle).await))
+}
+
+async fn drop_saved(
+    State(agent): Shared,
+    Extension(peer): Extension<Peer>,
+    Path(name): Path<String>,
+) -> Result<Json<DomainReport>, Problem> {
+    peer.require(ORDERERS)?;
+    let handle = held(&agent, &name)?;
+    done(&handle, Order::DropSaved).await?;
+    Ok(Json(agent.report(&handle).await))
 }
 
 async fn prepare(

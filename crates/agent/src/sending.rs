@@ -126,6 +126,9 @@ impl Domain {
             (Holding::Absent, Holding::Incoming(_)) => EventKind::MovePrepared,
             (Holding::Stopped, Holding::Absent) => EventKind::Deleted,
             (Holding::Running, Holding::Stopped) => EventKind::Stopped,
+            (Holding::Saving, Holding::Saved) => EventKind::Saved,
+            (Holding::Restoring, Holding::Running) => EventKind::Restored,
+            (Holding::Saved, Holding::Stopped) => EventKind::SavedDropped,
             (Holding::Stopped | Holding::Running, Holding::Running)
                 if matches!(input, Input::Start(_)) =>
             {

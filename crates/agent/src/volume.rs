@@ -6,6 +6,7 @@ use estive_api::domain_xml::DomainXml;
 use estive_api::wire::{ExportPlace, FenceOrder, VolumeReport};
 use estive_api::{Client, ClientError, Endpoint, Problem};
 use estive_model::{Generation, NbdSource};
+use estive_moves::Holding;
 use std::time::Duration;
 
 /// For an export: its daemon may have to be started.
@@ -35,25 +36,37 @@ impl Domain {
         }))
     }
 
-    /// Has the storage host cut every older generation off. Until it says so the domain does not run; it is looked at
+    /// Has the storage host cut every older generation off; `first`: for the first time as this generation. Until it says so the domain does not run; it is looked at
     /// again.
-    pub(crate) async fn fence(&mut self, generation: Generation) -> Result<(), Problem> {
+    pub(crate) async fn fence(
+        &mut self,
+        generation: Generation,
+        first: bool,
+    ) -> Result<(), Problem> {
         let xml = definition::read_xml(&self.agent.place(&self.name))?;
         let Some(volume) = &xml.volume else {
             return Ok(());
         };
         let path = format!("/v1/volumes/{}/fence", volume.export);
         let client = self.storage(volume)?;
-        let fenced: Result<VolumeReport, _> = client
-            .put_json(&path, &FenceOrder { generation }, FENCE)
-            .await;
+        let order = FenceOrder {
+            generation,
+            only_at: self.may_have_had_the_volume(first),
+        };
+        let fenced: Result<VolumeReport, _> = client.put_json(&path, &order, FENCE).await;
         match fenced {
             Ok(_) => Ok(()),
             Err(error) => {
                 let problem = self.silent(volume, "cut off who had it before", &error);
                 self.note(problem.error.clone());
-                self.look_again();
-                Err(problem)
+                if self.record.entry.holding != Holding::Restoring {
+                    self.look_again();
+                    return Err(problem);
+                }
+                Err(problem.advice(format!(
+                    "what was saved is kept: estive restore {0} again; or give it up: estive save {0} --drop",
+                    self.name
+                )))
             }
         }
     }

@@ -9,7 +9,7 @@ use estive_api::wire::*;
 use estive_api::{Credentials, ProblemKind, Role};
 use estive_model::{DeploymentName, DomainState, Generation, NbdSource};
 use estive_moves::Holding;
-use estive_volumes::{SimulatedVolumes, Volumes, router};
+use estive_volumes::{By, SimulatedVolumes, Volumes, router};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -234,4 +234,55 @@ async fn a_move_that_is_given_up_leaves_the_door_of_the_source() {
     assert!(storage.writes(here, "host1"));
     a.stop().await;
     b.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_saved_does_not_run_beside_a_volume_that_has_gone_on() {
+    let world = World::new();
+    let storage = Storage::start(&world).await;
+    let mut a = world.host(1);
+    a.start().await;
+    a.try_define(CLONE, storage.archive()).await.unwrap();
+    storage.grant_next(&a).await;
+    a.ask(CLONE, DomainState::Running).await.unwrap();
+    a.save(CLONE).await.unwrap();
+    until("its export is given back", async || {
+        storage.open_to().await.is_empty()
+    })
+    .await;
+    // While the storage host is silent it stays saved, however often it is tried.
+    storage.volumes.be_silent(true);
+    for _ in 0..2 {
+        a.restore(CLONE).await.unwrap_err();
+        assert_eq!(a.report(CLONE).await.state, DomainState::Saved);
+    }
+    storage.volumes.be_silent(false);
+    // Tries of its own count for nothing.
+    storage.grant_next(&a).await;
+    a.restore(CLONE).await.unwrap();
+    let held = a.entry(CLONE).await.generation;
+    assert_eq!(storage.open_to().await, opened(&[(held.0, "host1")]));
+    assert!(storage.writes(held.0, "host1"));
+    a.save(CLONE).await.unwrap();
+    // Somebody else has it and writes, as after a manager that has lost its store.
+    let (clone, volumes) = (name(CLONE), &storage.volumes);
+    let next = held.next();
+    storage.grant(next.0, "host7").await;
+    volumes.export(&clone, next, "host7").await.unwrap();
+    let fenced = volumes.fence(&clone, next, By::Host("host7"));
+    fenced.await.unwrap();
+    for _ in 0..3 {
+        let refused = a.restore(CLONE).await.unwrap_err();
+        let problem = refused.problem().unwrap();
+        assert!(problem.error.contains("has gone on"), "{problem}");
+        assert_eq!(problem.kind, estive_api::ProblemKind::Impossible);
+        assert_eq!(a.report(CLONE).await.state, DomainState::Saved);
+        a.restart().await;
+    }
+    assert!(storage.writes(next.0, "host7"), "the other was cut off");
+    assert!(world.fabric.runs_at(&clone).is_empty());
+    a.drop_saved(CLONE).await.unwrap();
+    storage.grant_next(&a).await;
+    a.ask(CLONE, DomainState::Running).await.unwrap();
+    a.stop().await;
 }

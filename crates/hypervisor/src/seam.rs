@@ -67,12 +67,12 @@ pub enum InstanceState {
     Prelaunch,
     /// Processors run.
     Running,
-    /// Processors halted on demand, by a saved state just restored, or for the moment of the switch of an outgoing
+    /// Processors halted on demand, or for the moment of the switch of an outgoing
     /// migration that is not complete yet.
     Paused,
     /// Waits for an incoming stream, or is receiving it.
     AwaitingStream,
-    /// The whole incoming stream is loaded (in post-copy: all but the pages still to be fetched); processors have
+    /// The whole incoming stream, or saved state, is loaded (in post-copy: all but the pages still to be fetched); processors have
     /// not run here.
     Loaded,
     /// The outgoing stream is complete, processors halted (QEMU: `postmigrate`).
@@ -243,14 +243,15 @@ pub trait Hypervisor: Send + Sync {
         parameters: &MigrationParameters,
     ) -> Result<(), HypervisorError>;
 
-    /// Makes an instance from a file written by [`Hypervisor::save`]; processors halted.
+    /// Makes an instance from a file written by [`Hypervisor::save`]; processors halted ([`InstanceState::Loaded`]).
     async fn restore(
         &self,
         spec: &DomainSpec,
         from: &std::path::Path,
     ) -> Result<(), HypervisorError>;
 
-    /// Writes the halted or running instance's state to a file; the instance ends up halted ([`InstanceState::Sent`]).
+    /// Writes the halted or running instance's state to a file (0600, on disk when it returns); the instance ends up
+    /// halted ([`InstanceState::Sent`]). If it fails, the instance goes on as it was and the file is gone.
     async fn save(&self, domain: &DomainName, to: &std::path::Path) -> Result<(), HypervisorError>;
 
     /// Starts the processors. Refused while a stream is awaited. A `Sent` instance runs again: whether it may is the

@@ -77,6 +77,7 @@ pub(crate) fn join(
         wanted: match ownership.wanted {
             Wanted::Running => DomainState::Running,
             Wanted::Stopped => DomainState::Stopped,
+            Wanted::Saved => DomainState::Saved,
         },
         address: record.address.clone(),
         memory_mib: record.memory_mib,
@@ -109,6 +110,10 @@ fn note(record: &DomainRecord, report: &DomainReport) -> Option<String> {
         )),
         DomainState::Stopped if record.wants_to_run() => Some(format!(
             "it should run and does not{why}; estive start {}",
+            record.name
+        )),
+        DomainState::Running if record.ownership.wanted == Wanted::Saved => Some(format!(
+            "it should be saved and runs{why}; estive save {}",
             record.name
         )),
         DomainState::Running if !record.wants_to_run() => Some(format!(
@@ -210,6 +215,7 @@ mod tests {
             memory_mib: 256,
             cpus: 1,
             pid: None,
+            saved: None,
             operation: None,
             note: None,
             boot: BootTimes::default(),

@@ -104,6 +104,8 @@ pub enum DomainState {
     Paused,
     /// Defined; no QEMU.
     Stopped,
+    /// Its memory is on disk; no QEMU.
+    Saved,
     /// It was asked to run and its QEMU is gone: it ended by itself, or was killed.
     Crashed,
     /// A destination that waits for, or has, the whole stream; its processors have not run here.
@@ -121,6 +123,7 @@ impl DomainState {
             Self::Running => "running",
             Self::Paused => "paused",
             Self::Stopped => "stopped",
+            Self::Saved => "saved",
             Self::Crashed => "crashed",
             Self::Incoming => "incoming",
             Self::Released => "released",

@@ -38,6 +38,12 @@ pub enum EventKind {
     Started,
     /// A domain was stopped on demand.
     Stopped,
+    /// A domain's memory was written to disk and the domain ended.
+    Saved,
+    /// A domain goes on from what was saved.
+    Restored,
+    /// What was saved of a domain was dropped: it is stopped.
+    SavedDropped,
     /// A domain's QEMU ended by itself.
     Crashed,
     /// A domain was removed from a host.

@@ -13,6 +13,8 @@ pub enum Wanted {
     Running,
     /// It should be defined and not run.
     Stopped,
+    /// Its memory should be kept, and it should not run.
+    Saved,
 }
 
 /// A move that the store has granted and not yet closed. `H` names a host.
@@ -74,6 +76,14 @@ impl<H: Clone> Ownership<H> {
             generation,
             granted: generation,
             wanted: Wanted::Running,
+            ..self.clone()
+        })
+    }
+
+    /// Before a save, to be written before [`crate::Input::Save`] is sent. `None` while a move is open.
+    pub fn saving(&self) -> Option<Self> {
+        self.moving.is_none().then(|| Self {
+            wanted: Wanted::Saved,
             ..self.clone()
         })
     }
@@ -175,7 +185,13 @@ pub fn decide<H>(record: &Ownership<H>, source: HostView, destination: HostView)
         Holding::Released(held) if held.generation == granted => Decision::Wait,
         // Dropped by the source, which it does only once the destination has confirmed.
         Holding::Absent if at_source.floor >= granted => Decision::Commit,
-        Holding::Running | Holding::Stopped if at_source.floor >= granted => {
+        Holding::Running
+        | Holding::Stopped
+        | Holding::Saving
+        | Holding::Saved
+        | Holding::Restoring
+            if at_source.floor >= granted =>
+        {
             Decision::Stay(granted)
         }
         Holding::Running if !pending.give_up && seen == Seen::Running => match destination {
@@ -212,7 +228,11 @@ pub fn decide<H>(record: &Ownership<H>, source: HostView, destination: HostView)
             ) if held.generation < granted => Decision::Wait,
             _ => Decision::Abort(granted),
         },
-        Holding::Running | Holding::Stopped => Decision::Abort(granted),
+        Holding::Running
+        | Holding::Stopped
+        | Holding::Saving
+        | Holding::Saved
+        | Holding::Restoring => Decision::Abort(granted),
         // The source knows nothing of what the store says it owns: cannot tell, change nothing.
         _ => Decision::Wait,
     }

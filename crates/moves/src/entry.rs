@@ -29,6 +29,12 @@ pub enum Holding {
     Released(Grant),
     /// Expected from another host; never runs before `commit`.
     Incoming(Grant),
+    /// Runs or is halted, and its memory is being written to a file. Until that is whole it may go on as it was.
+    Saving,
+    /// Its memory and devices are in a file; no instance is needed. From here it goes on by a restore, or is dropped.
+    Saved,
+    /// An instance is being made of what was saved, to run as this entry's generation. It has not run yet.
+    Restoring,
 }
 
 /// The journal's entry for one domain.

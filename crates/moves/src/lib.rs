@@ -23,6 +23,11 @@
 //!
 //!   A stopped one is made anew, of something else, by define(n).
 //!
+//!              save(g)          memory on disk                 restore(n)           loaded, fence(n) confirmed
+//!   Running(g) ───────► Saving ───────────────► Saved ──────────────────► Restoring ─────────────► Running(n)
+//!       ▲                  │ failed, restarted   ▲ │ drop: Stopped            │ failed, stop, restarted
+//!       └──────────────────┘                     └─┴──────────────────────────┘
+//!
 //!   the manager's store, for one domain
 //!
 //!   owner S, g ──(1) move n granted──► owner S, g, moving n to D ──(4) D runs n──► owner D, n
@@ -40,11 +45,14 @@
 //!
 //! 6. Before the first instruction under a generation, the storage has confirmed that no export of the domain's volume
 //!    below that generation is left ([`Effect::Fence`]); a running domain's own export is never cut.
+//! 7. What was saved is run from once at most, and only when no processor of the domain has run since: `Running` is written
+//!    before the first instruction, and from then on the file is nothing.
 //!
 //! Source: architecture page, "State and truth" (a move commits in four durable writes).
 
 mod decide;
 mod entry;
+mod saved;
 mod step;
 
 pub use decide::{Decision, HostView, Ownership, PendingMove, Wanted, decide, leftover};

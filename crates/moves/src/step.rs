@@ -1,6 +1,7 @@
 //! One step of an agent: an order or an observation in, effects out, to be done in order.
 
 use crate::entry::{Entry, Grant, Holding, Seen};
+use crate::saved;
 use estive_model::Generation;
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +16,12 @@ pub enum Input {
     Stop,
     /// Remove it.
     Forget,
+    /// Write its memory to a file and end it; it must run as this generation.
+    Save(Generation),
+    /// Go on from what was saved, as this generation.
+    Restore(Generation),
+    /// Drop what was saved: it is stopped.
+    DropSaved,
     /// Stand ready to receive it.
     Prepare(Grant),
     /// Send it.
@@ -35,8 +42,10 @@ pub enum Input {
     SwitchToPostCopy,
     /// The instance ended by itself.
     InstanceGone,
-    /// The instance that was to be made could not be made.
+    /// The instance that was to be made could not be made (of one to be restored: or its storage did not let it in).
     CreateFailed,
+    /// Its memory could not be written.
+    SaveFailed,
     /// The destination's answer to `AskReady`; `false` also when it did not answer in time.
     Ready(Generation, bool),
     /// The destination's answer to `Commit`.
@@ -71,6 +80,12 @@ pub enum Refusal {
     NotRunning,
     /// It is not known here.
     Unknown,
+    /// Its memory is being saved or restored.
+    Saving,
+    /// It is saved: it goes on by a restore, or what was saved is dropped first.
+    Saved,
+    /// Nothing of it is saved.
+    NotSaved,
 }
 
 /// What an agent answers to an order.
@@ -102,6 +117,10 @@ pub enum Effect {
     Create,
     /// Make an instance that waits for the stream, processors halted.
     CreateIncoming(Grant),
+    /// Make an instance of what was saved, processors halted.
+    CreateRestored,
+    /// Halt the processors, write memory and devices to a file, and wait until it is whole and on disk.
+    SaveState,
     /// Have the storage cut every export of the domain's volume below this generation, and wait until it says so. A
     /// domain without a volume has nothing to cut. While the storage does not answer, what comes after in the step must
     /// not be done: look again ([`Input::Restarted`]) until it does.
@@ -132,13 +151,13 @@ use Effect::{
     AskReady, CancelStream, Create, CreateIncoming, Fence, Kill, Persist, Resume, SendCommit,
     StartPostCopy, StartStream,
 };
-use Holding::{Absent, Incoming, Outgoing, Released, Running, Stopped};
+use Holding::{Absent, Incoming, Outgoing, Released, Restoring, Running, Saved, Saving, Stopped};
 
-fn answer(answer: Answer) -> Vec<Effect> {
+pub(crate) fn answer(answer: Answer) -> Vec<Effect> {
     vec![Effect::Answer(answer)]
 }
 
-fn refuse(why: Refusal) -> Vec<Effect> {
+pub(crate) fn refuse(why: Refusal) -> Vec<Effect> {
     answer(Refused(why))
 }
 
@@ -153,6 +172,13 @@ pub fn step(entry: &Entry, seen: Seen, input: Input) -> Vec<Effect> {
         Input::Start(generation) => start(entry, seen, generation),
         Input::Stop => stop(entry),
         Input::Forget => forget(entry),
+        Input::Save(generation) => saved::save(entry, seen, generation),
+        Input::Restore(generation) => saved::restore(entry, seen, generation),
+        Input::DropSaved => saved::drop_saved(entry),
+        Input::SaveFailed => match entry.holding {
+            Saving => saved::go_on(entry),
+            _ => vec![],
+        },
         Input::Prepare(grant) => prepare(entry, seen, grant),
         Input::Move(grant) => send(entry, seen, grant),
         Input::Abort(generation) => abort(entry, generation),
@@ -187,10 +213,15 @@ pub fn step(entry: &Entry, seen: Seen, input: Input) -> Vec<Effect> {
             // The stream may have been loaded in full before the instance died: then the destination can have it.
             Outgoing(grant) => vec![AskReady(grant)],
             Released(grant) if seen == Seen::Gone => vec![SendCommit(grant)],
+            // Its memory is lost with it.
+            Saving if seen == Seen::Gone => vec![Persist(entry.holding(Running))],
+            // It had not run: what was saved is as good as before.
+            Restoring if seen == Seen::Gone => vec![Persist(entry.holding(Saved))],
             _ => vec![],
         },
         Input::CreateFailed => match entry.holding {
             Incoming(_) => vec![Persist(entry.holding(Absent))],
+            Restoring => saved::keep(entry),
             Running if seen == Seen::Gone => vec![Persist(entry.holding(Stopped))],
             _ => vec![],
         },
@@ -242,6 +273,8 @@ fn define(entry: Entry, seen: Seen, generation: Generation) -> Vec<Effect> {
         }
         Stopped if generation == entry.generation => answer(Done),
         Absent => refuse(Refusal::OldGeneration),
+        Saved => refuse(Refusal::Saved),
+        Saving | Restoring => refuse(Refusal::Saving),
         _ => refuse(Refusal::NotHeldSo),
     }
 }
@@ -278,6 +311,9 @@ fn start(entry: Entry, seen: Seen, generation: Generation) -> Vec<Effect> {
         Outgoing(_) => refuse(Refusal::Moving),
         Released(_) => refuse(Refusal::Released),
         Incoming(_) | Absent => refuse(Refusal::Unknown),
+        // A start from nothing would make what was saved worthless: that is for a person to say.
+        Saved => refuse(Refusal::Saved),
+        Saving | Restoring => refuse(Refusal::Saving),
     }
 }
 
@@ -285,7 +321,10 @@ fn stop(entry: Entry) -> Vec<Effect> {
     match entry.holding {
         // Written first: a crash before the kill leaves "stopped" with an instance, which the restart ends.
         Running => vec![Persist(entry.holding(Stopped)), Kill, Effect::Answer(Done)],
-        Stopped => vec![Kill, Effect::Answer(Done)],
+        // What was saved stays.
+        Stopped | Saved => vec![Kill, Effect::Answer(Done)],
+        Restoring => vec![Persist(entry.holding(Saved)), Kill, Effect::Answer(Done)],
+        Saving => refuse(Refusal::Saving),
         Outgoing(_) => refuse(Refusal::Moving),
         Released(_) => refuse(Refusal::Released),
         Incoming(_) | Absent => refuse(Refusal::Unknown),
@@ -295,8 +334,9 @@ fn stop(entry: Entry) -> Vec<Effect> {
 fn forget(entry: Entry) -> Vec<Effect> {
     match entry.holding {
         // Its instance may stand still, when the agent fell between "stopped" and the kill and could not ask it since.
-        Stopped => vec![Kill, Persist(entry.holding(Absent)), Effect::Answer(Done)],
+        Stopped | Saved => vec![Kill, Persist(entry.holding(Absent)), Effect::Answer(Done)],
         Absent => answer(Done),
+        Saving | Restoring => refuse(Refusal::Saving),
         Running => refuse(Refusal::NotHeldSo),
         Outgoing(_) | Incoming(_) => refuse(Refusal::Moving),
         Released(_) => refuse(Refusal::Released),
@@ -339,6 +379,8 @@ fn send(entry: Entry, seen: Seen, grant: Grant) -> Vec<Effect> {
         ],
         Outgoing(_) => refuse(Refusal::Moving),
         Released(_) => refuse(Refusal::Released),
+        Saved => refuse(Refusal::Saved),
+        Saving | Restoring => refuse(Refusal::Saving),
         _ => refuse(Refusal::NotHeldSo),
     }
 }
@@ -352,7 +394,7 @@ fn abort(entry: Entry, generation: Generation) -> Vec<Effect> {
             Effect::Answer(Answer::Aborted),
         ],
         // Not begun, or over: from now on it can never begin.
-        Running | Stopped if generation > entry.generation => {
+        Running | Stopped | Saving | Saved | Restoring if generation > entry.generation => {
             vec![
                 Persist(entry.raised(generation)),
                 Effect::Answer(Answer::Aborted),
@@ -361,7 +403,9 @@ fn abort(entry: Entry, generation: Generation) -> Vec<Effect> {
         Released(grant) if grant.generation == generation => answer(AlreadyReleased),
         Absent if entry.floor >= generation => answer(AlreadyReleased),
         Outgoing(_) => refuse(Refusal::Moving),
-        Running | Stopped | Released(_) => refuse(Refusal::OldGeneration),
+        Running | Stopped | Saving | Saved | Restoring | Released(_) => {
+            refuse(Refusal::OldGeneration)
+        }
         Incoming(_) | Absent => refuse(Refusal::Unknown),
     }
 }
@@ -462,8 +506,13 @@ fn restarted(entry: Entry, seen: Seen) -> Vec<Effect> {
             Released(grant) if !grant.post_copy => vec![SendCommit(grant)],
             _ => vec![],
         },
-        (Absent | Stopped, Seen::Gone) => vec![],
-        (Absent | Stopped, _) => vec![Kill],
+        (Absent | Stopped | Saved, Seen::Gone) => vec![],
+        (Absent | Stopped | Saved, _) => vec![Kill],
+        // Nobody was told that it is saved: it goes on (or is shown as crashed).
+        (Saving, Seen::Gone) => vec![Persist(entry.holding(Running))],
+        (Saving, _) => saved::go_on(entry),
+        (Restoring, Seen::Loaded) => saved::run(entry),
+        (Restoring, _) => saved::keep(entry),
         // Asked to run and halted before its first instruction here.
         (Running, Seen::Prelaunch | Seen::Loaded) => vec![Fence(entry.generation), Resume],
         // After a move that was given up: it has run here, so nothing older is left to cut.

@@ -1,7 +1,7 @@
 //! What changes when something happens.
 
 use crate::world::{
-    Action, Broken, Failure, Host, HostState, Life, Message, Queue, Rules, Violation, World,
+    Action, Broken, Failure, File, Host, HostState, Life, Message, Queue, Rules, Violation, World,
 };
 use estive_model::Generation;
 use estive_moves::{
@@ -97,6 +97,31 @@ impl World {
                     input: Input::Stop,
                 });
             }
+            Action::OrderSave => {
+                if let Some(saving) = self.manager.record.saving() {
+                    sent.push(Message {
+                        to: saving.host,
+                        input: Input::Save(saving.generation),
+                    });
+                    self.manager.record = saving;
+                }
+            }
+            Action::OrderRestore => {
+                if let Some(starting) = self.manager.record.starting() {
+                    sent.push(Message {
+                        to: starting.host,
+                        input: Input::Restore(starting.generation),
+                    });
+                    self.manager.record = starting;
+                }
+            }
+            Action::OrderDrop => {
+                self.manager.record.wanted = Wanted::Stopped;
+                sent.push(Message {
+                    to: self.manager.record.host,
+                    input: Input::DropSaved,
+                });
+            }
             Action::Switch(host) => self.at_mut(host).life = Life::Switching,
             Action::Complete(host) => {
                 self.at_mut(host).life = Life::Sent;
@@ -173,6 +198,7 @@ impl World {
         let state = self.at_mut(host);
         state.life = Life::Gone;
         state.partial = false;
+        state.restored = false;
         self.happened(host, Input::InstanceGone, sent);
     }
 
@@ -197,7 +223,14 @@ impl World {
             return;
         };
         let heard = match effect {
-            Effect::Create | Effect::CreateIncoming(_) => Input::CreateFailed,
+            Effect::Create | Effect::CreateIncoming(_) | Effect::CreateRestored => {
+                Input::CreateFailed
+            }
+            Effect::SaveState => Input::SaveFailed,
+            // Nothing was made yet: what was saved waits for the next time.
+            Effect::Fence(_) if self.at(host).entry.holding == Holding::Restoring => {
+                Input::CreateFailed
+            }
             Effect::StartStream(_) => Input::StreamFailed,
             // The storage is silent: the processors are not started, and the agent looks again.
             Effect::Fence(_) => {
@@ -225,16 +258,26 @@ impl World {
             return Ok(());
         };
         match effect {
-            Effect::Create | Effect::CreateIncoming(_) if state.life != Life::Gone => {
+            Effect::Create | Effect::CreateIncoming(_) | Effect::CreateRestored
+                if state.life != Life::Gone =>
+            {
                 self.do_in_vain(host, rules);
                 return Ok(());
             }
             // An export below the fence is refused, so there is no instance of that generation.
-            Effect::Create if state.entry.generation < self.fenced => {
+            Effect::Create | Effect::CreateRestored if state.entry.generation < self.fenced => {
                 self.do_in_vain(host, rules);
                 return Ok(());
             }
             Effect::CreateIncoming(grant) if grant.generation < self.fenced => {
+                self.do_in_vain(host, rules);
+                return Ok(());
+            }
+            Effect::CreateRestored if state.file == File::None => {
+                self.do_in_vain(host, rules);
+                return Ok(());
+            }
+            Effect::SaveState if state.life != Life::Running => {
                 self.do_in_vain(host, rules);
                 return Ok(());
             }
@@ -261,7 +304,19 @@ impl World {
                     Life::Prelaunch | Life::Paused | Life::Sent | Life::Loaded | Life::Following
                 ) {
                     self.at_mut(host).life = Life::Running;
+                    self.gone_on(host)?;
                 }
+            }
+            Effect::CreateRestored => {
+                let state = self.at_mut(host);
+                state.life = Life::Loaded;
+                state.restored = true;
+                self.excused = false;
+            }
+            Effect::SaveState => {
+                let state = self.at_mut(host);
+                state.life = Life::Sent;
+                state.file = File::Good;
             }
             Effect::Kill => self.kill(host, sent)?,
             Effect::StartStream(Grant { generation, .. }) => {
@@ -305,6 +360,24 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// Processors have been started on a host: whatever was saved before is worthless from now on.
+    fn gone_on(&mut self, host: Host) -> Result<(), Violation> {
+        let state = *self.at(host);
+        self.at_mut(host).restored = false;
+        for each in Host::BOTH {
+            if self.at(each).file == File::Good {
+                self.at_mut(each).file = File::Stale;
+            }
+        }
+        match state.restored && state.file != File::Good {
+            true => Err(broken(
+                Broken::RestoredTwice,
+                format!("it runs on host {host} from what was saved, and has gone on since"),
+            )),
+            false => Ok(()),
+        }
     }
 
     fn start_post_copy(&mut self, host: Host) {
@@ -354,7 +427,8 @@ impl World {
             && !self.excused
             && match state.entry.holding {
                 Holding::Stopped => false,
-                Holding::Running | Holding::Outgoing(_) => true,
+                Holding::Running | Holding::Outgoing(_) | Holding::Saving => true,
+                Holding::Saved | Holding::Restoring => state.file != File::Good,
                 Holding::Released(grant) => {
                     other.partial || other.entry.generation < grant.generation
                 }

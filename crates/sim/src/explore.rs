@@ -37,12 +37,16 @@ pub struct Bounds {
     pub crashes: [u8; 2],
     /// Deaths of instances (other than by a failed stream).
     pub deaths: u8,
+    /// Moves are ordered.
+    pub moves: bool,
     /// Moves that allow post-copy are ordered too.
     pub post_copy: bool,
     /// Starts and stops are ordered too.
     pub starts: bool,
     /// One that is stopped is made anew too.
     pub defines: bool,
+    /// Its memory is saved, restored and dropped too.
+    pub saves: bool,
     /// Moves are given up by people too.
     pub give_up: bool,
     /// An instance may be impossible to ask whenever an agent looks.
@@ -65,9 +69,11 @@ impl Default for Bounds {
             grants: 1,
             crashes: [1, 1],
             deaths: 1,
+            moves: true,
             post_copy: false,
             starts: false,
             defines: false,
+            saves: false,
             give_up: true,
             unclear: false,
             looks: false,

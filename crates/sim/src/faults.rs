@@ -56,17 +56,23 @@ pub enum Scenario {
     Aborted,
     /// A move that switches to post-copy.
     PostCopy,
+    /// Its memory is saved.
+    Save,
+    /// It is saved, and goes on from there.
+    Restore,
 }
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::Start,
         Self::Anew,
         Self::Stop,
         Self::Move,
         Self::Aborted,
         Self::PostCopy,
+        Self::Save,
+        Self::Restore,
     ];
 
     fn run(self, rules: &Rules) -> Run {
@@ -84,6 +90,8 @@ impl Scenario {
             Self::Start => run.orders.push_back(Order::Start),
             Self::Anew => run.orders.extend([Order::Define, Order::Start]),
             Self::Stop => run.orders.push_back(Order::Stop),
+            Self::Save => run.orders.push_back(Order::Save),
+            Self::Restore => run.orders.extend([Order::Save, Order::Restore]),
             Self::Move | Self::PostCopy => run.orders.push_back(Order::Move { post_copy }),
             Self::Aborted => run
                 .orders
@@ -137,6 +145,8 @@ pub enum Ended {
     Runs(Host),
     /// It is stopped.
     Stopped,
+    /// It is saved.
+    Saved,
     /// It is owned by this host and shown as crashed.
     Crashed(Host),
 }
@@ -152,6 +162,8 @@ pub struct CaseCount {
     pub moved: usize,
     /// It is stopped.
     pub stopped: usize,
+    /// It is saved.
+    pub saved: usize,
     /// It is shown as crashed.
     pub crashed: usize,
 }
@@ -176,19 +188,20 @@ impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{:10} {:10} {:>7} {:>7} {:>7} {:>7} {:>7}",
-            "scenario", "killed", "cases", "stayed", "moved", "stopped", "crashed"
+            "{:10} {:10} {:>7} {:>7} {:>7} {:>7} {:>7} {:>7}",
+            "scenario", "killed", "cases", "stayed", "moved", "stopped", "saved", "crashed"
         )?;
         for (scenario, process, count) in &self.rows {
             writeln!(
                 f,
-                "{:10} {:10} {:>7} {:>7} {:>7} {:>7} {:>7}",
+                "{:10} {:10} {:>7} {:>7} {:>7} {:>7} {:>7} {:>7}",
                 format!("{scenario:?}"),
                 process.to_string(),
                 count.cases,
                 count.stayed,
                 count.moved,
                 count.stopped,
+                count.saved,
                 count.crashed
             )?;
         }
@@ -208,6 +221,7 @@ fn ends(case: &Case, rules: &Rules) -> Result<Ended, Violation> {
     let ended = match run.world.at(owner).life {
         Life::Running => Ended::Runs(owner),
         _ if run.world.at(owner).entry.holding == estive_moves::Holding::Stopped => Ended::Stopped,
+        _ if run.world.at(owner).entry.holding == estive_moves::Holding::Saved => Ended::Saved,
         _ => Ended::Crashed(owner),
     };
     // Only the death of an instance may end a domain that ran; a start that was cut off shows as crashed too.
@@ -219,7 +233,7 @@ fn ends(case: &Case, rules: &Rules) -> Result<Ended, Violation> {
         case.scenario,
         Scenario::Start | Scenario::Anew | Scenario::Stop
     );
-    if moving && !instance_killed && !matches!(ended, Ended::Runs(_)) {
+    if moving && !instance_killed && !matches!(ended, Ended::Runs(_) | Ended::Saved) {
         return Err(Violation {
             broken: crate::Broken::LostByRules,
             words: format!("no instance was killed, and it ended as {ended:?}"),
@@ -272,6 +286,7 @@ fn tally(
                     Ok(Ended::Runs(Host::A)) => count.stayed += 1,
                     Ok(Ended::Runs(Host::B)) => count.moved += 1,
                     Ok(Ended::Stopped) => count.stopped += 1,
+                    Ok(Ended::Saved) => count.saved += 1,
                     Ok(Ended::Crashed(_)) => count.crashed += 1,
                     Err(violation) => tally.failures.push(format!(
                         "{case}: {:?}: {}",

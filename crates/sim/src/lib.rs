@@ -23,6 +23,6 @@ pub use faults::{Case, CaseCount, Ended, Process, Scenario, Tally, pairs, table}
 pub use rest::{Run, StepName, When};
 pub use walk::{Walked, walk};
 pub use world::{
-    Action, Broken, Failure, Host, HostState, Life, ManagerState, Message, Queue, Rules, Violation,
-    World,
+    Action, Broken, Failure, File, Host, HostState, Life, ManagerState, Message, Queue, Rules,
+    Violation, World,
 };

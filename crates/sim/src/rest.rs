@@ -5,7 +5,9 @@
 
 use crate::faults::Process;
 use crate::words;
-use crate::world::{Action, Broken, Failure, Host, Life, Message, Queue, Rules, Violation, World};
+use crate::world::{
+    Action, Broken, Failure, File, Host, Life, Message, Queue, Rules, Violation, World,
+};
 use estive_moves::{Decision, Holding, HostView, Input, Ownership, Seen};
 use std::collections::VecDeque;
 
@@ -43,6 +45,8 @@ pub(crate) enum Order {
     Stop,
     Move { post_copy: bool },
     GiveUp,
+    Save,
+    Restore,
 }
 
 /// So many rounds are far more than any scenario needs.
@@ -259,6 +263,8 @@ impl Run {
                 && record.moving.is_some()
                 && self.world.at(record.host).life != Life::Streaming
             // Asked first, see `manager_turn`.
+            // Once it is saved.
+            || order == Order::Restore && self.world.at(record.host).entry.holding != Holding::Saved
             || order == Order::Define && self.world.manager.views[record.host as usize] == HostView::Silent
         {
             return Ok(());
@@ -281,6 +287,8 @@ impl Run {
             Order::Stop => Action::OrderStop,
             Order::Move { post_copy } => Action::OrderMove { post_copy },
             Order::GiveUp => Action::GiveUp,
+            Order::Save => Action::OrderSave,
+            Order::Restore => Action::OrderRestore,
         };
         self.point(
             Process::Manager,
@@ -413,7 +421,9 @@ impl Run {
             }
             (Holding::Outgoing(_), _) if self.asking[host as usize] => None,
             (Holding::Outgoing(_) | Holding::Running, Life::Sent) => Some(Input::StreamSent),
-            (Holding::Outgoing(_), Life::Gone) => Some(Input::InstanceGone),
+            (Holding::Outgoing(_) | Holding::Saving | Holding::Restoring, Life::Gone) => {
+                Some(Input::InstanceGone)
+            }
             (Holding::Outgoing(_), Life::Running) => Some(Input::StreamFailed),
             (Holding::Outgoing(grant), Life::Streaming) if grant.post_copy && !self.converges => {
                 Some(Input::SwitchToPostCopy)
@@ -504,6 +514,7 @@ impl Run {
             // Gone: it has crashed, and is shown so.
             Holding::Running => matches!(owner.life, Life::Running | Life::Gone),
             Holding::Stopped => owner.life == Life::Gone,
+            Holding::Saved => owner.life == Life::Gone && owner.file == File::Good,
             _ => false,
         };
         if !held {
@@ -530,7 +541,11 @@ impl Run {
         self.kills.clear();
         self.orders.clear();
         if self.world.at(from).life != Life::Running {
-            self.orders.push_back(Order::Start);
+            let order = match self.world.at(from).entry.holding {
+                Holding::Saved => Order::Restore,
+                _ => Order::Start,
+            };
+            self.orders.push_back(order);
             self.settle()?;
             if self.world.at(from).life.seen() != Seen::Running {
                 return fails(self, "the next start does not make it run");

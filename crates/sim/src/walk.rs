@@ -32,6 +32,7 @@ pub fn walk(seed: u64, steps_max: usize, rules: &Rules, words: bool) -> Walked {
         post_copy: random.random_bool(0.5),
         starts: random.random_bool(0.5),
         defines: random.random_bool(0.5),
+        saves: random.random_bool(0.5),
         give_up: true,
         unclear: random.random_bool(0.5),
         looks: random.random_bool(0.5),
@@ -99,17 +100,23 @@ fn weight(action: &Action, net: &[Message]) -> u32 {
         }
         Action::Restart(_) | Action::Switch(_) | Action::Complete(_) | Action::RestArrives(_) => 20,
         Action::Poll(_) | Action::Act | Action::OrderMove { .. } => 15,
-        Action::PostCopy(_) | Action::Sweep(_) | Action::OrderStart | Action::OrderDefine => 8,
+        Action::PostCopy(_)
+        | Action::Sweep(_)
+        | Action::OrderStart
+        | Action::OrderDefine
+        | Action::OrderRestore => 8,
         Action::DeliverUnclear(_)
         | Action::RestartUnclear(_)
         | Action::DoInVain(_)
         | Action::ActUnheard
         | Action::Look(_)
         | Action::Fail(..)
+        | Action::OrderSave
         | Action::Crash(_) => 2,
         Action::ManagerCrash
         | Action::GiveUp
         | Action::OrderStop
+        | Action::OrderDrop
         | Action::PostCopyFails(_)
         | Action::Die(_)
         | Action::IncomingExits(_) => 1,

@@ -1,6 +1,6 @@
 //! The simulated world in readable words.
 
-use crate::world::{Action, Failure, Host, Life, Message, World};
+use crate::world::{Action, Failure, File, Host, Life, Message, World};
 use estive_moves::{Answer, Decision, Effect, Entry, Grant, Holding, HostView, Input, Ownership};
 use std::fmt;
 
@@ -30,6 +30,9 @@ fn holding(held: Holding) -> String {
         Holding::Outgoing(held) => format!("outgoing({})", grant(held)),
         Holding::Released(held) => format!("released({})", grant(held)),
         Holding::Incoming(held) => format!("incoming({})", grant(held)),
+        Holding::Saving => "saving".to_owned(),
+        Holding::Saved => "saved".to_owned(),
+        Holding::Restoring => "restoring".to_owned(),
     }
 }
 
@@ -48,6 +51,10 @@ fn input(input: Input) -> String {
         Input::Start(generation) => format!("start {generation}"),
         Input::Stop => "stop".to_owned(),
         Input::Forget => "forget".to_owned(),
+        Input::Save(generation) => format!("save {generation}"),
+        Input::Restore(generation) => format!("restore {generation}"),
+        Input::DropSaved => "drop what was saved".to_owned(),
+        Input::SaveFailed => "its memory could not be written".to_owned(),
         Input::Prepare(given) => format!("prepare {}", grant(given)),
         Input::Move(given) => format!("move {}", grant(given)),
         Input::Abort(generation) => format!("abort {generation}"),
@@ -74,6 +81,8 @@ pub(crate) fn effect(effect: Effect) -> String {
         Effect::CreateIncoming(given) => {
             format!("make the instance that awaits {}", grant(given))
         }
+        Effect::CreateRestored => "make the instance of what was saved".to_owned(),
+        Effect::SaveState => "write its memory".to_owned(),
         Effect::Fence(generation) => format!("have the storage cut all below {generation}"),
         Effect::Resume => "start the processors".to_owned(),
         Effect::Kill => "end the instance".to_owned(),
@@ -160,6 +169,9 @@ impl Action {
             Self::OrderDefine => "it is to be made anew, of something else".to_owned(),
             Self::OrderStart => "a start is ordered".to_owned(),
             Self::OrderStop => "a stop is ordered".to_owned(),
+            Self::OrderSave => "a save is ordered".to_owned(),
+            Self::OrderRestore => "a restore is ordered".to_owned(),
+            Self::OrderDrop => "what was saved is to be dropped".to_owned(),
             Self::Switch(host) => format!("stream from {host}: last part, processors halted"),
             Self::Complete(host) => format!("stream from {host}: complete and loaded"),
             Self::Fail(host, how) => format!(
@@ -192,8 +204,13 @@ impl fmt::Display for World {
             };
             writeln!(
                 f,
-                "      {host}: {} | instance {life}{}{} | manager's view: {view}",
+                "      {host}: {} | instance {life}{}{}{} | manager's view: {view}",
                 entry(&state.entry),
+                match state.file {
+                    File::None => "",
+                    File::Good => " | file good",
+                    File::Stale => " | file stale",
+                },
                 if state.partial {
                     " (pages missing)"
                 } else {

@@ -82,6 +82,18 @@ impl Life {
     }
 }
 
+/// What was saved of the domain's memory, as a file on a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum File {
+    /// There is none.
+    #[default]
+    None,
+    /// No processor of the domain has run since.
+    Good,
+    /// It has gone on since: to run from this would be to run what was there before once more.
+    Stale,
+}
+
 /// The longest step: kill, write, make, fence, resume, answer; one is spare.
 const EFFECTS: usize = 7;
 
@@ -147,6 +159,10 @@ pub struct HostState {
     pub down: bool,
     /// The storage did not answer when it was to cut older exports: the agent looks again.
     pub unfenced: bool,
+    /// What was saved here. Never removed: whatever a journal says, somebody may still run from it.
+    pub file: File,
+    /// Its instance was made of that, and has not run.
+    pub restored: bool,
 }
 
 /// The manager: what its store says (durable), and what it was told last (volatile).
@@ -267,6 +283,12 @@ pub enum Action {
     OrderStart,
     /// Somebody orders a stop.
     OrderStop,
+    /// Somebody has its memory saved.
+    OrderSave,
+    /// Somebody has it go on from there.
+    OrderRestore,
+    /// Somebody drops what was saved.
+    OrderDrop,
     /// A stream comes to its last part.
     Switch(Host),
     /// A stream is complete.
@@ -304,6 +326,8 @@ pub enum Broken {
     CutOff,
     /// (ix) It was made anew while an instance of what it was before stood: its files were replaced under it.
     ReplacedUnderIt,
+    /// (x) It ran from what was saved, and had gone on since.
+    RestoredTwice,
     /// (vi) Left alone and at rest, the next move does not succeed.
     NextMoveFails,
 }
@@ -328,6 +352,8 @@ impl World {
             queue: Queue::default(),
             down: false,
             unfenced: false,
+            file: File::None,
+            restored: false,
         };
         let holding = if running {
             Holding::Running
@@ -461,6 +487,8 @@ impl World {
                         | Effect::StartStream(_)
                         | Effect::CancelStream
                         | Effect::Fence(_)
+                        | Effect::SaveState
+                        | Effect::CreateRestored
                 ) {
                     out.push(Action::DoInVain(host));
                 }
@@ -543,7 +571,9 @@ impl World {
             out.push(Action::OrderDefine);
         }
         if record.granted < Generation(1 + bounds.grants) {
-            out.push(Action::OrderMove { post_copy: false });
+            if bounds.moves {
+                out.push(Action::OrderMove { post_copy: false });
+            }
             if bounds.post_copy {
                 out.push(Action::OrderMove { post_copy: true });
             }
@@ -553,6 +583,17 @@ impl World {
         }
         if bounds.starts && record.wanted == Wanted::Running {
             out.push(Action::OrderStop);
+        }
+        if bounds.saves {
+            match record.wanted {
+                Wanted::Running => out.push(Action::OrderSave),
+                Wanted::Saved => out.push(Action::OrderDrop),
+                Wanted::Stopped => {}
+            }
+            // Also again, when it was not answered.
+            if record.granted < Generation(1 + bounds.grants) {
+                out.push(Action::OrderRestore);
+            }
         }
     }
 
@@ -567,11 +608,15 @@ impl World {
         for host in Host::BOTH {
             let state = self.at(host);
             let may = match state.entry.holding {
-                Holding::Running | Holding::Outgoing(_) | Holding::Stopped => true,
+                Holding::Running | Holding::Outgoing(_) | Holding::Stopped | Holding::Saving => {
+                    true
+                }
                 // Between the journal and the switch to post-copy the source still runs; it is halted for good by
                 // `StartPostCopy`, before the first `commit` leaves.
                 Holding::Released(Grant { post_copy, .. }) => post_copy,
-                Holding::Absent | Holding::Incoming(_) => false,
+                Holding::Absent | Holding::Incoming(_) | Holding::Saved | Holding::Restoring => {
+                    false
+                }
             };
             if state.life.runs() && !may {
                 return Err(Violation {

@@ -147,3 +147,36 @@ fn starts_stops_and_definitions_of_an_instance_that_cannot_always_be_asked() {
     };
     holds("stopped at first, unclear", false, bounds);
 }
+
+/// Its memory is saved, restored and dropped, with orders that come late, and with moves in between.
+#[test]
+fn saves_restores_and_a_move() {
+    let bounds = Bounds {
+        grants: 2,
+        crashes: [u8::from(deep()), 0],
+        deaths: 0,
+        saves: true,
+        give_up: false,
+        switching: false,
+        ..Bounds::default()
+    };
+    holds("saves and a move", true, bounds);
+}
+
+/// The same with starts and stops, of an instance that dies or cannot always be asked.
+#[test]
+fn saves_restores_starts_and_stops() {
+    let bounds = Bounds {
+        grants: 2,
+        crashes: [1, 0],
+        deaths: 1,
+        moves: false,
+        saves: true,
+        starts: true,
+        give_up: false,
+        switching: false,
+        unclear: true,
+        ..Bounds::default()
+    };
+    holds("saves and starts, unclear", true, bounds);
+}

@@ -293,3 +293,65 @@ fn a_silent_storage_that_is_not_asked_again_leaves_it_halted() {
     let trace = report.broken.expect("a start whose fence failed is found");
     assert_eq!(trace.violation.broken, Broken::Stuck);
 }
+
+fn finds_a_second_restore(name: &str, rules: Rules) {
+    let bounds = Bounds {
+        grants: 3,
+        crashes: [1, 0],
+        deaths: 0,
+        moves: false,
+        saves: true,
+        starts: true,
+        give_up: false,
+        switching: false,
+        liveness: false,
+        only: Some(Broken::RestoredTwice),
+        ..Bounds::default()
+    };
+    let report = explore(&World::new(true, &bounds), &rules, &bounds);
+    let trace = report
+        .broken
+        .unwrap_or_else(|| panic!("{name}: not found in {} states", report.states));
+    println!("{name}, found after {} states:\n{trace}", report.states);
+}
+
+/// What was saved is kept until the guest was seen to run.
+fn runs_before_it_is_written(entry: &Entry, seen: Seen, input: Input) -> Vec<Effect> {
+    let mut effects = step(entry, seen, input);
+    let written = effects.iter().position(
+        |effect| matches!(effect, Effect::Persist(entry) if entry.holding == Holding::Running),
+    );
+    if let (Some(at), Holding::Saved | Holding::Restoring) = (written, entry.holding)
+        && effects.get(at + 1) == Some(&Effect::Resume)
+    {
+        effects.swap(at, at + 1);
+    }
+    effects
+}
+
+#[test]
+fn processors_that_start_before_it_is_written_run_twice_from_what_was_saved() {
+    let rules = Rules {
+        step: runs_before_it_is_written,
+        ..Rules::default()
+    };
+    finds_a_second_restore("runs before it is written", rules);
+}
+
+/// A start leaves what was saved for later.
+fn starts_beside_what_was_saved(entry: &Entry, seen: Seen, input: Input) -> Vec<Effect> {
+    match (entry.holding, input) {
+        (Holding::Saved, Input::Start(_)) => step(&entry.holding(Holding::Stopped), seen, input),
+        (Holding::Stopped, Input::Restore(_)) => step(&entry.holding(Holding::Saved), seen, input),
+        _ => step(entry, seen, input),
+    }
+}
+
+#[test]
+fn a_start_that_leaves_what_was_saved_for_later_is_found() {
+    let rules = Rules {
+        step: starts_beside_what_was_saved,
+        ..Rules::default()
+    };
+    finds_a_second_restore("starts beside it", rules);
+}

@@ -144,6 +144,17 @@ async fn a_generation_writes_until_it_is_cut(bench: &mut dyn Bench) {
     assert!(matches!(late, Err(VolumeError::OldGeneration { .. })));
     // Again, and a lower one: nothing changes.
     sure(volumes.fence(&name, Generation(2), By::Keeper).await);
+    // Who goes on from what was saved under generation 1 is told that somebody has had it since.
+    let gone_on = volumes
+        .fence_from(&name, &[Generation(1)], Generation(3), By::Keeper)
+        .await;
+    assert!(
+        matches!(gone_on, Err(VolumeError::GoneOn { fenced, .. }) if fenced == Generation(2)),
+        "{gone_on:?}"
+    );
+    let tried = [Generation(1), Generation(2)];
+    let fenced = volumes.fence_from(&name, &tried, Generation(2), By::Host("h1"));
+    sure(fenced.await);
     let lower = sure(volumes.fence(&name, Generation(1), By::Keeper).await);
     assert_eq!(
         (lower.fenced, generations(&lower)),

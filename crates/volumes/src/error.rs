@@ -61,6 +61,14 @@ pub enum VolumeError {
         /// Known.
         newer: Generation,
     },
+    /// Somebody has had it since.
+    #[error("the volume {name} has gone on: generation {fenced} has had it since")]
+    GoneOn {
+        /// The volume.
+        name: DomainName,
+        /// Who had it last.
+        fenced: Generation,
+    },
     /// Somebody may be writing.
     #[error("the volume {name} is in use by generation {generation} on {client}")]
     InUse {
@@ -144,6 +152,10 @@ impl From<VolumeError> for Problem {
             VolumeError::Granted { .. } | VolumeError::OldGrant { .. } => {
                 (ProblemKind::Impossible, "start the clone anew")
             }
+            VolumeError::GoneOn { .. } => (
+                ProblemKind::Impossible,
+                "what was saved does not fit it any more",
+            ),
             VolumeError::InUse { .. } => (ProblemKind::Impossible, "stop the clone first"),
             VolumeError::Impossible(_) => (ProblemKind::Impossible, ""),
             VolumeError::Daemon { .. } => (

@@ -97,6 +97,22 @@ impl Record {
         Ok(())
     }
 
+    /// See [`Volumes::fence_from`](crate::Volumes::fence_from).
+    pub fn fence_from(
+        &mut self,
+        only_at: &[Generation],
+        generation: Generation,
+        by: By<'_>,
+    ) -> Result<(), VolumeError> {
+        match only_at.contains(&self.fenced) {
+            true => self.fence(generation, by),
+            false => Err(VolumeError::GoneOn {
+                name: self.name.clone(),
+                fenced: self.fenced,
+            }),
+        }
+    }
+
     /// See [`Volumes::fence`](crate::Volumes::fence).
     pub fn fence(&mut self, generation: Generation, by: By<'_>) -> Result<(), VolumeError> {
         match by {

@@ -166,7 +166,13 @@ async fn fence(
 ) -> Answer<VolumeReport> {
     peer.require(RUNNERS)?;
     let name = named(&name)?;
-    let fenced = volumes.fence(&name, order.generation, by(&peer)).await;
+    let fenced = match &order.only_at[..] {
+        [] => volumes.fence(&name, order.generation, by(&peer)).await,
+        only_at => {
+            let fenced = volumes.fence_from(&name, only_at, order.generation, by(&peer));
+            fenced.await
+        }
+    };
     if fenced.is_ok() {
         tracing::info!(volume = %name, below = %order.generation, by = %peer, "fenced");
     }

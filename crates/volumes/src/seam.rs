@@ -58,6 +58,15 @@ pub trait Volumes: Send + Sync + 'static {
         by: By<'_>,
     ) -> Result<VolumeReport, VolumeError>;
 
+    /// The same, if the fence stands at one of `only_at`: nobody else has had the volume since.
+    async fn fence_from(
+        &self,
+        name: &DomainName,
+        only_at: &[Generation],
+        generation: Generation,
+        by: By<'_>,
+    ) -> Result<VolumeReport, VolumeError>;
+
     /// Makes it larger; never smaller. Refused while any export is open: nobody would see it.
     async fn resize(&self, name: &DomainName, size_bytes: u64)
     -> Result<VolumeReport, VolumeError>;

@@ -207,6 +207,19 @@ impl Volumes for SimulatedVolumes {
         })
     }
 
+    async fn fence_from(
+        &self,
+        name: &DomainName,
+        only_at: &[Generation],
+        generation: Generation,
+        by: By<'_>,
+    ) -> Result<VolumeReport, VolumeError> {
+        self.with(name, |volume| {
+            volume.record.fence_from(only_at, generation, by)?;
+            Ok(report(volume))
+        })
+    }
+
     async fn resize(
         &self,
         name: &DomainName,

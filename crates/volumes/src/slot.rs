@@ -286,6 +286,16 @@ impl Slot {
         self.cut(|record| record.fence(generation, by)).await
     }
 
+    pub async fn fence_from(
+        self: &Arc<Self>,
+        only_at: &[Generation],
+        generation: Generation,
+        by: By<'_>,
+    ) -> Result<VolumeReport, VolumeError> {
+        self.cut(|record| record.fence_from(only_at, generation, by))
+            .await
+    }
+
     async fn cut(
         self: &Arc<Self>,
         change: impl FnOnce(&mut Record) -> Result<(), VolumeError>,

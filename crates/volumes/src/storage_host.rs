@@ -291,6 +291,17 @@ impl Volumes for StorageHost {
         self.slot(name)?.fence(generation, by).await
     }
 
+    async fn fence_from(
+        &self,
+        name: &DomainName,
+        only_at: &[Generation],
+        generation: Generation,
+        by: By<'_>,
+    ) -> Result<VolumeReport, VolumeError> {
+        let slot = self.slot(name)?;
+        slot.fence_from(only_at, generation, by).await
+    }
+
     async fn resize(
         &self,
         name: &DomainName,

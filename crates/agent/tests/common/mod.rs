@@ -178,6 +178,23 @@ impl Host {
         self.client().put_json(&path, &order, BOUND).await
     }
 
+    pub async fn save(&self, name: &str) -> Result<DomainReport, ClientError> {
+        let path = format!("/domain/{name}/saved");
+        let order = SaveOrder::default();
+        self.client().put_json(&path, &order, BOUND).await
+    }
+
+    pub async fn restore(&self, name: &str) -> Result<DomainReport, ClientError> {
+        let path = format!("/domain/{name}/restore");
+        let order = SaveOrder::default();
+        self.client().post_json(&path, &order, BOUND).await
+    }
+
+    pub async fn drop_saved(&self, name: &str) -> Result<DomainReport, ClientError> {
+        let path = format!("/domain/{name}/saved");
+        self.client().delete_json(&path, BOUND).await
+    }
+
     pub async fn report(&self, name: &str) -> DomainReport {
         let path = format!("/domain/{name}/status");
         self.client().get_json(&path, BOUND).await.unwrap()

@@ -53,6 +53,9 @@ pub struct DomainReport {
     /// Process id of its QEMU, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
+    /// Its memory on disk, if it is saved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub saved: Option<SavedReport>,
     /// The move it takes part in, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operation: Option<OperationId>,
@@ -62,6 +65,25 @@ pub struct DomainReport {
     /// Boot phases reached so far.
     #[serde(default)]
     pub boot: BootTimes,
+}
+
+/// Memory that waits on a host's disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedReport {
+    /// When it was saved, milliseconds since the epoch.
+    pub saved_ms: u64,
+    /// What it takes on the host's disk.
+    pub bytes: u64,
+}
+
+/// Has a domain saved, or go on from there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SaveOrder {
+    /// To an agent: to save, the generation that it runs as; to restore, a new one. Only the manager grants them, and
+    /// without one an agent that is driven alone takes what fits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<Generation>,
 }
 
 /// The journal's entry and what is seen of the instance, as the words of `estive-moves`.

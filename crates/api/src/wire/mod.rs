@@ -15,6 +15,8 @@
 //! | `/domain/NAME/config.xml`, `/domain/NAME/FILE` | GET | → a file that config.xml names |
 //! | `/domain/NAME/layer` | PUT, [`LayerQuery`] in the query | a layer archive (newc) → stream of [`LayerLine`]; laid over the running guest, and kept for its next start |
 //! | `/domain/NAME/status`, `…/status.xml` | GET, PUT | [`StatusOrder`] → [`DomainReport`] (`<status><state>…</state></status>`) |
+//! | `/domain/NAME/saved` | PUT, DELETE | [`SaveOrder`] → [`DomainReport`]; its memory goes to the host's disk and it ends; DELETE drops that |
+//! | `/domain/NAME/restore` | POST | [`SaveOrder`] → [`DomainReport`]; it goes on from there |
 //! | `/domain/NAME/incoming` | PUT | archive, [`PrepareQuery`] in the query → [`Prepared`] |
 //! | `/domain/NAME/move` | POST | [`MoveOrder`] → [`OperationReport`] |
 //! | `/domain/NAME/abort`, `…/discard` | POST | [`GrantOrder`] → [`GrantAnswer`] |
@@ -42,6 +44,7 @@
 //! | `/domain/NAME/migrate` | POST | [`MigrateOrder`] → stream of [`MigrateLine`] |
 //! | `/domain/NAME/migrate` | DELETE | → [`HerdDomain`]; gives an open move up, if its source still can |
 //! | `/domain/NAME/status` | PUT | [`StatusOrder`] → [`HerdDomain`] |
+//! | `/domain/NAME/saved`, `…/restore` | PUT, DELETE; POST | [`SaveOrder`] without generation → [`HerdDomain`] |
 //! | `/domain/NAME/host-key` | GET | → [`HostKey`] |
 //! | `/domain/NAME/boots` | GET | → [`Boots`], from the owner's agent |
 //! | `/domain/NAME/console.log`, `…/boot`, `…/console`, `…/tcp/PORT` | GET | passed on to the owner's agent |

@@ -137,11 +137,15 @@ pub fn export_name(volume: &DomainName, generation: Generation) -> String {
 }
 
 /// Cut all exports below this generation, for good.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FenceOrder {
     /// The lowest that stays.
     pub generation: Generation,
+    /// Unless it is empty: only if the fence stands at one of these. Whoever goes on from what was
+    /// saved must be sure that nobody has had the volume meanwhile.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub only_at: Vec<Generation>,
 }
 
 /// A new size.

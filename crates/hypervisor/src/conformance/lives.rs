@@ -3,6 +3,7 @@
 use super::Side::{Here, There};
 use super::{Bench, Stage};
 use crate::seam::*;
+use std::os::unix::fs::PermissionsExt as _;
 use tokio::sync::broadcast;
 
 pub(super) async fn start_pause_and_kill(bench: &dyn Bench) {
@@ -219,6 +220,10 @@ pub(super) async fn a_saved_guest_counts_on_when_restored(bench: &dyn Bench) {
         .save(&stage.domain, &file)
         .await
         .expect("the state is saved");
+    let mode = std::fs::metadata(&file)
+        .expect("it is a file")
+        .permissions();
+    assert_eq!(mode.mode() & 0o777, 0o600, "it holds the guest's memory");
     assert_eq!(stage.state(Here).await, InstanceState::Sent);
     let saved_at = stage.stands_still(Here).await;
     stage
@@ -231,8 +236,11 @@ pub(super) async fn a_saved_guest_counts_on_when_restored(bench: &dyn Bench) {
         .restore(&stage.spec(), &file)
         .await
         .expect("the state is restored");
-    assert_eq!(stage.state(Here).await, InstanceState::Paused);
+    assert_eq!(stage.state(Here).await, InstanceState::Loaded);
     stage.stands_still(Here).await;
+    // A driver that was not there knows that it has not run.
+    bench.restart(Here).await;
+    assert_eq!(stage.state(Here).await, InstanceState::Loaded);
     stage
         .on(Here)
         .resume(&stage.domain)
@@ -243,6 +251,12 @@ pub(super) async fn a_saved_guest_counts_on_when_restored(bench: &dyn Bench) {
         now > saved_at,
         "it counts {now} after it had counted {saved_at}"
     );
+    stage
+        .on(Here)
+        .pause(&stage.domain)
+        .await
+        .expect("its processors are halted");
+    assert_eq!(stage.state(Here).await, InstanceState::Paused, "it has run");
     stage.cleared().await;
 }
 

@@ -41,7 +41,7 @@ impl Instance {
             .map(drop)
     }
 
-    /// Reads a file of saved state; the instance is halted after it.
+    /// Reads a file of saved state; the instance is halted after it, and known to have it loaded and not to have run.
     pub(super) async fn load(&self, from: &Path) -> Result<(), HypervisorError> {
         let file = fs::File::open(from).map_err(|source| {
             failed(
@@ -66,10 +66,7 @@ impl Instance {
                 detail: self.directory.last_words(),
             },
             other => other,
-        })?;
-        let awaiting = self.directory.awaiting();
-        fs::remove_file(&awaiting)
-            .map_err(|source| failed(format!("removing {}", awaiting.display()), source))
+        })
     }
 
     /// Halts the instance and writes its state to a file. If that fails the instance goes on as it was.
@@ -89,6 +86,10 @@ impl Instance {
             .map_err(doing)?;
         let saved = async {
             self.execute("stop", Value::Null).await?;
+            // A guest that has just powered off has nothing to go on with.
+            if self.state().await? == InstanceState::GuestStopped {
+                return Err(self.rejected("migrate", "the guest has ended"));
+            }
             self.execute(
                 "migrate-set-capabilities",
                 capabilities(false, false, false),
@@ -99,8 +100,15 @@ impl Instance {
             let uri = self.file_stream(to, file).await?;
             self.execute("migrate", json!({"uri": uri})).await?;
             self.wait_for_stream("saving").await?;
-            fs::File::open(to)
-                .and_then(|file| file.sync_all())
+            let written = to.to_owned();
+            let syncing = move || {
+                fs::File::open(&written)?.sync_all()?;
+                fs::File::open(written.parent().unwrap_or(Path::new(".")))?.sync_all()
+            };
+            // Gigabytes may have to go to disk.
+            tokio::task::spawn_blocking(syncing)
+                .await
+                .unwrap_or_else(|error| Err(std::io::Error::other(error)))
                 .map_err(doing)
         };
         let saved = saved.await;

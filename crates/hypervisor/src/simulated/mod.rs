@@ -11,7 +11,9 @@ use crate::seam::*;
 use async_trait::async_trait;
 use estive_model::{DomainName, DomainSpec};
 use fabric::{Place, World};
+use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 use stream::{Stream, started};
@@ -166,7 +168,7 @@ impl Hypervisor for SimulatedHypervisor {
             let saved = std::fs::read(from).map_err(io(doing))?;
             let count = serde_json::from_slice(&saved)
                 .map_err(|error| rejected(&spec.name, "migrate-incoming", error.to_string()))?;
-            Self::make(world, place, spec, InstanceState::Paused, count)
+            Self::make(world, place, spec, InstanceState::Loaded, count)
         })
         .await
     }
@@ -179,7 +181,15 @@ impl Hypervisor for SimulatedHypervisor {
             }
             let count = world.guests.get(place).map_or(0, |guest| guest.count());
             let doing = format!("writing the saved state {}", to.display());
-            std::fs::write(to, count.to_string()).map_err(io(doing))?;
+            let secret = std::fs::OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(to);
+            secret
+                .and_then(|mut file| file.write_all(count.to_string().as_bytes()))
+                .map_err(io(doing))?;
             world.turn(place, InstanceState::Sent);
             Ok(())
         })
