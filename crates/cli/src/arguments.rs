@@ -68,6 +68,10 @@ pub enum Command {
     Pause(commands::status::Pause),
     /// Start a paused domain's processors again
     Resume(commands::status::Resume),
+    /// Keep a running domain's memory on its host, and end it
+    Save(commands::save::Save),
+    /// Go on from what was saved, once
+    Restore(commands::save::Restore),
     /// Attach to a domain's serial console (leave with Ctrl-])
     Console(commands::console::Console),
     /// Log in to a domain by SSH, through its host

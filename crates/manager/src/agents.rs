@@ -4,7 +4,7 @@ use bytes::Bytes;
 use estive_api::client::Lines;
 use estive_api::wire::{
     AgentAbout, AnsweredOrder, Boots, DomainReport, GrantAnswer, GrantOrder, LayerLine, MoveOrder,
-    OperationReport, PrepareQuery, Prepared, StatusOrder,
+    OperationReport, PrepareQuery, Prepared, SaveOrder, StatusOrder,
 };
 use estive_api::{Client, ClientError, Endpoint, Problem, ProblemKind};
 use estive_model::{Digest, DomainName, Event, Generation, HostName, OperationId};
@@ -15,6 +15,8 @@ use std::time::Duration;
 pub(crate) const QUESTION: Duration = Duration::from_secs(3);
 /// For an order that makes or ends a process there.
 pub(crate) const ORDER: Duration = Duration::from_secs(60);
+/// For memory that goes to a disk, or comes from there.
+pub(crate) const SAVE: Duration = Duration::from_secs(900);
 /// For files of some hundred megabytes.
 const UPLOAD: Duration = Duration::from_secs(300);
 /// The largest archive without its shared files: a layer and two small documents.
@@ -127,6 +129,38 @@ impl Agent {
         self.client
             .put_json(&format!("/domain/{domain}/status"), order, within)
             .await
+    }
+
+    /// Has it save a domain that runs as this generation.
+    pub async fn save(
+        &self,
+        domain: &DomainName,
+        generation: Generation,
+    ) -> Result<DomainReport, ClientError> {
+        let order = SaveOrder {
+            generation: Some(generation),
+        };
+        let path = format!("/domain/{domain}/saved");
+        self.client.put_json(&path, &order, SAVE).await
+    }
+
+    /// Has a saved domain go on as this generation.
+    pub async fn restore(
+        &self,
+        domain: &DomainName,
+        generation: Generation,
+    ) -> Result<DomainReport, ClientError> {
+        let order = SaveOrder {
+            generation: Some(generation),
+        };
+        let path = format!("/domain/{domain}/restore");
+        self.client.post_json(&path, &order, SAVE).await
+    }
+
+    /// Has it drop what was saved of a domain.
+    pub async fn drop_saved(&self, domain: &DomainName) -> Result<DomainReport, ClientError> {
+        let path = format!("/domain/{domain}/saved");
+        self.client.delete_json(&path, ORDER).await
     }
 
     pub async fn delete(&self, domain: &DomainName) -> Result<(), ClientError> {

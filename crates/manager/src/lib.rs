@@ -31,6 +31,7 @@ mod references;
 mod renewal;
 mod roots_in_use;
 mod routes;
+mod saved;
 mod status;
 mod take_back;
 mod up;

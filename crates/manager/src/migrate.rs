@@ -74,6 +74,9 @@ impl Manager {
             ) => {}
             _ => {
                 let state = said.map_or(DomainState::Unknown, |report| report.state);
+                if state == DomainState::Saved {
+                    return Err(crate::saved::refuse(name));
+                }
                 return Err(Problem::impossible(format!(
                     "{name} is {state} on {}; only a running domain moves live",
                     source.name

@@ -23,6 +23,7 @@ impl Manager {
             let state = match record.ownership.wanted {
                 Wanted::Running => "on",
                 Wanted::Stopped => "stopped on",
+                Wanted::Saved => "saved on",
             };
             let shown = format!("{} {state} {}", record.name, record.ownership.host);
             match record.made_of {

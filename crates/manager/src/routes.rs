@@ -17,7 +17,7 @@ use estive_api::server::{BytesBody, JsonBody, json_lines, with_body_limit};
 use estive_api::upgrade::{accept_upgrade, splice};
 use estive_api::wire::{
     Boots, DeploymentReport, HerdDomain, HostKey, HostReport, MAX_DOCUMENT_BYTES, ManagerAbout,
-    MigrateLine, MigrateOrder, PushQuery, RootsInUse, StatusOrder,
+    MigrateLine, MigrateOrder, PushQuery, RootsInUse, SaveOrder, StatusOrder,
 };
 use estive_api::{Peer, Problem, Role};
 use estive_model::{DeploymentName, DomainName, Event};
@@ -54,6 +54,8 @@ pub(crate) fn router(manager: Arc<Manager>) -> Router {
             .route("/domain/{name}", get(domain))
             .route("/domain/{name}/status", get(domain).put(status))
             .route("/domain/{name}/migrate", post(migrate).delete(give_up))
+            .route("/domain/{name}/saved", put(save).delete(drop_saved))
+            .route("/domain/{name}/restore", post(restore))
             .route("/domain/{name}/host-key", get(host_key))
             .route("/domain/{name}/console.log", get(pass_on_text))
             .route("/domain/{name}/boot", get(pass_on_text))
@@ -222,6 +224,53 @@ async fn status(
         .finish(async move { doing.order_status(&name, order).await })
         .await
         .map(Json)
+}
+
+/// In tasks of their own, as a change of status.
+async fn save(
+    State(manager): App,
+    Extension(peer): Extension<Peer>,
+    Path(name): Path<String>,
+    JsonBody(order): JsonBody<SaveOrder>,
+) -> Result<Json<HerdDomain>, Problem> {
+    may_order(&peer)?;
+    refuse_generation(&order)?;
+    let (name, doing) = (domain_name(&name)?, manager.clone());
+    let saved = manager.finish(async move { doing.order_save(&name).await });
+    saved.await.map(Json)
+}
+
+async fn restore(
+    State(manager): App,
+    Extension(peer): Extension<Peer>,
+    Path(name): Path<String>,
+    JsonBody(order): JsonBody<SaveOrder>,
+) -> Result<Json<HerdDomain>, Problem> {
+    may_order(&peer)?;
+    refuse_generation(&order)?;
+    let (name, doing) = (domain_name(&name)?, manager.clone());
+    let restored = manager.finish(async move { doing.order_restore(&name).await });
+    restored.await.map(Json)
+}
+
+async fn drop_saved(
+    State(manager): App,
+    Extension(peer): Extension<Peer>,
+    Path(name): Path<String>,
+) -> Result<Json<HerdDomain>, Problem> {
+    may_order(&peer)?;
+    let (name, doing) = (domain_name(&name)?, manager.clone());
+    let dropped = manager.finish(async move { doing.drop_saved(&name).await });
+    dropped.await.map(Json)
+}
+
+fn refuse_generation(order: &SaveOrder) -> Result<(), Problem> {
+    match order.generation {
+        Some(_) => Err(Problem::invalid(
+            "generations are granted by the manager; leave generation away",
+        )),
+        None => Ok(()),
+    }
 }
 
 async fn migrate(

@@ -105,6 +105,7 @@ impl Manager {
                 agent.order(name, &running(held)).await.map_err(failed)?;
                 return Ok(Started { ordered: None });
             }
+            DomainState::Saved => return Err(crate::saved::refuse(name)),
             _ => {}
         }
         let floor = match agents::view_of(&report) {
@@ -129,6 +130,25 @@ impl Manager {
         };
         let renewed = self.renew(record.clone(), agent, &report).await?;
         self.note_volume_root(&renewed).await?;
+        let record = self.grant_run(&renewed, floor).await?;
+        let generation = record.ownership.generation;
+        fault::before("up.started");
+        let ordered = Some(Instant::now());
+        agent
+            .order(name, &running(generation))
+            .await
+            .map_err(failed)?;
+        fault::after("up.started");
+        Ok(Started { ordered })
+    }
+
+    /// Write (1) of a start or a restore: a new generation for it on its owner, whose journal has this `floor`.
+    pub(crate) async fn grant_run(
+        &self,
+        record: &DomainRecord,
+        floor: Generation,
+    ) -> Result<DomainRecord, Problem> {
+        let name = &record.name;
         let record = self
             .records
             .change_domain(name, |record| {
@@ -145,24 +165,18 @@ impl Manager {
                 }))
             })
             .await?;
-        let generation = record.ownership.generation;
         self.events.tell(
             EventKind::Started,
             About {
-                generation: Some(generation),
+                generation: Some(record.ownership.generation),
                 ..about(&record)
             },
             "asked for: generation granted".to_owned(),
         );
-        self.grant_volume(&record, generation, &agent.name).await?;
-        fault::before("up.started");
-        let ordered = Some(Instant::now());
-        agent
-            .order(name, &running(generation))
-            .await
-            .map_err(failed)?;
-        fault::after("up.started");
-        Ok(Started { ordered })
+        let generation = record.ownership.generation;
+        self.grant_volume(&record, generation, &record.ownership.host)
+            .await?;
+        Ok(record)
     }
 
     /// A stop that was asked for and never came to its host is taken back.

@@ -275,6 +275,11 @@ impl Manager {
         telling.step(name, "defined", ms_since(begun));
         telling.go_on()?;
         let asked = Instant::now();
+        // One that was saved goes on, and does not boot.
+        if self.go_on_if_saved(&record).await? {
+            telling.step(name, "restored", ms_since(asked));
+            return Ok(None);
+        }
         // Of one that runs it records no more than that it is to; one that was paused goes on, and does not boot.
         let Some(ordered) = self.start(&record).await?.ordered else {
             return Ok(None);

@@ -112,6 +112,10 @@ fn note(record: &DomainRecord, report: &DomainReport) -> Option<String> {
             "it should run and does not{why}; estive start {}",
             record.name
         )),
+        DomainState::Saved if record.wants_to_run() => Some(format!(
+            "it should run and is saved{why}; estive restore {}",
+            record.name
+        )),
         DomainState::Running if record.ownership.wanted == Wanted::Saved => Some(format!(
             "it should be saved and runs{why}; estive save {}",
             record.name

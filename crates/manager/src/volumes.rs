@@ -284,6 +284,14 @@ impl Manager {
                     .advice(format!("estive stop {name} first"))
             };
             let ownership = &record.ownership;
+            if ownership.wanted == Wanted::Saved {
+                return Err(Problem::impossible(format!(
+                    "{name} is saved, and its memory goes with the volume as it is"
+                ))
+                .advice(format!(
+                    "estive restore {name}, then stop it; or drop its memory: estive save {name} --drop"
+                )));
+            }
             if ownership.moving.is_some() || ownership.wanted != Wanted::Stopped {
                 return Err(stop_first());
             }
@@ -310,6 +318,7 @@ impl Manager {
         }
         let order = FenceOrder {
             generation: fence.next(),
+            only_at: Vec::new(),
         };
         let path = format!("{}/fence", path(name));
         let doing = format!("cutting off who had the volume {name}");

@@ -57,7 +57,7 @@ pub struct HerdDomain {
     pub generation: Generation,
     /// What it does, by its owner's agent (or by the destination's, during a move); `unknown` when that one is silent.
     pub state: DomainState,
-    /// What its owner wants of it: `running` or `stopped`.
+    /// What its owner wants of it: `running`, `stopped` or `saved`.
     pub wanted: DomainState,
     /// Address in the deployment's network, without prefix.
     pub address: String,

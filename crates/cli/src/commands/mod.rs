@@ -24,6 +24,7 @@ pub mod proxy;
 pub mod references;
 pub mod reseal;
 pub mod root;
+pub mod save;
 pub mod seal;
 pub mod sets;
 pub mod show;
@@ -58,6 +59,8 @@ pub async fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Stop(stop) => stop.run(&global).await,
         Command::Pause(pause) => pause.run(&global).await,
         Command::Resume(resume) => resume.run(&global).await,
+        Command::Save(save) => save.run(&global).await,
+        Command::Restore(restore) => restore.run(&global).await,
         Command::Console(console) => console.run(&global).await,
         Command::Ssh(ssh) => ssh.run(&global),
         Command::Proxy(proxy) => proxy.run(&global).await,

@@ -81,6 +81,12 @@ fn render_alone(domain: &DomainReport) -> String {
         ("journal", domain.journal.entry.to_string()),
         ("memory", format!("{} MiB", domain.memory_mib)),
     ];
+    if let Some(saved) = &domain.saved {
+        let at = UNIX_EPOCH + Duration::from_millis(saved.saved_ms);
+        let at = humantime::format_rfc3339_seconds(at);
+        let size = output::mib(saved.bytes);
+        pairs.push(("saved", format!("{at}, {size}")));
+    }
     if let Some(pid) = domain.pid {
         pairs.push(("pid", pid.to_string()));
     }
