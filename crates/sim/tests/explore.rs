@@ -148,12 +148,12 @@ fn starts_stops_and_definitions_of_an_instance_that_cannot_always_be_asked() {
     holds("stopped at first, unclear", false, bounds);
 }
 
-/// Its memory is saved, restored and dropped, with orders that come late, and with moves in between.
+/// Its memory is saved, restored and dropped, with orders that come late, and a move that is ordered meanwhile.
 #[test]
 fn saves_restores_and_a_move() {
     let bounds = Bounds {
-        grants: 2,
-        crashes: [u8::from(deep()), 0],
+        grants: 1 + u64::from(deep()),
+        crashes: [1, 0],
         deaths: 0,
         saves: true,
         give_up: false,
