@@ -17,10 +17,14 @@ use std::path::Path;
 
 /// Whether a domain held so may run on this host.
 fn may_run(holding: Holding) -> bool {
-    matches!(
-        holding,
-        Holding::Running | Holding::Outgoing(_) | Holding::Incoming(_)
-    )
+    match holding {
+        Holding::Running
+        | Holding::Outgoing(_)
+        | Holding::Incoming(_)
+        | Holding::Saving
+        | Holding::Restoring => true,
+        Holding::Absent | Holding::Stopped | Holding::Released(_) | Holding::Saved => false,
+    }
 }
 
 impl Agent {

@@ -91,6 +91,10 @@ async fn a_domain_is_let_in_while_it_runs_and_the_journal_has_the_last_word() {
         assert_eq!(said(&path), told, "{damage}");
         assert!(!left.exists());
     }
+    host.save("clone01").await.unwrap();
+    assert!(!path.exists());
+    host.restore("clone01").await.unwrap();
+    assert_eq!(said(&path), told);
     host.ask("clone01", DomainState::Stopped).await.unwrap();
     assert!(!path.exists());
     host.ask("clone01", DomainState::Running).await.unwrap();
