@@ -50,11 +50,17 @@ pub fn demo(options: &Options) -> Result<()> {
     hand_over(command)
 }
 
-pub fn bench(name: &str, runs: Option<u32>, mode: &str) -> Result<()> {
+pub fn bench(name: &str, runs: Option<u32>, modes: &[String]) -> Result<()> {
     let mut command = match name {
         "layers" => without_guests("bench-layers")?,
         "read" => without_guests("bench-read")?,
-        _ => guests_command(name, mode)?,
+        "seal" => {
+            let root = setup::setup(Wanted::default())?.reference_root;
+            let mut command = without_guests("bench-seal")?;
+            command.arg("--root").arg(root);
+            command
+        }
+        _ => guests_command(name, modes)?,
     };
     command
         .arg("--results")
@@ -73,16 +79,37 @@ fn without_guests(name: &str) -> Result<Command> {
     Ok(command)
 }
 
-fn guests_command(name: &str, mode: &str) -> Result<Command> {
+fn guests_command(name: &str, modes: &[String]) -> Result<Command> {
     let from = match name {
         "work" => Root::Work,
         _ => Root::Reference,
     };
+    let modes: Vec<&str> = modes
+        .iter()
+        .map(|mode| match mode.as_str() {
+            "all" => "stateless,stateful,live",
+            one => one,
+        })
+        .collect();
+    let modes = modes.join(",");
+    let ganesha = match modes.contains("ganesha") {
+        true => {
+            let wanted = Wanted {
+                loaders_root: true,
+                ..Wanted::default()
+            };
+            setup::setup(wanted)?.loaders
+        }
+        false => None,
+    };
     let (mut command, root, kernel_tree) = prepared(&from, "bench", Some(name))?;
+    if let Some(ganesha) = ganesha {
+        command.arg("--ganesha-root").arg(ganesha.root);
+    }
     command.arg("--programs").arg(binaries::guest_programs()?);
     command.arg("--kernel-tree").arg(kernel_tree);
     command.arg("--tree").arg(root);
-    command.arg(format!("--mode={mode}"));
+    command.arg(format!("--mode={modes}"));
     Ok(command)
 }
 

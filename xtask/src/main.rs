@@ -93,14 +93,20 @@ enum Command {
     },
     /// One benchmark
     Bench {
-        /// boot, migrate, downtime, lost, rootfs, work, layers or read
+        /// boot, migrate, downtime, lost, rootfs, work, layers, read or seal
         name: String,
         /// How many runs; each benchmark has its own default
         #[arg(long)]
         runs: Option<u32>,
-        /// How the clones of rootfs and work keep what they write
-        #[arg(long, value_parser = ["stateless", "stateful"], default_value = "stateless")]
-        mode: String,
+        /// How the clones of rootfs and work have their root and keep what they write; several, with commas between,
+        /// beside one peer. all: stateless, stateful and live
+        #[arg(
+            long,
+            value_parser = ["stateless", "stateful", "live", "ganesha", "all"],
+            value_delimiter = ',',
+            default_value = "stateless"
+        )]
+        mode: Vec<String>,
     },
     /// Only the house rules
     Tidy,

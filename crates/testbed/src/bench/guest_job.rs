@@ -2,12 +2,13 @@
 //! and says on the console what it measured, `measured: CASE FIGURE`, and at last `measured: done`.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
 use super::bare::{appears, problem};
+use super::mode::Mode;
 use super::{Spread, round};
 use crate::Error;
 
@@ -15,32 +16,6 @@ use crate::Error;
 pub(super) const SCRIPT_PATH: &str = "usr/local/sbin/measured";
 const SET: &str = "measured";
 const SET_HELP: &str = "help: A program that measures the guest it runs in.\nfiles:\n";
-
-/// How a clone keeps what it writes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Mode {
-    /// In its memory.
-    Stateless,
-    /// On a volume at the storage place.
-    Stateful,
-}
-
-impl Mode {
-    pub(super) fn words(self) -> &'static str {
-        match self {
-            Self::Stateless => "stateless, sealed",
-            Self::Stateful => "stateful, sealed",
-        }
-    }
-
-    /// What the herd file says of it.
-    pub(super) fn herd_lines(self) -> &'static str {
-        match self {
-            Self::Stateless => "",
-            Self::Stateful => "mode: stateful\nvolume: {size: 4G}\n",
-        }
-    }
-}
 
 /// A file for clones and peers alike.
 pub(super) struct GuestFile {
@@ -50,19 +25,12 @@ pub(super) struct GuestFile {
     pub content: Vec<u8>,
 }
 
-/// Writes a herd with a set `measured` of these files; gives the folder.
-pub(super) fn write_herd(
-    herd: &Path,
-    herd_file: &str,
-    files: &[GuestFile],
-) -> Result<PathBuf, Error> {
+/// Writes a herd with a set `measured` of these files.
+pub(super) fn write_herd(herd: &Path, herd_file: &str, files: &[GuestFile]) -> Result<(), Error> {
     let set = herd.join("sets").join(SET);
-    let doing = || Error::system(format!("writing {}", herd.display()));
+    write_files(&set, files)?;
     let mut description = SET_HELP.to_owned();
     for file in files {
-        let path = set.join(file.path);
-        std::fs::create_dir_all(path.parent().unwrap_or(&set)).map_err(doing())?;
-        std::fs::write(&path, &file.content).map_err(doing())?;
         description.push_str(&format!(
             "  {}: {{mode: \"{:04o}\"}}\n",
             file.path, file.mode
@@ -72,9 +40,20 @@ pub(super) fn write_herd(
         (set.join("set.yaml"), description.as_str()),
         (herd.join("herd.yaml"), herd_file),
     ] {
-        std::fs::write(path, text).map_err(doing())?;
+        std::fs::write(path, text).map_err(Error::system(format!("writing {}", herd.display())))?;
     }
-    Ok(set)
+    Ok(())
+}
+
+/// Writes these files below `directory`.
+pub(super) fn write_files(directory: &Path, files: &[GuestFile]) -> Result<(), Error> {
+    let doing = || Error::system(format!("writing {}", directory.display()));
+    for file in files {
+        let path = directory.join(file.path);
+        std::fs::create_dir_all(path.parent().unwrap_or(directory)).map_err(doing())?;
+        std::fs::write(&path, &file.content).map_err(doing())?;
+    }
+    Ok(())
 }
 
 /// One figure of each run.
@@ -104,9 +83,12 @@ impl Case {
     }
 }
 
-/// What was measured in each run, by case.
-#[derive(Default)]
-pub(super) struct Measured(pub BTreeMap<String, Vec<f64>>);
+/// What was measured in each run, by case; and of how much, as the guest said, `sized: CASE SO MUCH`.
+#[derive(Default, Clone)]
+pub(super) struct Measured {
+    pub figures: BTreeMap<String, Vec<f64>>,
+    pub sizes: BTreeMap<String, String>,
+}
 
 impl Measured {
     /// Waits until the guest is done, and takes its figures.
@@ -145,17 +127,25 @@ impl Measured {
             })?;
             self.add(case, figure);
         }
+        let size = |line: &str| {
+            let (case, size) = line.trim().strip_prefix("sized: ")?.split_once(' ')?;
+            Some((case.to_owned(), size.to_owned()))
+        };
+        self.sizes.extend(text.lines().filter_map(size));
         Ok(())
     }
 
     pub fn add(&mut self, case: &Case, figure: f64) {
-        self.0.entry(case.name.to_owned()).or_default().push(figure);
+        self.figures
+            .entry(case.name.to_owned())
+            .or_default()
+            .push(figure);
     }
 
     /// The last run, in words.
     pub fn last(&self, cases: &[Case]) -> String {
         let shown = |case: &Case| {
-            let figure = self.0.get(case.name).and_then(|all| all.last())?;
+            let figure = self.figures.get(case.name).and_then(|all| all.last())?;
             Some(format!("{} {figure:.0} {}", case.name, case.unit))
         };
         cases
@@ -166,7 +156,7 @@ impl Measured {
     }
 
     fn spread(&self, case: &Case) -> Spread {
-        Spread::of(self.0.get(case.name).map_or(&[][..], Vec::as_slice))
+        Spread::of(self.figures.get(case.name).map_or(&[][..], Vec::as_slice))
     }
 }
 
@@ -208,6 +198,29 @@ pub(super) fn worst_of(cases: &[Case], ours: &Measured, peer: &Measured) -> Map<
     line
 }
 
+/// The line of a benchmark from that of each mode: of several, the worst of ours stands for all, and each beside it.
+pub(super) fn of_modes(name: &str, lines: Vec<(Mode, Map<String, Value>)>) -> Map<String, Value> {
+    let ratio = |line: &Map<String, Value>| line["ratio"].as_f64().unwrap_or(0.0);
+    let ours = lines.iter().filter(|(mode, _)| mode.is_ours());
+    let worst = ours.min_by(|(_, one), (_, other)| ratio(one).total_cmp(&ratio(other)));
+    let mut line = match worst.or(lines.first()) {
+        Some((mode, line)) => {
+            let mut line = line.clone();
+            line.insert("mode".to_owned(), json!(mode.words()));
+            line
+        }
+        None => Map::new(),
+    };
+    line.insert("name".to_owned(), json!(name));
+    if lines.len() > 1 {
+        let each = lines
+            .into_iter()
+            .map(|(mode, line)| (mode.name().to_owned(), Value::Object(line)));
+        line.insert("modes".to_owned(), Value::Object(each.collect()));
+    }
+    line
+}
+
 /// In throughput, of the medians.
 pub(super) fn ratio(case: &Case, ours: &Measured, peer: &Measured) -> f64 {
     let (our, their) = (ours.spread(case).median, peer.spread(case).median);
@@ -237,6 +250,26 @@ mod tests {
         assert_eq!(line["worst"], "find");
         assert_eq!(line["ours"], 200.0);
         assert_eq!(line["cases"]["dbench"]["ratio"], 0.9);
+    }
+
+    #[test]
+    fn of_several_modes_the_worst_of_ours_stands_for_all() {
+        let of = |ratio: f64| Map::from_iter([("ratio".to_owned(), json!(ratio))]);
+        let lines = vec![
+            (Mode::Stateless, of(0.9)),
+            (Mode::Live, of(0.7)),
+            (Mode::Ganesha, of(0.5)),
+        ];
+        let line = of_modes("rootfs", lines);
+        assert_eq!(
+            (&line["ratio"], &line["name"]),
+            (&json!(0.7), &json!("rootfs"))
+        );
+        assert_eq!(line["mode"], "stateless, live");
+        assert_eq!(line["modes"]["ganesha"]["ratio"], 0.5);
+        let line = of_modes("rootfs", vec![(Mode::Stateful, of(0.8))]);
+        assert_eq!(line["mode"], "stateful, sealed");
+        assert!(!line.contains_key("modes"));
     }
 
     #[test]

@@ -4,13 +4,16 @@
 
 mod bare;
 mod boot;
+mod ganesha;
 mod guest_job;
 pub mod layers;
 mod migrate;
+mod mode;
 mod moves;
 mod peer;
 pub mod read;
 mod rootfs;
+pub mod seal;
 mod work;
 
 use std::io::Write as _;
@@ -23,7 +26,7 @@ use crate::bed::{Bed, BedConfig};
 use crate::{Error, error_chain};
 
 pub use boot::bare_root;
-pub use guest_job::Mode;
+pub use mode::Mode;
 
 /// What a benchmark is told.
 #[derive(Debug, Clone)]
@@ -40,15 +43,17 @@ pub struct BenchConfig {
     pub results: PathBuf,
     /// How many runs; each benchmark has its own default.
     pub runs: Option<u32>,
-    /// How the clones of those that work in them keep what they write.
-    pub mode: Mode,
+    /// The ways in which the clones of those that work in them have their roots and keep what they write.
+    pub modes: Vec<Mode>,
+    /// A root with NFS-Ganesha in it, where that is one of the ways.
+    pub ganesha_root: Option<PathBuf>,
 }
 
 /// Runs one benchmark; gives the exit code.
 pub async fn run(name: &str, config: BenchConfig) -> Result<i32, Error> {
     if !["boot", "migrate", "downtime", "lost", "rootfs", "work"].contains(&name) {
         eprintln!(
-            "there is no benchmark called {name:?}; there are: boot, migrate, downtime, lost, rootfs, work, layers, read"
+            "there is no benchmark called {name:?}; there are: boot, migrate, downtime, lost, rootfs, work, layers, read, seal"
         );
         return Ok(2);
     }

@@ -1,23 +1,19 @@
-//! `rootfs`: a cold `find` over the root, a cold `tar` of /usr and `dbench`, in a clone. The peer: the same guest on a
-//! local raw ext4 virtio disk made from the same tree.
+//! `rootfs`: a cold `find` over the root, a cold `tar` of /usr and `dbench`, in a clone of each mode that is asked for.
+//! The peer: the same guest on a local raw ext4 virtio disk made from the same tree.
 
 use std::time::Duration;
 
-use estive_api::{Client, Endpoint};
-use estive_model::DomainState;
 use serde_json::{Value, json};
 
 use super::BenchConfig;
-use super::bare::problem;
-use super::boot::order;
-use super::guest_job::{Case, GuestFile, Measured, SCRIPT_PATH, worst_of, write_herd};
+use super::ganesha;
+use super::guest_job::{Case, GuestFile, Measured, SCRIPT_PATH, of_modes, worst_of, write_files};
+use super::mode::{Clones, Shape, each};
 use super::peer::{Peer, PeerSize};
 use crate::Error;
-use crate::bed::{Bed, host_name};
+use crate::bed::Bed;
 
 const MEMORY_MIB: u64 = 512;
-const HERD: &str = "name: rootfs\nnetwork: 10.77.0.0/24\naddresses: 10.77.0.101-10.77.0.199\nmemory_mib: 512\n\
-    sets: [measured]\nup: [ping]\ninit: /usr/local/sbin/measured\nhosts:\n  clone01:\n    host: host1\n";
 const LIMIT: Duration = Duration::from_secs(300);
 
 /// Milliseconds for the first two, megabytes a second for the third.
@@ -28,11 +24,22 @@ exec >/dev/console 2>&1 </dev/null
 [ -e /sys/block ] || mount -t sysfs sysfs /sys
 cold() { sync; echo 3 >/proc/sys/vm/drop_caches; }
 now() { date +%s%N; }
-cold; from=$(now); find / -xdev -ls | wc -l >/dev/null; echo "measured: find $((($(now) - from) / 1000000))"
-cold; from=$(now); tar -C / -cf - usr | wc -c >/dev/null; echo "measured: tar $((($(now) - from) / 1000000))"
+since() { echo "measured: $1 $((($(now) - $2) / 1000000))"; }
+# Requests to disks so far and the time that they waited, calls of NFS so far.
+requests() {
+  awk '$3 ~ /^vd/ { reads += $4; ms += $7 } END { printf "%d reads of %d ms", reads, ms }' /proc/diskstats
+  sed -n '/per-op/,/^device/p' /proc/self/mountstats |
+    awk '$2 > 0 && $1 ~ /:$/ { calls += $2; each = each " " $1 $2 } END { if (calls) printf ", %d calls:%s", calls, each }'
+}
+before=$(requests); cold; from=$(now); count=$(find / -xdev -ls | wc -l); since find "$from"; found=$(requests)
+cold; from=$(now); bytes=$(tar -C / -cf - usr | wc -c); since tar "$from"; tarred=$(requests)
 mkdir -p /var/tmp/measured
-dbench -D /var/tmp/measured -t 15 2 | sed -n 's/^Throughput \([0-9.]*\) MB.*/measured: dbench \1/p'
+dbench -D /var/tmp/measured -t 8 2 | sed -n 's/^Throughput \([0-9.]*\) MB.*/measured: dbench \1/p'
 sync
+echo "sized: find $count names"
+echo "sized: tar $((bytes >> 20)) MiB"
+echo "sized: requests before $before; after find $found; after tar $tarred"
+echo "sized: dbench 2 clients for 8 s"
 echo "measured: done"
 while :; do sleep 3600; done
 "#;
@@ -46,53 +53,57 @@ const CASES: [Case; 3] = [
 pub(super) async fn measure(bed: &Bed, config: &BenchConfig) -> Result<Value, Error> {
     let runs = config.runs.unwrap_or(5);
     let directory = &bed.config().directory;
-    let herd = directory.join("rootfs-herd");
     let files = [GuestFile {
         path: SCRIPT_PATH,
         mode: 0o755,
         content: SCRIPT.into(),
     }];
-    let set = write_herd(
-        &herd,
-        &format!("{HERD}{}", config.mode.herd_lines()),
-        &files,
-    )?;
     let size = PeerSize {
         disk_mib: 1024,
         memory_mib: MEMORY_MIB,
         has_network: false,
     };
     let mut peer = Peer::make(config, directory, &config.tree, &size)?;
-    peer.set_init(&set.join(SCRIPT_PATH))?;
+    let peer_files = directory.join("peer-files");
+    write_files(&peer_files, &files)?;
+    peer.set_init(&peer_files.join(SCRIPT_PATH))?;
     peer.writable = true;
 
-    bed.estive_json(&["up", &herd.display().to_string(), "--name", "rootfs"])
-        .await?;
-    let client = Client::new(Endpoint::Unix(bed.agent_socket(1)), None)
-        .map_err(|error| problem(&error.to_string()))?;
-    let console = directory.join(host_name(1)).join("q/clone01/console.log");
-
-    let (mut ours, mut theirs) = (Measured::default(), Measured::default());
+    let modes = each(&config.modes);
+    let _ganesha = ganesha::serve(bed, config, &modes).await?;
+    let shape = Shape {
+        name: "rootfs",
+        memory_mib: MEMORY_MIB,
+        places: &[0],
+    };
+    let mut ours = Vec::new();
+    for mode in modes {
+        let clones = Clones::up(bed, mode, &shape, &files).await?;
+        ours.push((clones, Measured::default()));
+    }
+    let mut theirs = Measured::default();
     for number in 0..runs {
-        order(&client, "clone01", DomainState::Stopped).await?;
-        let _ = std::fs::remove_file(&console);
-        order(&client, "clone01", DomainState::Running).await?;
-        ours.take(&console, &CASES, LIMIT).await?;
-        order(&client, "clone01", DomainState::Stopped).await?;
+        for (clones, measured) in &mut ours {
+            clones.start().await?;
+            measured.take(clones.console(), &CASES, LIMIT).await?;
+            clones.stop().await?;
+            let name = clones.mode.name();
+            println!("run {number:>2}: {name:<10} {}", measured.last(&CASES));
+        }
         let (bare, bare_console) = peer.start(bed, number)?;
         theirs.take(&bare_console, &CASES, LIMIT).await?;
         bare.end().await;
-        println!(
-            "run {number:>2}: ours {}, local disk {}",
-            ours.last(&CASES),
-            theirs.last(&CASES)
-        );
+        println!("        local disk {}", theirs.last(&CASES));
     }
-    let mut line = worst_of(&CASES, &ours, &theirs);
-    line.insert("name".to_owned(), json!("rootfs"));
-    line.insert("mode".to_owned(), json!(config.mode.words()));
+    let lines = ours.iter().map(|(clones, measured)| {
+        let mut line = worst_of(&CASES, measured, &theirs);
+        line.insert("sizes".to_owned(), json!(measured.sizes));
+        (clones.mode, line)
+    });
+    let mut line = of_modes("rootfs", lines.collect());
     line.insert("goal".to_owned(), json!(0.7));
     line.insert("memory_mib".to_owned(), json!(MEMORY_MIB));
+    line.insert("peer_sizes".to_owned(), json!(theirs.sizes));
     line.insert("runs".to_owned(), json!(runs));
     Ok(Value::Object(line))
 }

@@ -3,34 +3,32 @@
 //! bridges, each on a local raw ext4 virtio disk made from the same tree; for TCP the machine itself, from a host's
 //! namespace to the client's.
 //!
-//! What the four write is lost with them but for the first peer, whose disk is written to.
+//! In each mode that is asked for, one after the other beside the one peer. What the peers write is lost with them but for the
+//! first, whose disk is written to.
 
 use std::time::Duration;
 
-use estive_api::{Client, Endpoint};
-use estive_model::DomainState;
 use estive_network::{MacAddress, bridge_mac};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::process::{Child, Command};
 
 use super::BenchConfig;
 use super::bare::problem;
-use super::boot::order;
-use super::guest_job::{Case, GuestFile, Measured, SCRIPT_PATH, ratio, worst_of, write_herd};
+use super::ganesha;
+use super::guest_job::{
+    Case, GuestFile, Measured, SCRIPT_PATH, of_modes, ratio, worst_of, write_files,
+};
+use super::mode::{Clones, Shape, each};
 use super::peer::{Machine, Peer, PeerSize};
 use super::round;
 use crate::Error;
-use crate::bed::{Bed, host_name};
+use crate::bed::Bed;
 use crate::topology::{CLIENT_ADDRESS, HOST_BRIDGE};
 
 const MEMORY_MIB: u64 = 640;
 const LIMIT: Duration = Duration::from_secs(1200);
-/// The first clone does everything but three quarters of the ray tracer. Clones have .101 to .104, peers .111 to .114.
-const HERD: &str = "name: work\nnetwork: 10.77.0.0/24\naddresses: 10.77.0.101-10.77.0.109\nmemory_mib: 640\n\
-    sets: [measured]\nup: [ping]\ninit: /usr/local/sbin/measured\nhosts:\n  \
-    clone01: {host: host1, address: 10.77.0.101}\n  clone02: {host: host2, address: 10.77.0.102}\n  \
-    clone03: {host: host3, address: 10.77.0.103}\n  clone04: {host: host1, address: 10.77.0.104}\n";
-/// On which host each of the four is, from 0.
+/// On which host each of the four is, from 0. The first does everything but three quarters of the ray tracer. Peers have
+/// .111 to .114.
 const PLACES: [usize; 4] = [0, 1, 2, 0];
 
 const JOBS: [Case; 4] = [
@@ -48,41 +46,47 @@ const TCP: [Case; 5] = [
 ];
 
 pub(super) async fn measure(bed: &Bed, config: &BenchConfig) -> Result<Value, Error> {
-    let runs = config.runs.unwrap_or(5);
+    let runs = config.runs.unwrap_or(3);
     let directory = &bed.config().directory;
-    let herd = directory.join("work-herd");
     let files = files(config).await?;
-    let set = write_herd(
-        &herd,
-        &format!("{HERD}{}", config.mode.herd_lines()),
-        &files,
-    )?;
     let size = PeerSize {
         disk_mib: 3072,
         memory_mib: MEMORY_MIB,
         has_network: true,
     };
     let peer = Peer::make(config, directory, &config.tree, &size)?;
+    let peer_files = directory.join("peer-files");
+    write_files(&peer_files, &files)?;
     for file in &files {
-        peer.put(&set.join(file.path), file.path, file.mode)?;
+        peer.put(&peer_files.join(file.path), file.path, file.mode)?;
     }
-    peer.set_init(&set.join(SCRIPT_PATH))?;
+    peer.set_init(&peer_files.join(SCRIPT_PATH))?;
     let peers = peers(bed, peer).await?;
     let all: Vec<Case> = JOBS.into_iter().chain(TCP).collect();
 
-    bed.estive_json(&["up", &herd.display().to_string(), "--name", "work"])
-        .await?;
-    let clones = Clones::of(bed)?;
-    let console = directory.join(host_name(1)).join("q/clone01/console.log");
+    let modes = each(&config.modes);
+    let _ganesha = ganesha::serve(bed, config, &modes).await?;
+    let shape = Shape {
+        name: "work",
+        memory_mib: MEMORY_MIB,
+        places: &PLACES,
+    };
+    let mut ours = Vec::new();
+    for mode in modes {
+        let clones = Clones::up(bed, mode, &shape, &files).await?;
+        ours.push((clones, Measured::default()));
+    }
     let _server = tcp_server(bed)?;
-    let (mut ours, mut theirs) = (Measured::default(), Measured::default());
+    let mut theirs = Measured::default();
     let mut machine = Measured::default();
     for number in 0..runs {
-        clones.all_are(DomainState::Stopped).await?;
-        let _ = std::fs::remove_file(&console);
-        clones.all_are(DomainState::Running).await?;
-        ours.take(&console, &all, LIMIT).await?;
-        clones.all_are(DomainState::Stopped).await?;
+        for (clones, measured) in &mut ours {
+            clones.start().await?;
+            measured.take(clones.console(), &all, LIMIT).await?;
+            clones.stop().await?;
+            let name = clones.mode.name();
+            println!("run {number:>2}: {name:<10} {}", measured.last(&all));
+        }
         for case in &TCP {
             machine.add(case, tcp_of_the_machine(bed, case).await?);
         }
@@ -97,32 +101,36 @@ pub(super) async fn measure(bed: &Bed, config: &BenchConfig) -> Result<Value, Er
         for (bare, _) in running {
             bare.end().await;
         }
-        println!("run {number:>2}: ours       {}", ours.last(&all));
         println!("        local disk {}", theirs.last(&all));
         println!("        machine    {}", machine.last(&TCP));
     }
-    Ok(result(&ours, &theirs, &machine, config, runs))
+    let lines = ours
+        .iter()
+        .map(|(clones, measured)| (clones.mode, of_mode(measured, &theirs, &machine)));
+    let mut line = of_modes("work", lines.collect());
+    line.insert(
+        "peers".to_owned(),
+        json!("four of the same guests on local ext4 disks; for tcp_* the machine itself between two namespaces"),
+    );
+    line.insert("goal".to_owned(), json!(0.8));
+    line.insert("memory_mib".to_owned(), json!(MEMORY_MIB));
+    line.insert("sizes".to_owned(), json!(theirs.sizes));
+    line.insert("runs".to_owned(), json!(runs));
+    Ok(Value::Object(line))
 }
 
 /// The ratio is the worst of all. Beside it what the clones cost where the guest itself is what limits: against the same
 /// guest, TCP as well.
-fn result(
-    ours: &Measured,
-    theirs: &Measured,
-    machine: &Measured,
-    config: &BenchConfig,
-    runs: u32,
-) -> Value {
+fn of_mode(ours: &Measured, theirs: &Measured, machine: &Measured) -> Map<String, Value> {
     let all: Vec<Case> = JOBS.into_iter().chain(TCP).collect();
-    let mut peer = Measured(machine.0.clone());
+    let mut peer = machine.clone();
     for case in &JOBS {
-        peer.0.insert(
-            case.name.to_owned(),
-            theirs.0.get(case.name).cloned().unwrap_or_default(),
-        );
+        let figures = theirs.figures.get(case.name).cloned();
+        peer.figures
+            .insert(case.name.to_owned(), figures.unwrap_or_default());
     }
     let mut line = worst_of(&all, ours, &peer);
-    let same_guest: serde_json::Map<String, Value> = all
+    let same_guest: Map<String, Value> = all
         .iter()
         .map(|case| {
             (
@@ -133,18 +141,9 @@ fn result(
         .collect();
     let least = all.iter().map(|case| ratio(case, ours, theirs));
     let least = least.fold(f64::INFINITY, f64::min);
-    line.insert("name".to_owned(), json!("work"));
     line.insert("same_guest_ratio".to_owned(), json!(round(least)));
     line.insert("same_guest".to_owned(), Value::Object(same_guest));
-    line.insert(
-        "peers".to_owned(),
-        json!("four of the same guests on local ext4 disks; for tcp_* the machine itself between two namespaces"),
-    );
-    line.insert("mode".to_owned(), json!(config.mode.words()));
-    line.insert("goal".to_owned(), json!(0.8));
-    line.insert("memory_mib".to_owned(), json!(MEMORY_MIB));
-    line.insert("runs".to_owned(), json!(runs));
-    Value::Object(line)
+    line
 }
 
 /// The script, the search, and a key with which the guests of this run, and nobody else, let each other in.
@@ -225,29 +224,6 @@ async fn peers(bed: &Bed, mut first: Peer) -> Result<Vec<Peer>, Error> {
     Ok(made)
 }
 
-struct Clones(Vec<(String, Client)>);
-
-impl Clones {
-    fn of(bed: &Bed) -> Result<Self, Error> {
-        let clone = |(number, place): (usize, usize)| {
-            let host = u8::try_from(place + 1).unwrap_or(1);
-            let client = Client::new(Endpoint::Unix(bed.agent_socket(host)), None)
-                .map_err(|error| problem(&error.to_string()))?;
-            Ok((format!("clone{:02}", number + 1), client))
-        };
-        let all = PLACES.into_iter().enumerate().map(clone);
-        all.collect::<Result<_, Error>>().map(Self)
-    }
-
-    /// The first one last: it waits for the others.
-    async fn all_are(&self, state: DomainState) -> Result<(), Error> {
-        for (name, client) in self.0.iter().rev() {
-            order(client, name, state).await?;
-        }
-        Ok(())
-    }
-}
-
 fn tcp_server(bed: &Bed) -> Result<Child, Error> {
     bed.topology()
         .client
@@ -268,7 +244,7 @@ async fn tcp_of_the_machine(bed: &Bed, case: &Case) -> Result<f64, Error> {
         .ok_or_else(|| problem("there is no host"))?
         .command("iperf3")
         .args(["--client", &CLIENT_ADDRESS.to_string(), "--length", bytes])
-        .args(["--time", "3", "--json"])
+        .args(["--time", "2", "--json"])
         .output()
         .await
         .map_err(Error::system("running iperf3"))?;

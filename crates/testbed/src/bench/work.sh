@@ -73,12 +73,12 @@ program() {
     print "  printf(\"%u\\n\", s);\n  return 0;\n}"
   }'
 }
-program 200 >program.c
+program 80 >program.c
 cold; from=$(now)
 gcc -O2 -o program program.c && ./program && since compile "$from"
 
 # The positions are the same on every machine.
-from=$(now); estive-search 15 && since search "$from"
+from=$(now); estive-search 14 && since search "$from"
 
 bin=$(dirname "$(ls /usr/lib/postgresql/*/bin/pgbench)")
 pg() { setpriv --reuid postgres --regid postgres --clear-groups env HOME=$work PATH="$PATH:$bin" "$@"; }
@@ -89,18 +89,23 @@ pg initdb -D $work/data -A trust -U postgres --locale=C --no-sync >initdb.log ||
 pg pg_ctl -D $work/data -w -t 120 -l $work/data/log -o "-k /dev/shm -c listen_addresses=" start >/dev/null || tail data/log
 chmod 1777 /dev/shm
 pg pgbench -h /dev/shm -U postgres -i -q -s 2 postgres
-pg pgbench -h /dev/shm -U postgres -c 2 -T 20 postgres | sed -n 's/^tps = \([0-9.]*\).*/measured: pgbench \1/p'
+pg pgbench -h /dev/shm -U postgres -c 2 -T 8 postgres | sed -n 's/^tps = \([0-9.]*\).*/measured: pgbench \1/p'
 pg pg_ctl -D $work/data -m immediate stop >/dev/null
 
 for size in 64 1K 16K 128K 1M; do
-  iperf3 --client "$server" --length $size --time 3 --format m |
+  iperf3 --client "$server" --length $size --time 2 --format m |
     sed -n "s/.* \([0-9.]*\) Mbits\/sec.*receiver.*/measured: tcp_$size \1/p"
 done
 
 from=$(now)
 mpirun --allow-run-as-root -np 4 --host "$address,$(echo "$others" | tr ' ' ,)" \
   --mca plm_rsh_args "$ssh" --mca btl tcp,self --mca btl_tcp_if_include eth0 --mca oob_tcp_if_include eth0 \
-  mpi-ray 640 480 5 && since ray_mpi "$from"
+  mpi-ray 400 300 5 && since ray_mpi "$from"
 sync
+echo "sized: compile 80 functions, $(wc -l <program.c) lines"
+echo "sized: search 14 half-moves deep"
+echo "sized: pgbench scale 2, 2 clients for 8 s"
+echo "sized: tcp 2 s for each size of message"
+echo "sized: ray_mpi 400 x 300 points, 25 rays each, 4 processes"
 echo "measured: done"
 rest

@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use estive_testbed::bed::{BedConfig, BedReference};
 use estive_testbed::bench::layers::{self, LayersConfig};
 use estive_testbed::bench::read::{self, ReadConfig};
+use estive_testbed::bench::seal::{self, SealConfig};
 use estive_testbed::bench::{self, BenchConfig, Mode};
 use estive_testbed::demo::{self, DemoConfig};
 use estive_testbed::outer::{self, INSIDE};
@@ -33,6 +34,14 @@ enum Command {
     BenchLayers(WithoutGuests),
     /// The benchmark of reading a root through a host's cache, which needs no guests either
     BenchRead(WithoutGuests),
+    /// The benchmark of sealing a root, neither
+    BenchSeal {
+        #[command(flatten)]
+        bench: WithoutGuests,
+        /// The root to seal
+        #[arg(long)]
+        root: PathBuf,
+    },
     /// Take a demo that was kept up down
     Down,
 }
@@ -98,9 +107,12 @@ struct Bench {
     /// How many runs; each benchmark has its own default
     #[arg(long)]
     runs: Option<u32>,
-    /// How clones keep what they write
-    #[arg(long, value_enum, default_value = "stateless")]
-    mode: Mode,
+    /// How clones have their root and keep what they write; several beside one peer
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "stateless")]
+    mode: Vec<Mode>,
+    /// A root with NFS-Ganesha in it, for the mode of that name
+    #[arg(long)]
+    ganesha_root: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -133,6 +145,13 @@ fn main() -> ExitCode {
         .map(|()| 0),
         Command::BenchRead(bench) => read::run(&ReadConfig {
             estive: bench.estive,
+            results: bench.results,
+            runs: bench.runs,
+        })
+        .map(|()| 0),
+        Command::BenchSeal { bench, root } => seal::run(&SealConfig {
+            estive: bench.estive,
+            root,
             results: bench.results,
             runs: bench.runs,
         })
@@ -218,8 +237,24 @@ async fn bench_inside(bench: Bench) -> Result<i32, Error> {
         reference.sets = vec![];
         bed.references.insert("bare".to_owned(), reference);
     }
-    if bench.mode == Mode::Stateful {
+    if bench.mode.contains(&Mode::Stateful) {
         bed.volumes = Some(std::path::Path::new(outer::WORK_DIRECTORY).join("volumes"));
+    }
+    if ["rootfs", "work"].contains(&bench.name.as_str()) {
+        // A clone of each mode is defined at a time, and one runs; root lines of their own need modules of their own.
+        bed.capacity.memory_mib = 16 << 10;
+        for reference in bed.references.values_mut() {
+            reference.early = Some((
+                bench.programs.join("estive-init"),
+                bench.kernel_tree.clone(),
+            ));
+        }
+    }
+    if bench.mode.contains(&Mode::Live) {
+        let name = Mode::LIVE_REFERENCE.to_owned();
+        let reference = bed.references["default"].clone();
+        bed.references.insert(name.clone(), reference);
+        bed.live.insert(name, bench.tree.clone());
     }
     let config = BenchConfig {
         bed,
@@ -228,7 +263,8 @@ async fn bench_inside(bench: Bench) -> Result<i32, Error> {
         tree: bench.tree,
         results: bench.results,
         runs: bench.runs,
-        mode: bench.mode,
+        modes: bench.mode,
+        ganesha_root: bench.ganesha_root,
     };
     bench::run(&bench.name, config).await
 }
