@@ -5,7 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use estive_nfs::record;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
@@ -43,7 +43,7 @@ where
         // As many as may be under way: reading never waits for our writing, which may wait for it.
         let mut replies = records(from_link, MOST);
         for call in outstanding.calls() {
-            if write(&mut to_link, call).await.is_err() {
+            if record::write(&mut to_link, call).await.is_err() {
                 sleep(pause).await;
                 continue 'links;
             }
@@ -53,7 +53,7 @@ where
                 call = calls.next(), if !outstanding.is_full() => {
                     let Some(call) = call? else { return Ok(()) };
                     outstanding.add(&call);
-                    if write(&mut to_link, &call).await.is_err() {
+                    if record::write(&mut to_link, &call).await.is_err() {
                         continue 'links;
                     }
                 }
@@ -61,7 +61,7 @@ where
                     Ok(Some(reply)) => {
                         pause = FIRST_PAUSE;
                         if outstanding.answered(&reply) {
-                            write(&mut to_clone, &reply).await?;
+                            record::write(&mut to_clone, &reply).await?;
                         }
                     }
                     Ok(None) | Err(_) => {
@@ -74,12 +74,6 @@ where
             }
         }
     }
-}
-
-async fn write(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {
-    stream.write_all(&record::head(bytes.len())).await?;
-    stream.write_all(bytes).await?;
-    stream.flush().await
 }
 
 /// Records as they come, read by a task of its own: half a record is never lost to something else that happened.

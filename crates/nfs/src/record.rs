@@ -1,6 +1,8 @@
 //! Records of RPC on a byte stream, each in one fragment or in some (RFC 5531, section 11).
 
-use tokio::io::{AsyncRead, AsyncReadExt};
+use std::io::IoSlice;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::rpc::MOST_DATA_BYTES;
 
@@ -10,10 +12,29 @@ const MOST_RECORD_BYTES: usize = MOST_DATA_BYTES as usize + (64 << 10);
 const MOST_FRAGMENTS: usize = 1024;
 const LAST: u32 = 1 << 31;
 
+/// Memory that is set aside before the bytes are there: what is common, and not what a sender says.
+const USUAL_BYTES: usize = 128 << 10;
+
 /// The head of a record in one part.
-pub fn head(size: usize) -> [u8; 4] {
+fn head(size: usize) -> [u8; 4] {
     let size = u32::try_from(size).expect("replies are bounded");
     (size | LAST).to_be_bytes()
+}
+
+/// Writes a record in one part: head and body in one piece where the stream can, for each piece costs a system call, a
+/// record of TLS, and the other side a wakeup.
+pub async fn write(stream: &mut (impl AsyncWrite + Unpin), body: &[u8]) -> std::io::Result<()> {
+    let head = head(body.len());
+    let mut written = 0;
+    while written < head.len() {
+        let both = [IoSlice::new(&head[written..]), IoSlice::new(body)];
+        match stream.write_vectored(&both).await? {
+            0 => return Err(std::io::ErrorKind::WriteZero.into()),
+            more => written += more,
+        }
+    }
+    stream.write_all(&body[written - head.len()..]).await?;
+    stream.flush().await
 }
 
 /// The next record; `None` where the stream ends between two.
@@ -40,6 +61,7 @@ pub async fn read_rest(
         if record.len() + size > MOST_RECORD_BYTES {
             return Err(std::io::Error::other("a record that is too long"));
         }
+        record.reserve(size.min(USUAL_BYTES));
         let read = (&mut *stream)
             .take(size as u64)
             .read_to_end(&mut record)
@@ -59,6 +81,8 @@ pub async fn read_rest(
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
 
     fn records(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -83,6 +107,64 @@ mod tests {
             }
             prop_assert_eq!(records(&bytes).unwrap(), parts.concat());
             prop_assert!(records(&bytes[..bytes.len() - 1]).is_err() || parts.last().unwrap().is_empty());
+        }
+    }
+
+    /// Takes a few bytes at a time, in one piece or in several.
+    struct Slow {
+        taken: Vec<u8>,
+        most: usize,
+        is_vectored: bool,
+    }
+
+    impl AsyncWrite for Slow {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<std::io::Result<usize>> {
+            self.poll_write_vectored(context, &[IoSlice::new(bytes)])
+        }
+
+        fn poll_write_vectored(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            pieces: &[IoSlice<'_>],
+        ) -> Poll<std::io::Result<usize>> {
+            let some = if self.is_vectored { pieces.len() } else { 1 };
+            let bytes: Vec<u8> = pieces[..some]
+                .iter()
+                .flat_map(|piece| piece.to_vec())
+                .collect();
+            let size = bytes.len().min(self.most);
+            self.taken.extend(&bytes[..size]);
+            Poll::Ready(Ok(size))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn a_record_is_written_whole_however_little_is_taken_at_a_time() {
+        let body: Vec<u8> = (0..50).collect();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        for (most, is_vectored) in (1..60).flat_map(|most| [(most, false), (most, true)]) {
+            let taken = Vec::new();
+            let mut slow = Slow {
+                taken,
+                most,
+                is_vectored,
+            };
+            runtime.block_on(write(&mut slow, &body)).unwrap();
+            assert_eq!(records(&slow.taken).unwrap(), body, "{most} {is_vectored}");
         }
     }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
@@ -51,14 +51,7 @@ where
     let (replies, mut to_write) = mpsc::channel::<Reply>(limits.calls);
     let write = async move {
         while let Some(Reply { bytes, permit }) = to_write.recv().await {
-            let head = record::head(bytes.len());
-            let mut record = io::Cursor::new(head).chain(io::Cursor::new(bytes));
-            timeout(
-                limits.patience,
-                tokio::io::copy_buf(&mut record, &mut writing),
-            )
-            .await??;
-            writing.flush().await?;
+            timeout(limits.patience, record::write(&mut writing, &bytes)).await??;
             drop(permit);
         }
         Ok::<_, io::Error>(())
@@ -143,6 +136,7 @@ pub async fn listen(service: Arc<Service>, listener: TcpListener, limits: Limits
 mod tests {
     use super::*;
     use crate::handle::Key;
+    use tokio::io::AsyncWriteExt;
 
     #[test]
     fn calls_take_their_turn_whoever_asks() {
