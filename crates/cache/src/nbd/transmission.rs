@@ -1,11 +1,11 @@
 //! The rest of a connection: requests, many at once, and their replies in whatever order they are ready
 //! (doc/proto.md, "Transmission").
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, BufWriter};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::task::AbortOnDropHandle;
@@ -221,19 +221,33 @@ async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Optio
 }
 
 async fn write_replies(
-    stream: impl AsyncWrite + Unpin,
+    mut stream: impl AsyncWrite + Unpin,
     mut replies: mpsc::Receiver<Due>,
 ) -> io::Result<()> {
-    let mut stream = BufWriter::new(stream);
     while let Some((reply, held)) = replies.recv().await {
-        stream.write_all(&reply.head).await?;
-        for piece in &reply.data {
-            stream.write_all(piece).await?;
-        }
-        if replies.is_empty() {
-            stream.flush().await?;
-        }
+        // Head and data in one piece: QEMU wakes up for each.
+        let pieces: Vec<&[u8]> = std::iter::once(&reply.head)
+            .chain(&reply.data)
+            .map(AsRef::as_ref)
+            .collect();
+        write_all_vectored(&mut stream, &pieces).await?;
         drop(held);
     }
     stream.flush().await
+}
+
+async fn write_all_vectored(
+    stream: &mut (impl AsyncWrite + Unpin),
+    pieces: &[&[u8]],
+) -> io::Result<()> {
+    let mut slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+    let mut left = &mut slices[..];
+    IoSlice::advance_slices(&mut left, 0);
+    while !left.is_empty() {
+        match stream.write_vectored(left).await? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            written => IoSlice::advance_slices(&mut left, written),
+        }
+    }
+    Ok(())
 }
