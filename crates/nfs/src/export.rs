@@ -5,6 +5,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat, openat2, readlinkat};
 use rustix::io::Errno;
@@ -16,6 +17,7 @@ use crate::handle::{Key, Signer};
 use crate::hidden::{Hidden, matches};
 use crate::quota::{Quota, Usage};
 use crate::status::{Fault, Status};
+use crate::turns::Turns;
 
 /// The longest name in a directory (NAME_MAX).
 pub const NAME_BYTES: usize = 255;
@@ -46,6 +48,7 @@ pub struct Export {
     anchor: OwnedFd,
     root: Stat,
     signer: Signer,
+    pub(crate) turns: Arc<Turns>,
     pub(crate) usage: Option<Usage>,
     /// A number for the file system that is the same after a restart.
     pub(crate) file_system_id: u64,
@@ -99,6 +102,7 @@ impl Export {
             anchor,
             root,
             signer,
+            turns: Turns::new(),
             usage,
             file_system_id,
         })

@@ -20,6 +20,7 @@ mod rpc;
 mod serve;
 mod service;
 mod status;
+mod turns;
 mod xdr;
 
 pub use error::NfsError;

@@ -1,15 +1,17 @@
 //! The MOUNT protocol, version 3 (RFC 1813, appendix I): the name of an export becomes the handle of its root.
 
 use crate::caller::Caller;
+use crate::export::Export;
 use crate::rpc::{Accepted, Call};
 use crate::service::Service;
 use crate::status::{Fault, Status};
-use crate::xdr::Writer;
+use crate::xdr::{Garbage, Reader, Writer};
 
 pub const PROGRAM: u32 = 100_005;
 pub const VERSION: u32 = 3;
 /// MNTPATHLEN.
 pub const PATH_BYTES: usize = 1024;
+pub const MNT: u32 = 1;
 const AUTH_SYS: u32 = 1;
 
 pub(crate) fn answer(
@@ -20,7 +22,7 @@ pub(crate) fn answer(
     match call.procedure {
         // NULL; UMNT and UMNTALL: who has mounted is not kept.
         0 | 3 | 4 => Ok(()),
-        1 => mount(service, call, writer).map_err(|_| Accepted::Garbage),
+        MNT => mount(service, call, writer).map_err(|_| Accepted::Garbage),
         // DUMP: an empty list.
         2 => {
             writer.bool(false);
@@ -39,17 +41,24 @@ pub(crate) fn answer(
     }
 }
 
-fn mount(service: &Service, call: &mut Call<'_>, writer: &mut Writer) -> Result<(), Fault> {
-    let path = call.arguments.opaque(PATH_BYTES)?;
+/// What MNT asks for, if it is there.
+pub(crate) fn export_of<'a>(
+    service: &'a Service,
+    arguments: &mut Reader<'_>,
+) -> Result<Option<&'a Export>, Garbage> {
+    let path = arguments.opaque(PATH_BYTES)?;
     // `server:/home/` is written too.
     let slashes = path.iter().rev().take_while(|byte| **byte == b'/').count();
     let name = match &path[..path.len() - slashes] {
         b"" => b"/",
         name => name,
     };
-    let found = service
-        .exports()
-        .find(|export| export.name().as_bytes() == name)
+    let mut exports = service.exports();
+    Ok(exports.find(|export| export.name().as_bytes() == name))
+}
+
+fn mount(service: &Service, call: &mut Call<'_>, writer: &mut Writer) -> Result<(), Fault> {
+    let found = export_of(service, &mut call.arguments)?
         .ok_or(Fault::Status(Status::NoEnt))
         .and_then(|export| {
             let root = export.root()?;

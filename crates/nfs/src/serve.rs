@@ -6,22 +6,20 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::record;
 use crate::service::Service;
-
-/// Calls that are done at a time in this process, of all clients; others take their turn. Each has a thread, and up to
-/// eight files open: a process has mostly 1024, and other work for its threads.
-const AT_ONCE: usize = 64;
-static TURNS: Semaphore = Semaphore::const_new(AT_ONCE);
+use crate::turns::Turn;
 
 /// What clients may have of this process.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     pub connections: usize,
-    /// Calls under way of one connection; more wait in its stream. Each may take 2 MiB.
+    /// Calls under way of one connection; more wait in its stream. Each may take 2 MiB. More than an export has turns, or
+    /// one that hangs would take those of others from a client of both.
     pub calls: usize,
     /// For the rest of a record that has begun, and for a reply to be taken.
     pub patience: Duration,
@@ -31,7 +29,7 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             connections: 256,
-            calls: 16,
+            calls: 48,
             patience: Duration::from_secs(60),
         }
     }
@@ -59,6 +57,8 @@ where
     let calls = Arc::new(Semaphore::new(limits.calls));
     let peer = Arc::<str>::from(peer);
     let read = async move {
+        // Of what waits for its turn; it goes with the client.
+        let mut waiting = JoinSet::new();
         loop {
             let mut head = [0; 4];
             if let Err(error) = reading.read_exact(&mut head).await {
@@ -74,21 +74,28 @@ where
                 .map_err(io::Error::other)?;
             let record = record::read_rest(&mut reading, head);
             let record = timeout(limits.patience, record).await??;
-            let (service, peer) = (Arc::clone(&service), Arc::clone(&peer));
-            let replies = replies.clone();
-            let turn = TURNS.acquire().await.map_err(io::Error::other)?;
-            tokio::task::spawn_blocking(move || {
-                // The client is gone, and perhaps asks again elsewhere: what waited must not be done after what it asks then.
-                if replies.is_closed() {
-                    return;
-                }
-                let answer = service.answer(&peer, &record);
-                drop(turn);
-                if let Some(bytes) = answer {
-                    // Nobody is there when the client is gone.
-                    let _ = replies.blocking_send(Reply { bytes, permit });
-                }
-            });
+            let call = Asked {
+                service: Arc::clone(&service),
+                peer: Arc::clone(&peer),
+                replies: replies.clone(),
+                record,
+                permit,
+            };
+            while waiting.try_join_next().is_some() {}
+            match service.turns_for(&call.record) {
+                None => call.answer(None),
+                Some(turns) => match turns.try_take() {
+                    Some(turn) => call.answer(Some(turn)),
+                    None => {
+                        waiting.spawn(async move {
+                            match turns.take().await {
+                                Some(turn) => call.answer(Some(turn)),
+                                None => call.come_again().await,
+                            }
+                        });
+                    }
+                },
+            }
         }
     };
     // Whichever ends: a client that has closed its side waits for no reply.
@@ -98,15 +105,49 @@ where
     }
 }
 
+/// A call that has come in.
+struct Asked {
+    service: Arc<Service>,
+    peer: Arc<str>,
+    replies: mpsc::Sender<Reply>,
+    record: Vec<u8>,
+    permit: OwnedSemaphorePermit,
+}
+
+impl Asked {
+    fn answer(self, turn: Option<Turn>) {
+        tokio::task::spawn_blocking(move || {
+            // The client is gone, and perhaps asks again elsewhere: what waited must not be done after what it asks then.
+            if self.replies.is_closed() {
+                return;
+            }
+            let answer = self.service.answer(&self.peer, &self.record);
+            drop(turn);
+            let permit = self.permit;
+            if let Some(bytes) = answer {
+                // Nobody is there when the client is gone.
+                let _ = self.replies.blocking_send(Reply { bytes, permit });
+            }
+        });
+    }
+
+    async fn come_again(self) {
+        let permit = self.permit;
+        if let Some(bytes) = self.service.come_again(&self.record) {
+            let _ = self.replies.send(Reply { bytes, permit }).await;
+        }
+    }
+}
+
 struct Reply {
     bytes: Vec<u8>,
-    permit: tokio::sync::OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
 }
 
 /// Serves whoever connects, until it is dropped.
 pub async fn listen(service: Arc<Service>, listener: TcpListener, limits: Limits) {
     let connections = Arc::new(Semaphore::new(limits.connections));
-    let mut clients = tokio::task::JoinSet::new();
+    let mut clients = JoinSet::new();
     loop {
         while clients.try_join_next().is_some() {}
         let Ok(permit) = Arc::clone(&connections).acquire_owned().await else {
@@ -135,43 +176,77 @@ pub async fn listen(service: Arc<Service>, listener: TcpListener, limits: Limits
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::export::{Access, ExportConfig};
     use crate::handle::Key;
-    use tokio::io::AsyncWriteExt;
+    use crate::hidden::Hidden;
+    use tokio::io::{AsyncWriteExt, DuplexStream};
 
-    #[test]
-    fn calls_take_their_turn_whoever_asks() {
-        let service = Arc::new(Service::open(Vec::new(), &Key::fresh()).unwrap());
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .max_blocking_threads(1)
-            .enable_all()
-            .build()
-            .unwrap();
-        runtime.block_on(async {
-            let all = u32::try_from(AT_ONCE).unwrap();
-            let others = TURNS.acquire_many(all).await.unwrap();
-            let (mut ours, theirs) = tokio::io::duplex(1 << 10);
-            let serving = serve(service, "test".into(), theirs, Limits::default());
-            let serving = tokio::spawn(serving);
-            // NULL of NFS, without credentials.
-            for word in [40 | 1 << 31, 7, 0, 2, 100_003, 3, 0, 0, 0, 0, 0] {
-                ours.write_u32(word).await.unwrap();
-            }
-            for _ in 0..100 {
-                tokio::task::yield_now().await;
-            }
-            // Behind whatever the one thread was given to do.
-            tokio::task::spawn_blocking(|| ()).await.unwrap();
-            let mut head = [0; 8];
-            tokio::select! {
-                biased;
-                _ = ours.read_exact(&mut head) => panic!("it had no turn"),
-                () = tokio::task::yield_now() => {}
-            }
-            drop(others);
-            ours.read_exact(&mut head).await.unwrap();
-            assert_eq!(head[4..], [0, 0, 0, 7]);
-            assert_eq!(TURNS.available_permits(), AT_ONCE);
-            serving.abort();
+    /// GETATTR of an export's root, without credentials.
+    async fn ask(client: &mut DuplexStream, xid: u32, handle: &[u8]) {
+        let words = [xid, 0, 2, 100_003, 3, 1, 0, 0, 0, 0];
+        let mut call: Vec<u8> = words
+            .iter()
+            .flat_map(|word: &u32| word.to_be_bytes())
+            .collect();
+        call.extend((handle.len() as u32).to_be_bytes());
+        call.extend(handle);
+        call.resize(call.len().next_multiple_of(4), 0);
+        let head = (call.len() as u32 | 1 << 31).to_be_bytes();
+        client.write_all(&head).await.unwrap();
+        client.write_all(&call).await.unwrap();
+    }
+
+    /// The number of the call that is answered next, and its status.
+    async fn answered(client: &mut DuplexStream) -> (u32, u32) {
+        let length = client.read_u32().await.unwrap() & !(1 << 31);
+        let mut reply = vec![0; length as usize];
+        client.read_exact(&mut reply).await.unwrap();
+        let word = |at: usize| u32::from_be_bytes(reply[at..at + 4].try_into().unwrap());
+        (word(0), word(24))
+    }
+
+    #[tokio::test]
+    async fn an_export_that_hangs_holds_up_no_other() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let exports = ["/", "/home"].map(|name| ExportConfig {
+            name: name.to_owned(),
+            directory: directory.path().to_owned(),
+            access: Access::ReadOnly,
+            squash_root: false,
+            hidden: Hidden::default(),
         });
+        let service = Arc::new(Service::open(exports.into(), &Key::fresh()).unwrap());
+        let exports: Vec<_> = service.exports().collect();
+        let handles: Vec<Vec<u8>> = exports
+            .iter()
+            .map(|export| export.handle_of(&export.root().unwrap()).unwrap())
+            .collect();
+        let limits = Limits::default();
+        // As many calls hang below /home as it has turns.
+        let turns = exports[1].turns.take_all();
+        assert!(
+            turns.len() < limits.calls,
+            "the connection has room for others"
+        );
+        tokio::time::pause();
+        let (mut client, theirs) = tokio::io::duplex(1 << 16);
+        let serving = serve(Arc::clone(&service), "test".into(), theirs, limits);
+        let serving = tokio::spawn(serving);
+        ask(&mut client, 1, &handles[1]).await;
+        tokio::task::yield_now().await;
+        // The same client's, behind it on the same connection.
+        ask(&mut client, 2, &handles[0]).await;
+        assert_eq!(answered(&mut client).await, (2, 0));
+        // What hangs is not waited for without end (NFS3ERR_JUKEBOX), and is done when it goes on.
+        assert_eq!(answered(&mut client).await, (1, 10_008));
+        ask(&mut client, 3, &handles[1]).await;
+        assert_eq!(answered(&mut client).await, (3, 10_008));
+        drop(turns);
+        ask(&mut client, 4, &handles[1]).await;
+        assert_eq!(answered(&mut client).await, (4, 0));
+        serving.abort();
     }
 }

@@ -16,6 +16,7 @@ use crate::quota::Held;
 use crate::replies::Replies;
 use crate::rpc::{self, Accepted, Call};
 use crate::status::{Fault, Status};
+use crate::turns::Turns;
 use crate::xdr::Reader;
 use crate::{acl, mount};
 
@@ -105,6 +106,37 @@ impl Service {
         })
     }
 
+    /// The turns of the export that a call is about. `None`: it is about none, and answering it waits for nothing.
+    pub(crate) fn turns_for(&self, record: &[u8]) -> Option<Arc<Turns>> {
+        let call = Call::read(record).ok()?;
+        let export = match (call.program, call.procedure) {
+            (procedures::PROGRAM | acl::PROGRAM, 1..) => {
+                self.export_of_arguments(&call.arguments).ok()
+            }
+            (mount::PROGRAM, mount::MNT) => {
+                let mut ahead = call.arguments;
+                mount::export_of(self, &mut ahead).ok().flatten()
+            }
+            _ => None,
+        };
+        export.map(|export| Arc::clone(&export.turns))
+    }
+
+    /// The reply to a call that cannot be answered now: its client asks again later.
+    pub(crate) fn come_again(&self, record: &[u8]) -> Option<Vec<u8>> {
+        let call = Call::read(record).ok()?;
+        let mut writer = rpc::success(call.xid);
+        let began = writer.len();
+        let (status, failure_words) = match call.program {
+            procedures::PROGRAM => (Status::Jukebox, procedures::failure_words(call.procedure)),
+            acl::PROGRAM => (Status::Jukebox, ACL_FAILURE_WORDS),
+            // `mountstat3` has no such thing.
+            _ => (Status::ServerFault, 0),
+        };
+        procedures::finish(Err(status.into()), began, failure_words, &mut writer).ok()?;
+        Some(writer.into_bytes())
+    }
+
     fn reply(&self, mut call: Call<'_>) -> Vec<u8> {
         let mut writer = rpc::success(call.xid);
         let (xid, version) = (call.xid, call.version);
@@ -140,7 +172,7 @@ impl Service {
                 }),
             _ => return Err(Accepted::NoProcedure),
         };
-        procedures::finish(result, began, 1, writer)
+        procedures::finish(result, began, ACL_FAILURE_WORDS, writer)
     }
 
     fn export_of_arguments(&self, arguments: &Reader<'_>) -> Result<&Export, Fault> {
@@ -151,6 +183,7 @@ impl Service {
 
 const ACL_GET: u32 = 1;
 const ACL_SET: u32 = 2;
+const ACL_FAILURE_WORDS: usize = 1;
 
 #[cfg(test)]
 mod tests {

@@ -61,6 +61,12 @@ pub fn is_repeatable(procedure: u32) -> bool {
     !matches!(procedure, 2 | 8..=15)
 }
 
+/// Of a procedure that there is.
+pub fn failure_words(number: u32) -> usize {
+    let procedure = PROCEDURES.get((number as usize).wrapping_sub(1));
+    procedure.map_or(0, |(_, words)| *words)
+}
+
 pub fn answer(service: &Service, call: &mut Call<'_>, writer: &mut Writer) -> Result<(), Accepted> {
     let Some(number) = (call.procedure as usize).checked_sub(1) else {
         return Ok(());
