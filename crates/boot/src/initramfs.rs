@@ -5,20 +5,29 @@
 
 use std::collections::BTreeSet;
 
-use estive_archive::{Kind, Member, Writer};
+use estive_archive::{Kind, Limits, Member, Reader, Writer};
 
 use crate::loaders::Needs;
-use crate::modules::{BEFORE_IDENTITY, FOR_IDENTITY, ModulesDep, OPTIONAL};
-use crate::{KernelTree, Result};
+use crate::modules::{BEFORE_IDENTITY, FOR_IDENTITY, IF_BUILT_IN, ModulesDep, OPTIONAL};
+use crate::{KernelModules, Result};
+
+const INIT: &str = "init";
+const DEP: &str = "lib/modules/modules.dep";
+const BUILTIN: &str = "lib/modules/modules.builtin";
 
 /// A newc archive with `/init`, `/dev/console` and, under `/lib/modules`, the modules PID 1 needs
 /// for a clone without `root=`: decompressed, `NAME.ko`, with a `modules.dep` and `modules.builtin`
 /// reduced to them.
 ///
 /// `init` is the static `estive-init`. The same input gives the same bytes.
-pub fn build(init: &[u8], kernel: &KernelTree) -> Result<Vec<u8>> {
-    let wanted: Vec<&str> = BEFORE_IDENTITY.into_iter().chain(FOR_IDENTITY).collect();
+pub fn build(init: &[u8], kernel: &impl KernelModules) -> Result<Vec<u8>> {
     let modules = kernel.modules_dep()?;
+    let built_in = IF_BUILT_IN.into_iter();
+    let wanted: Vec<&str> = BEFORE_IDENTITY
+        .into_iter()
+        .chain(FOR_IDENTITY)
+        .chain(built_in.filter(|name| modules.is_built_in(name)))
+        .collect();
     write(init, kernel, &modules, &wanted, &OPTIONAL, [])
 }
 
@@ -26,7 +35,7 @@ pub fn build(init: &[u8], kernel: &KernelTree) -> Result<Vec<u8>> {
 /// libraries; directories on their way are made.
 pub fn build_for<'a>(
     init: &[u8],
-    kernel: &KernelTree,
+    kernel: &impl KernelModules,
     needs: &Needs,
     extras: impl IntoIterator<Item = Member<'a>>,
 ) -> Result<Vec<u8>> {
@@ -49,7 +58,7 @@ pub fn build_for<'a>(
 
 fn write<'a>(
     init: &[u8],
-    kernel: &KernelTree,
+    kernel: &impl KernelModules,
     modules: &ModulesDep,
     wanted: &[&str],
     optional: &[&str],
@@ -65,17 +74,9 @@ fn write<'a>(
     // Without it the kernel starts PID 1 with no standard streams at all.
     let console = Kind::CharacterDevice { major: 5, minor: 1 };
     writer.add(&Member::new("dev/console", 0o600, console))?;
-    writer.add(&Member::file("init", 0o755, init))?;
-    writer.add(&Member::file(
-        "lib/modules/modules.dep",
-        0o644,
-        dep.as_bytes(),
-    ))?;
-    writer.add(&Member::file(
-        "lib/modules/modules.builtin",
-        0o644,
-        builtin.as_bytes(),
-    ))?;
+    writer.add(&Member::file(INIT, 0o755, init))?;
+    writer.add(&Member::file(DEP, 0o644, dep.as_bytes()))?;
+    writer.add(&Member::file(BUILTIN, 0o644, builtin.as_bytes()))?;
     for name in &closure {
         // The closure only names modules that have a file.
         let file = modules.file(name).unwrap_or(name);
@@ -95,4 +96,106 @@ fn write<'a>(
         }
     }
     Ok(writer.finish()?)
+}
+
+/// What one that was made here has.
+#[derive(Debug, Clone)]
+pub struct Contents<'a> {
+    /// `estive-init`.
+    pub init: &'a [u8],
+    /// Its modules, and those that it was made to know as built in.
+    pub modules: ModulesDep,
+}
+
+/// `None`: it is none that was made here, or was packed since.
+pub fn contents(archive: &[u8]) -> Option<Contents<'_>> {
+    let (mut init, mut dep, mut builtin) = (None, None, None);
+    for member in Reader::new(archive, Limits::default()) {
+        let member = member.ok()?;
+        let Kind::File(content) = member.kind else {
+            continue;
+        };
+        match member.path {
+            INIT => init = Some(content),
+            DEP => dep = Some(content),
+            BUILTIN => builtin = Some(content),
+            _ => {}
+        }
+    }
+    fn text(bytes: Option<&[u8]>) -> Option<&str> {
+        std::str::from_utf8(bytes?).ok()
+    }
+    Some(Contents {
+        init: init?,
+        modules: ModulesDep::parse(text(dep)?, text(builtin)?).ok()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Root;
+    use std::path::PathBuf;
+
+    /// A kernel with every module of `named` as a file, and these built in.
+    struct Kernel {
+        named: Vec<&'static str>,
+        built_in: &'static str,
+    }
+
+    impl KernelModules for Kernel {
+        fn file(&self, path: &str, _: u64) -> Result<Option<Vec<u8>>> {
+            Ok(Some(match path {
+                "modules.dep" => {
+                    let lines = self.named.iter().map(|name| format!("kernel/{name}.ko:\n"));
+                    lines.collect::<String>().into_bytes()
+                }
+                "modules.builtin" => self.built_in.into(),
+                module => module.into(),
+            }))
+        }
+
+        fn place(&self, path: &str) -> PathBuf {
+            path.into()
+        }
+    }
+
+    #[test]
+    fn what_was_made_is_read_again_and_tells_which_lines_it_is_for() {
+        let named: Vec<&str> = BEFORE_IDENTITY.into_iter().chain(FOR_IDENTITY).collect();
+        let with_module = Kernel {
+            named: named.iter().copied().chain(["ext4"]).collect(),
+            built_in: "",
+        };
+        let built_in = Kernel {
+            named,
+            built_in: "kernel/fs/ext4/ext4.ko\n",
+        };
+        let line = |text| Root::parse(text).unwrap();
+        let stateful = line("erofs;estive;serial=estive-volume:fs=ext4");
+        for (kernel, is_met) in [(&with_module, false), (&built_in, true)] {
+            let made = build(b"init", kernel).unwrap();
+            let found = contents(&made).unwrap();
+            assert_eq!(found.init, b"init");
+            assert!(found.modules.has("virtio-blk"));
+            // What clones do not need without a volume takes no room.
+            assert_eq!(found.modules.file("ext4"), None);
+            assert_eq!(stateful.is_met_by(&found.modules), is_met);
+            assert!(line("erofs;estive;tmpfs:size=1g").is_met_by(&found.modules));
+            for other in [
+                "erofs;estive;serial=estive-volume",
+                "erofs;estive;serial=estive-volume:fs=xfs",
+                "erofs;estive;serial=other:fs=ext4",
+                "erofs;estive;/dev/vdd:fs=ext4",
+                "nfs:10.0.0.1:/;tmpfs",
+            ] {
+                assert!(!line(other).is_met_by(&found.modules), "{other}");
+            }
+        }
+        let made = build_for(b"init", &with_module, &stateful.needs(), []).unwrap();
+        assert!(contents(&made).unwrap().modules.file("ext4").is_some());
+        for broken in [&b""[..], b"\x1f\x8b packed", &made[..made.len() / 2]] {
+            assert!(contents(broken).is_none());
+        }
+    }
 }

@@ -41,6 +41,16 @@ impl KernelTree {
         Self::find_preferring(root, |release| !release.contains("cloud"))
     }
 
+    /// The modules of the kernel `release` in this root, whatever kernels it has, for the file `vmlinuz`.
+    pub fn of_release(root: &Path, vmlinuz: &Path, release: &str) -> Option<KernelTree> {
+        let modules = modules_in(&Inside::open(root).ok()?, release)?;
+        Some(KernelTree {
+            release: release.to_owned(),
+            vmlinuz: vmlinuz.to_owned(),
+            modules,
+        })
+    }
+
     fn find_preferring(root: &Path, is_liked: impl Fn(&str) -> bool) -> Result<KernelTree> {
         let inside = Inside::open(root)?;
         let mut kernels = Vec::new();
@@ -79,19 +89,6 @@ impl KernelTree {
             })
     }
 
-    /// `modules.dep` and `modules.builtin`.
-    pub fn modules_dep(&self) -> Result<ModulesDep> {
-        let inside = Inside::open(&self.modules)?;
-        let dep = inside.read("modules.dep", MODULES_DEP_BYTES_MAX)?;
-        let builtin = inside
-            .read_if_there("modules.builtin", MODULES_DEP_BYTES_MAX)?
-            .unwrap_or_default();
-        ModulesDep::parse(
-            &String::from_utf8_lossy(&dep),
-            &String::from_utf8_lossy(&builtin),
-        )
-    }
-
     /// `modules.alias` and `modules.softdep`.
     pub fn aliases(&self) -> Result<Aliases> {
         let inside = Inside::open(&self.modules)?;
@@ -102,13 +99,78 @@ impl KernelTree {
             &String::from_utf8_lossy(&softdep.unwrap_or_default()),
         )
     }
+}
+
+/// The directory with one kernel's `modules.dep`, wherever it lies.
+pub trait KernelModules {
+    /// A file by its path below the directory, refused when it has more than `limit_bytes`; `None` where there is none.
+    fn file(&self, path: &str, limit_bytes: u64) -> Result<Option<Vec<u8>>>;
+
+    /// What to call such a file to people.
+    fn place(&self, path: &str) -> PathBuf;
+
+    /// `modules.dep` and `modules.builtin`.
+    fn modules_dep(&self) -> Result<ModulesDep> {
+        let dep = needed(self, "modules.dep", MODULES_DEP_BYTES_MAX)?;
+        let builtin = self.file("modules.builtin", MODULES_DEP_BYTES_MAX)?;
+        ModulesDep::parse(
+            &String::from_utf8_lossy(&dep),
+            &String::from_utf8_lossy(&builtin.unwrap_or_default()),
+        )
+    }
 
     /// One module as the kernel takes it, decompressed. `file` is as `modules.dep` writes it.
-    pub fn module(&self, file: &str) -> Result<Vec<u8>> {
-        let bytes = Inside::open(&self.modules)?.read(file, MODULE_BYTES_MAX)?;
-        decompressed(bytes, self.modules.join(file))
+    fn module(&self, file: &str) -> Result<Vec<u8>> {
+        let bytes = needed(self, file, MODULE_BYTES_MAX)?;
+        decompressed(bytes, self.place(file))
     }
 }
+
+fn needed(
+    modules: &(impl KernelModules + ?Sized),
+    path: &str,
+    limit_bytes: u64,
+) -> Result<Vec<u8>> {
+    let found = modules.file(path, limit_bytes)?;
+    found.ok_or_else(|| Error::Read {
+        path: modules.place(path),
+        source: std::io::ErrorKind::NotFound.into(),
+    })
+}
+
+impl KernelModules for KernelTree {
+    fn file(&self, path: &str, limit_bytes: u64) -> Result<Option<Vec<u8>>> {
+        Inside::open(&self.modules)?.read_if_there(path, limit_bytes)
+    }
+
+    fn place(&self, path: &str) -> PathBuf {
+        self.modules.join(path)
+    }
+}
+
+/// The release that a kernel says of itself, as `uname -r` does, from the first [`RELEASE_HEAD_BYTES`] of its file or
+/// more; `None` for what is no bzImage (`Documentation/arch/x86/boot.rst`, field `kernel_version`).
+pub fn release_of(bzimage: &[u8]) -> Option<String> {
+    let at = |at: usize, length: usize| bzimage.get(at..at.checked_add(length)?);
+    if at(0x202, 4)? != b"HdrS" {
+        return None;
+    }
+    let offset = u16::from_le_bytes(at(0x20e, 2)?.try_into().ok()?);
+    // Zero: it does not say.
+    let start = 0x200 + usize::from(Some(offset).filter(|offset| *offset > 0)?);
+    let text = bzimage
+        .get(start..)?
+        .split(|byte| matches!(byte, 0 | b' '))
+        .next()?;
+    let release = std::str::from_utf8(text).ok()?;
+    let is_one = estive_archive::check_path(release).is_ok() && !release.contains('/');
+    (is_one && release.len() <= RELEASE_BYTES_MAX).then(|| release.to_owned())
+}
+
+/// See [`release_of`].
+pub const RELEASE_HEAD_BYTES: u64 = 0x200 + (64 << 10) + RELEASE_BYTES_MAX as u64 + 1;
+/// As the kernel's own `__NEW_UTS_LEN`.
+const RELEASE_BYTES_MAX: usize = 64;
 
 /// A firmware file of a root, decompressed, by its name below `lib/firmware`; `None` when the root has none.
 pub fn firmware(root: &Path, name: &str) -> Result<Option<Vec<u8>>> {
@@ -179,20 +241,22 @@ fn tree_of(inside: &Inside, vmlinuz: &str, release: &str) -> Result<Option<Kerne
     let Some(vmlinuz) = inside.find(vmlinuz).filter(is_kernel) else {
         return Ok(None);
     };
-    for parent in ["lib/modules", "usr/lib/modules"] {
-        let modules = format!("{parent}/{release}");
-        let found = inside.find(&modules);
-        if inside.find(&format!("{modules}/modules.dep")).is_some()
-            && let Some(modules) = found.filter(|found| found.kind == FileType::Directory)
-        {
-            return Ok(Some(KernelTree {
-                release: release.to_owned(),
-                vmlinuz: vmlinuz.path,
-                modules: modules.path,
-            }));
-        }
-    }
-    Ok(None)
+    Ok(modules_in(inside, release).map(|modules| KernelTree {
+        release: release.to_owned(),
+        vmlinuz: vmlinuz.path,
+        modules,
+    }))
+}
+
+fn modules_in(inside: &Inside, release: &str) -> Option<PathBuf> {
+    ["lib/modules", "usr/lib/modules"]
+        .iter()
+        .find_map(|parent| {
+            let modules = format!("{parent}/{release}");
+            inside.find(&format!("{modules}/modules.dep"))?;
+            let found = inside.find(&modules)?;
+            (found.kind == FileType::Directory).then_some(found.path)
+        })
 }
 
 #[cfg(test)]
@@ -270,6 +334,32 @@ mod tests {
         )
         .unwrap();
         assert_eq!(KernelTree::find(root.path()).unwrap().release, "6.1.0");
+    }
+
+    #[test]
+    fn a_kernel_says_its_release() {
+        let mut image = vec![0; 0x400];
+        assert_eq!(release_of(&image), None);
+        image[0x202..0x206].copy_from_slice(b"HdrS");
+        assert_eq!(release_of(&image), None);
+        image[0x20e..0x210].copy_from_slice(&0x100_u16.to_le_bytes());
+        image[0x300..0x31c].copy_from_slice(b"6.1.0-56-cloud-amd64 (x@y) #");
+        assert_eq!(release_of(&image).as_deref(), Some("6.1.0-56-cloud-amd64"));
+        // It becomes a path.
+        for hostile in [
+            &b"../../etc/passwd 1234"[..],
+            b"a/b ",
+            b" ",
+            b"\xff ",
+            &[b'a'; 200],
+        ] {
+            image[0x300..].fill(0);
+            image[0x300..0x300 + hostile.len()].copy_from_slice(hostile);
+            assert_eq!(release_of(&image), None, "{hostile:?}");
+        }
+        image[0x20e..0x210].copy_from_slice(&u16::MAX.to_le_bytes());
+        assert_eq!(release_of(&image), None);
+        assert_eq!(release_of(&image[..0x20f]), None);
     }
 
     #[test]

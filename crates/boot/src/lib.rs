@@ -48,7 +48,7 @@ pub use error::{Error, Result};
 pub use identity::Identity;
 pub use ip_line::IpLine;
 #[cfg(feature = "builder")]
-pub use kernel::{KernelTree, firmware};
+pub use kernel::{KernelModules, KernelTree, firmware};
 pub use loaders::Root;
 #[cfg(feature = "builder")]
 pub use module_info::firmware_of;

@@ -25,6 +25,8 @@ pub const BEFORE_IDENTITY: [&str; 9] = [
 ];
 /// Loaded when the identity is asked for, as late as possible: a forked template then sees its own.
 pub const FOR_IDENTITY: [&str; 1] = ["qemu_fw_cfg"];
+/// Of the volume of a stateful clone: kernels that have it built in need no other initial RAM file system for it.
+pub const IF_BUILT_IN: [&str; 1] = ["ext4"];
 /// A kernel may be without these: the checksum is built in, the guest has less entropy, or it waits
 /// on the identity port.
 pub const OPTIONAL: [&str; 4] = [
@@ -100,6 +102,11 @@ impl ModulesDep {
     pub fn has(&self, name: &str) -> bool {
         let name = canonical(name);
         self.modules.contains_key(&name) || self.builtin.contains(&name)
+    }
+
+    /// Whether it is part of the kernel itself.
+    pub fn is_built_in(&self, name: &str) -> bool {
+        self.builtin.contains(&canonical(name))
     }
 
     /// The text of a `modules.dep` with only these modules, their files named `NAME.ko`, and of a

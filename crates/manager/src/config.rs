@@ -68,7 +68,8 @@ pub struct ReferenceConfig {
     pub initramfs: PathBuf,
     /// Image with the kernel's modules.
     pub modules: PathBuf,
-    /// What an initial RAM file system for clones with a `root:` of their own is made from, where theirs needs more.
+    /// What an initial RAM file system is made from for clones whose root needs more than `initramfs` has. Without it:
+    /// from that one, and from the kernel's modules in `modules` or `tree`.
     #[serde(default)]
     pub early: Option<EarlyConfig>,
     /// Its root again, as this machine has it: a directory, or the sealed image. Scripts of template sets run in it;
@@ -207,12 +208,6 @@ impl ReferenceConfig {
                 "{key}: its name has other signs than letters, digits and -"
             ));
         }
-        if self.early.is_none() {
-            return Err(format!(
-                "{key}: is mounted by the clone's initial RAM file system, made from early: {{init: …, kernel_tree: …}}, \
-                 which is missing"
-            ));
-        }
         Ok(())
     }
 }
@@ -347,7 +342,6 @@ references:
     kernel: /k
     initramfs: /i
     modules: /m
-    early: {init: /e, kernel_tree: /t}
 ";
 
     #[test]
@@ -368,7 +362,6 @@ references:
                 &format!("{sealed}\n    {}", sealed.replace("live", "shares")),
                 "come with it",
             ),
-            ("early: {init: /e, kernel_tree: /t}", "", "early: {init"),
             ("web-1", "web_1", "letters, digits and -"),
             ("https://10.77.0.5:7610", "unix:/x", "live: origins"),
             ("door: 10.77.0.9", "door: host", "IPv4"),

@@ -2,15 +2,19 @@
 //! else made here, once for each content, and sent to agents as the reference's files are.
 
 use crate::agents::chain;
+use crate::kernel_modules::ImageModules;
 use crate::manager::Manager;
 use crate::records::DomainRecord;
 use crate::reference::{Reference, SharedFile, digest_of};
 use estive_api::Problem;
-use estive_boot::{KernelTree, Root, initramfs, programs};
+use estive_boot::kernel::{RELEASE_HEAD_BYTES, release_of};
+use estive_boot::{KernelModules, KernelTree, Root, initramfs, programs};
 use estive_layers::ClonePlan;
 use estive_model::Digest;
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// Of the state directory.
@@ -53,14 +57,14 @@ fn for_line(
     if root.is_of_clones() {
         return Ok(reference.initramfs.clone());
     }
-    let Some(early) = &reference.early else {
-        return Err(wrong(format!(
-            "{line} needs more than the reference's initial RAM file system has"
-        ))
-        .advice(
-            "write early: {init: …, kernel_tree: …} at the reference in the manager's configuration",
-        ));
-    };
+    let common = reference.initramfs.bytes()?;
+    let common = initramfs::contents(&common);
+    if common
+        .as_ref()
+        .is_some_and(|common| root.is_met_by(&common.modules))
+    {
+        return Ok(reference.initramfs.clone());
+    }
     let needs = root.needs();
     let programs = match (&needs.programs[..], &reference.tree) {
         ([], _) => programs::Programs::default(),
@@ -77,14 +81,87 @@ fn for_line(
             ));
         }
     };
-    let init = std::fs::read(&early.init)
-        .map_err(|error| wrong(format!("reading {}: {error}", early.init.display())))?;
-    let kernel = kernel_of(&reference.kernel, &early.kernel_tree)
-        .map_err(|(what, advice)| wrong(what).advice(advice))?;
-    let bytes = initramfs::build_for(&init, &kernel, &needs, programs.members())
+    let (init, modules) = match (&reference.early, common) {
+        (Some(early), _) => {
+            let init = std::fs::read(&early.init)
+                .map_err(|error| wrong(format!("reading {}: {error}", early.init.display())))?;
+            let kernel = kernel_of(&reference.kernel, &early.kernel_tree)
+                .map_err(|(what, advice)| wrong(what).advice(advice))?;
+            (init, Modules::Tree(kernel))
+        }
+        (None, common) => {
+            let found = common.map(|common| common.init.to_owned()).ok_or_else(|| {
+                let path = reference.initramfs.path.display();
+                format!("{path} is no initial RAM file system as estive makes them")
+            });
+            found
+                .and_then(|init| Ok((init, modules_of(reference)?)))
+                .map_err(|why| {
+                    let lacks = "needs more than the reference's initial RAM file system has";
+                    wrong(format!("{line} {lacks}: {why}")).advice(
+                        "write early: {init: …, kernel_tree: …} at the reference in the manager's configuration",
+                    )
+                })?
+        }
+    };
+    let bytes = initramfs::build_for(&init, &modules, &needs, programs.members())
         .map_err(|error| wrong(chain(&error)))?;
     keep(state, &bytes)
         .map_err(|error| Problem::failed(format!("keeping an initial RAM file system: {error}")))
+}
+
+/// Where modules are taken from.
+enum Modules {
+    Tree(KernelTree),
+    Image(ImageModules),
+}
+
+impl KernelModules for Modules {
+    fn file(&self, path: &str, limit_bytes: u64) -> estive_boot::Result<Option<Vec<u8>>> {
+        match self {
+            Self::Tree(tree) => tree.file(path, limit_bytes),
+            Self::Image(image) => image.file(path, limit_bytes),
+        }
+    }
+
+    fn place(&self, path: &str) -> PathBuf {
+        match self {
+            Self::Tree(tree) => tree.place(path),
+            Self::Image(image) => image.place(path),
+        }
+    }
+}
+
+/// Those of the kernel that clones start, of what the reference is made of: its disk of modules, else its root, as far
+/// as this machine has it. The error says in words where they were looked for.
+fn modules_of(reference: &Reference) -> Result<Modules, String> {
+    let kernel = &reference.kernel.path;
+    let mut head = Vec::new();
+    File::open(kernel)
+        .and_then(|file| file.take(RELEASE_HEAD_BYTES).read_to_end(&mut head))
+        .map_err(|error| format!("reading {}: {error}", kernel.display()))?;
+    let release = release_of(&head)
+        .ok_or_else(|| format!("{} does not say which kernel it is", kernel.display()))?;
+    let mut looked = Vec::new();
+    for place in [Some(&reference.modules.path), reference.tree.as_ref()] {
+        let Some(place) = place else {
+            looked.push("its root, which this manager has no copy of (tree:)".to_owned());
+            continue;
+        };
+        let found = match place.is_dir() {
+            true => Ok(KernelTree::of_release(place, kernel, &release).map(Modules::Tree)),
+            false => ImageModules::find(place, &release).map(|found| found.map(Modules::Image)),
+        };
+        match found {
+            Ok(Some(modules)) => return Ok(modules),
+            Ok(None) => looked.push(place.display().to_string()),
+            Err(error) => looked.push(chain(&error)),
+        }
+    }
+    let looked = looked.join("; ");
+    Err(format!(
+        "modules of the kernel {release} were not found: {looked}"
+    ))
 }
 
 /// The tree's kernel, whose modules are taken: it must be the one that clones start, which takes no others.
@@ -232,5 +309,91 @@ mod tests {
         assert_eq!(found.release, "6.1");
         let (error, _) = kernel_of(&kernel("other"), &path("tree")).unwrap_err();
         assert!(error.contains("is another"), "{error}");
+    }
+
+    const RELEASE: &str = "6.1.0-1-amd64";
+    const STATEFUL: &str = "erofs;estive;serial=estive-volume:fs=ext4";
+
+    /// A kernel of [`RELEASE`] with these modules as files, below `root`.
+    fn kernel(root: &Path, modules: &[&str]) {
+        let directory = root.join("usr/lib/modules").join(RELEASE);
+        std::fs::create_dir_all(directory.join("kernel")).unwrap();
+        let mut dep = String::new();
+        for module in modules {
+            dep += &format!("kernel/{module}.ko:\n");
+            std::fs::write(directory.join(format!("kernel/{module}.ko")), module).unwrap();
+        }
+        std::fs::write(directory.join("modules.dep"), dep).unwrap();
+        let mut image = vec![0; 0x400];
+        image[0x202..0x206].copy_from_slice(b"HdrS");
+        image[0x20e..0x210].copy_from_slice(&0x100_u16.to_le_bytes());
+        image[0x300..0x300 + RELEASE.len()].copy_from_slice(RELEASE.as_bytes());
+        std::fs::create_dir_all(root.join("boot")).unwrap();
+        std::fs::write(root.join("boot").join(format!("vmlinuz-{RELEASE}")), image).unwrap();
+    }
+
+    #[test]
+    fn what_the_common_file_lacks_is_found_in_what_the_reference_is_made_of() {
+        let home = tempfile::tempdir().unwrap();
+        let path = |name: &str| home.path().join(name);
+        let base = estive_boot::modules::BEFORE_IDENTITY;
+        let base: Vec<&str> = base.into_iter().chain(["ext4", "nfs"]).collect();
+        kernel(&path("root"), &base);
+        // As the disk of modules is made, which has nothing where the root has its own.
+        let modules = |from: Option<&Path>, name: &str| {
+            let made = estive_exports::modules::image(from, &path(name)).unwrap();
+            made.path
+        };
+        let disk = modules(Some(&path("root/usr/lib/modules")), "disk");
+        let nothing = modules(None, "nothing");
+        let sealed = estive_exports::seal(&path("root"), &path("sealed")).unwrap();
+        let tree = KernelTree::find(&path("root")).unwrap();
+        let common = initramfs::build(b"estive-init", &tree).unwrap();
+        std::fs::write(path("common"), common).unwrap();
+        std::fs::write(path("packed"), b"\x1f\x8b").unwrap();
+        let reference = |initramfs: &str, modules: &Path, tree_at: Option<&Path>| Reference {
+            name: "default".into(),
+            root: None,
+            route: None,
+            kernel: SharedFile::load(&tree.vmlinuz).unwrap(),
+            initramfs: SharedFile::load(&path(initramfs)).unwrap(),
+            modules: SharedFile::load(modules).unwrap(),
+            early: None,
+            tree: tree_at.map(Path::to_owned),
+            sets: Vec::new(),
+        };
+        let made = |reference: &Reference, line| {
+            for_line(line, reference, &path("state"), Problem::impossible)
+        };
+        let mut digests = BTreeSet::new();
+        for (modules, tree_at) in [
+            (&disk, None),
+            (&nothing, Some(&path("root"))),
+            (&nothing, Some(&sealed.path)),
+        ] {
+            let reference = reference("common", modules, tree_at.map(PathBuf::as_path));
+            for (line, module) in [(STATEFUL, "ext4"), ("nfs:10.0.0.1:/:ro;tmpfs", "nfs")] {
+                let file = made(&reference, line).unwrap();
+                let bytes = file.bytes().unwrap();
+                let contents = initramfs::contents(&bytes).unwrap();
+                assert_eq!(contents.init, b"estive-init");
+                assert!(contents.modules.file(module).is_some(), "{line}");
+                digests.insert(file.digest);
+            }
+            let as_clones_are = made(&reference, "erofs;estive;tmpfs").unwrap();
+            assert_eq!(as_clones_are.digest, reference.initramfs.digest);
+        }
+        // Wherever they were found, they make the same.
+        assert_eq!(digests.len(), 2);
+        for (initramfs, modules, tree_at, said) in [
+            ("common", &nothing, None, "no copy of"),
+            ("common", &nothing, Some(&nothing), RELEASE),
+            ("packed", &disk, None, "as estive makes them"),
+        ] {
+            let tree_at = tree_at.map(PathBuf::as_path);
+            let refused = made(&reference(initramfs, modules, tree_at), STATEFUL).unwrap_err();
+            assert!(refused.error.contains(said), "{refused}");
+            assert!(refused.to_string().contains("early:"), "{refused}");
+        }
     }
 }

@@ -17,6 +17,7 @@ mod herd_clones;
 mod herd_folder;
 mod herd_layers;
 mod inventory;
+mod kernel_modules;
 mod made_of;
 mod manager;
 mod migrate;

@@ -190,7 +190,17 @@ impl SharedFile {
 
     /// The content, checked to be still the same.
     pub async fn read(&self) -> Result<Bytes, Problem> {
-        let bytes = tokio::fs::read(&self.path).await.map_err(|error| {
+        let bytes = tokio::fs::read(&self.path).await;
+        self.checked(bytes)
+    }
+
+    /// Likewise; blocks.
+    pub fn bytes(&self) -> Result<Bytes, Problem> {
+        self.checked(std::fs::read(&self.path))
+    }
+
+    fn checked(&self, read: io::Result<Vec<u8>>) -> Result<Bytes, Problem> {
+        let bytes = read.map_err(|error| {
             Problem::failed(format!(
                 "could not read {} of the reference: {error}",
                 self.path.display()

@@ -8,8 +8,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use common::{
-    ShownBed, bed_config, done, herd, name, on_guests, stdout, tiny_reference, told, until, work,
+    ShownBed, bed_config, done, herd, name, on_guests, place, stdout, tiny_reference, told, until,
+    work,
 };
+use estive_boot::KernelTree;
 
 const CLONE: &str = "clone01";
 const ADDRESS: &str = "10.77.0.101";
@@ -24,7 +26,10 @@ fn a_clone_of_a_live_reference_sees_what_changes() {
 async fn inside_live() {
     let root = live_root();
     let mut reference = tiny_reference("tiny", |_| {});
-    reference.early = Some((told("ESTIVE_INIT"), told("ESTIVE_KERNEL_TREE")));
+    // What mounts the root is in the disk of modules: as for any reference, nothing more is said.
+    let tree = KernelTree::find(&told("ESTIVE_KERNEL_TREE")).unwrap();
+    let modules = estive_exports::modules::image(tree.modules.parent(), &place("modules"));
+    reference.modules = modules.unwrap().path;
     let mut config = bed_config(2, reference.clone());
     config.references.insert("as-it-is".to_owned(), reference);
     config.live.insert("as-it-is".to_owned(), root.clone());

@@ -2,10 +2,14 @@
 
 use std::fmt;
 
+use super::block::Which;
 use super::needs::{INTERFACES, Needs, of_any_line};
 use super::taken::{Taken, deal};
 use super::{LOADERS, Loader, Stage, gone};
+use crate::disk::VOLUME;
+use crate::modules::ModulesDep;
 use crate::root_line::{DeviceText, Name, Parsed, Problem, RootLine, Wrong};
+use crate::superblock::modules_of;
 
 /// Whether a device is written to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +33,28 @@ pub struct Device {
 }
 
 impl Device {
+    /// Whether it is one that each clone has, found by its usual name.
+    fn is_of_clones(&self) -> bool {
+        self.stages.iter().all(|stage| match stage {
+            Stage::Tmpfs(_) => true,
+            Stage::Erofs(options) => !options.is_given,
+            Stage::Estive(options) => !options.is_given,
+            _ => false,
+        })
+    }
+
+    /// Whether it is a clone's volume, with a file system that is known and there.
+    fn is_volume_met_by(&self, modules: &ModulesDep) -> bool {
+        let [Stage::Block(options)] = &self.stages[..] else {
+            return false;
+        };
+        let Some(fs) = &self.fs else {
+            return false;
+        };
+        options.which == Which::Serial(VOLUME.to_owned())
+            && modules_of(fs).iter().all(|module| modules.has(module))
+    }
+
     /// What it needs, without what every line does.
     pub fn needs(&self) -> Needs {
         let mut needs = Needs::default();
@@ -88,13 +114,14 @@ impl Root {
 
     /// Whether the initramfs of clones without `root=` has all that it needs.
     pub fn is_of_clones(&self) -> bool {
-        let mut stages = self.devices.iter().flat_map(|device| &device.stages);
-        stages.all(|stage| match stage {
-            Stage::Tmpfs(_) => true,
-            Stage::Erofs(options) => !options.is_given,
-            Stage::Estive(options) => !options.is_given,
-            _ => false,
-        })
+        self.devices.iter().all(Device::is_of_clones)
+    }
+
+    /// Whether one that was made for clones without `root=`, with these modules, has: a kernel with the file system of a
+    /// clone's volume built in needs no other.
+    pub fn is_met_by(&self, modules: &ModulesDep) -> bool {
+        let is_met = |device: &Device| device.is_of_clones() || device.is_volume_met_by(modules);
+        self.devices.iter().all(is_met)
     }
 
     /// What must be in its initramfs.

@@ -6,7 +6,7 @@ use std::path::Path;
 use estive_archive::Member;
 use estive_boot::aliases::names_below;
 use estive_boot::hardware;
-use estive_boot::{KernelTree, firmware, firmware_of};
+use estive_boot::{KernelModules, KernelTree, firmware, firmware_of};
 
 use super::{AbsentFirmware, ImageOptions};
 use crate::ExportError;

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use estive_boot::superblock::{self, Kind};
-use estive_boot::{Root, md_end, programs};
+use estive_boot::{KernelModules, Root, md_end, programs};
 
 use crate::bed::{Guest, Machine, Tree, from_environment, kernel, probe, run};
 

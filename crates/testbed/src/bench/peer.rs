@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use estive_archive::{Kind, Member, Writer};
-use estive_boot::KernelTree;
+use estive_boot::{KernelModules, KernelTree};
 use estive_network::MacAddress;
 
 use super::BenchConfig;
