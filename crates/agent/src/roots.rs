@@ -6,7 +6,8 @@ use crate::definition;
 use estive_api::client::ClientError;
 use estive_api::domain_xml::{DiskSource, DomainXml, RootSource};
 use estive_api::wire::{
-    CacheAbout, CacheDirectory, MAX_NOTE_BYTES, RootNote, RootReady, Trouble, write_note,
+    CacheAbout, CacheDirectory, MAX_NOTE_BYTES, NOTE_ASIDE, RootNote, RootReady, Trouble,
+    write_note,
 };
 use estive_api::{Client, Endpoint, Problem};
 use estive_model::{Event, EventKind};
@@ -176,6 +177,12 @@ fn sweep(roots: &Path, domains: &Path) -> io::Result<()> {
     for entry in fs::read_dir(roots).into_iter().flatten() {
         let path = entry?.path();
         let stem = path.file_stem().and_then(|stem| stem.to_str());
+        // A note of ours that was half written: whoever writes one holds what we hold.
+        let name = path.file_name().and_then(|name| name.to_str());
+        if name.is_some_and(|name| name.starts_with(NOTE_ASIDE)) {
+            fs::remove_file(&path)?;
+            continue;
+        }
         let ours = path
             .extension()
             .is_some_and(|ending| ending == "json" || ending == "manifest");
@@ -189,6 +196,8 @@ fn sweep(roots: &Path, domains: &Path) -> io::Result<()> {
 /// Makes events of what the cache tells, for as long as the agent lives.
 pub(crate) async fn watch(agent: Arc<Agent>) {
     agent.roots.tell_all().await;
+    // Of domains that went while it told, and what a kill has left.
+    agent.roots.sweep().await;
     let directory = agent.roots.directory().troubles();
     loop {
         let place = directory.clone();

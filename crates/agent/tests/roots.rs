@@ -82,10 +82,27 @@ async fn the_cache_is_told_of_a_root_before_its_domain_starts_and_until_it_is_go
     assert_eq!(asked.lock().unwrap().0[0], root().name.hex());
     let said: RootNote = serde_json::from_slice(&std::fs::read(&note).unwrap()).unwrap();
     assert_eq!(said.origins, root().origins);
-    // An emptied directory is filled again by the agent that starts.
-    std::fs::remove_dir_all(host.config.cache().roots()).unwrap();
+    // An emptied directory is filled again by the agent that starts, and what no domain reads, and what a kill has left
+    // half written, goes.
+    let roots = host.config.cache().roots();
+    std::fs::remove_dir_all(&roots).unwrap();
+    std::fs::create_dir(&roots).unwrap();
+    let nobodys = host.config.cache().root_note(&digest(b"nobody's"));
+    let left = [nobodys, roots.join(".new-aBc123")];
+    let others = [roots.join(".cache-new-x"), roots.join("README")];
+    for file in left.iter().chain(&others) {
+        std::fs::write(file, "{}").unwrap();
+    }
     host.restart().await;
     until("the cache is told again", async || note.exists()).await;
+    until("what is left over goes", async || {
+        left.iter().all(|file| !file.exists())
+    })
+    .await;
+    assert!(
+        others.iter().all(|file| file.exists()),
+        "the cache's, and a person's"
+    );
     let manifest = note.with_extension("manifest");
     std::fs::write(&manifest, "the cache's").unwrap();
     for (name, stays) in [("clone01", true), ("clone02", false)] {

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 const PATH: &str = "/tmp/log";
@@ -17,14 +18,27 @@ fn path() -> io::Result<String> {
     Ok(asked.unwrap_or(PATH).to_owned())
 }
 
+static SYNCED: AtomicU64 = AtomicU64::new(0);
+
+/// The last line that the kernel has said is on disk, since this program runs.
+pub fn synced() -> u64 {
+    SYNCED.load(Ordering::Acquire)
+}
+
 /// Appends lines, going on from the last whole one.
 pub fn append() -> io::Result<()> {
-    let mut number = read()?.map_or(0, |found| found.last);
+    let found = read()?;
     let mut file = File::options().create(true).append(true).open(path()?)?;
+    let mut number = found.as_ref().map_or(0, |found| found.last);
+    if let Some(found) = found.filter(|found| found.contiguous) {
+        // Half a line: the disk was full, or the power went.
+        file.set_len(found.whole_bytes)?;
+    }
     while number < LINES_MAX {
         number += 1;
         file.write_all(format!("{number}\n").as_bytes())?;
         file.sync_all()?;
+        SYNCED.store(number, Ordering::Release);
         std::thread::sleep(INTERVAL);
     }
     loop {
@@ -38,6 +52,8 @@ pub struct Found {
     pub last: u64,
     /// Every line is one more than the line before it, from 1.
     pub contiguous: bool,
+    /// Of whole lines, up to the first that is wrong.
+    whole_bytes: u64,
 }
 
 /// Reads the whole file; `None`: there is none yet.
@@ -53,6 +69,7 @@ fn check(mut lines: impl BufRead) -> io::Result<Found> {
     let mut found = Found {
         last: 0,
         contiguous: true,
+        whole_bytes: 0,
     };
     let mut line = String::new();
     loop {
@@ -62,7 +79,10 @@ fn check(mut lines: impl BufRead) -> io::Result<Found> {
             return Ok(found);
         }
         match line.trim_end().parse() {
-            Ok(number) if number == found.last + 1 => found.last = number,
+            Ok(number) if number == found.last + 1 => {
+                found.last = number;
+                found.whole_bytes += line.len() as u64;
+            }
             _ => {
                 found.contiguous = false;
                 return Ok(found);
@@ -85,6 +105,8 @@ mod tests {
         assert_eq!(check(""), (0, true));
         assert_eq!(check("1\n2\n3\n"), (3, true));
         assert_eq!(check("1\n2\n3"), (2, true));
+        let torn = super::check(&b"1\n2\n12"[..]).unwrap();
+        assert_eq!((torn.last, torn.whole_bytes), (2, 4));
         for bad in ["1\n3\n", "1\n1\n", "1\nx\n", "2\n", "1\n\0\n"] {
             assert!(!check(bad).1, "{bad:?}");
         }

@@ -13,6 +13,7 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// `/big`: this much, this often; a slow reader sets the pace by itself.
 const BIG_BYTES: usize = 32 << 10;
 const BIG_INTERVAL: Duration = Duration::from_millis(20);
+const ACK_INTERVAL: Duration = Duration::from_millis(5);
 
 static CONNECTIONS: AtomicUsize = AtomicUsize::new(0);
 
@@ -86,14 +87,29 @@ fn answer(mut stream: &TcpStream, hello: &str) -> io::Result<()> {
         }
         "/log" => match log::read()? {
             Some(found) => {
-                let body = format!(
-                    "{{\"last\":{},\"contiguous\":{}}}\n",
-                    found.last, found.contiguous
-                );
+                // What is in the file and not yet on disk was promised to nobody.
+                let last = match log::synced() {
+                    0 => found.last,
+                    synced => found.last.min(synced),
+                };
+                let contiguous = found.contiguous;
+                let body = format!("{{\"last\":{last},\"contiguous\":{contiguous}}}\n");
                 whole(stream, "200 OK", &body)
             }
             None => whole(stream, "200 OK", "{\"last\":0,\"contiguous\":true}\n"),
         },
+        "/acks" => {
+            stream.write_all(
+                b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n",
+            )?;
+            acks(stream)
+        }
+        "/forget" => {
+            // What was read is read again from its disk.
+            std::fs::write("/proc/sys/vm/drop_caches", "3")?;
+            whole(stream, "200 OK", "forgotten\n")
+        }
+        "/fill" => whole(stream, "200 OK", &format!("{}\n", fill()?)),
         path if path.starts_with("/file/") => {
             // What stands there now, or why nothing does: another number for each reason.
             let file = std::fs::read_to_string(path.trim_start_matches("/file"));
@@ -112,7 +128,7 @@ fn answer(mut stream: &TcpStream, hello: &str) -> io::Result<()> {
         _ => whole(
             stream,
             "404 Not Found",
-            "there is /, /estive/time, /big, /log and /file/PATH\n",
+            "there is /, /estive/time, /big, /log, /acks, /fill, /forget and /file/PATH\n",
         ),
     }
 }
@@ -123,6 +139,34 @@ fn whole(mut stream: &TcpStream, status: &str, body: &str) -> io::Result<()> {
         "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
     );
     stream.write_all((head + body).as_bytes())
+}
+
+/// Each line of the log that is on disk by now, as it comes there: what is kept of this elsewhere was acknowledged.
+fn acks(mut stream: &TcpStream) -> io::Result<()> {
+    let mut told = 0;
+    loop {
+        let synced = log::synced();
+        if synced > told {
+            stream.write_all(format!("{synced}\n").as_bytes())?;
+            told = synced;
+        }
+        std::thread::sleep(ACK_INTERVAL);
+    }
+}
+
+/// Fills the disk beneath the root; says by which error it ended, and what was written before.
+fn fill() -> io::Result<String> {
+    let mut file = std::fs::File::create("/tmp/fill")?;
+    let block = vec![0x5a; 1 << 20];
+    let mut written = 0;
+    let error = loop {
+        match file.write_all(&block).and_then(|()| file.sync_data()) {
+            Ok(()) => written += block.len(),
+            Err(error) => break error,
+        }
+    };
+    let number = error.raw_os_error().unwrap_or_default();
+    Ok(format!("errno {number} after {written}"))
 }
 
 /// Numbered lines without end, as `seq` prints them.

@@ -150,6 +150,10 @@ impl Manager {
                     placements: placements.clone(),
                 };
                 busy.say(lines, line).await;
+                let plans = prepared.iter().map(|clone| &clone.plan);
+                for text in self.volumes_of_other_sizes(plans).await {
+                    busy.say(lines, UpLine::Warning { text }).await;
+                }
                 let telling = Arc::new(Telling {
                     lines: lines.clone(),
                     given_up: busy.given_up.child_token(),

@@ -15,6 +15,7 @@ use estive_model::{DeploymentName, DomainName, Generation, HostName, NbdSource};
 use estive_moves::{Entry, Holding, HostView, Seen, Wanted};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -133,13 +134,6 @@ impl Manager {
             .storage()?
             .put(&path(&plan.name), &wish, &doing)
             .await?;
-        if report.size_bytes != size_bytes {
-            tracing::warn!(
-                domain = %plan.name,
-                size_bytes = report.size_bytes,
-                "its volume was found with another size than the herd file says: estive volume resize"
-            );
-        }
         Ok(highest(&report))
     }
 
@@ -187,6 +181,30 @@ impl Manager {
             && !error.is_not_found()
         {
             tracing::warn!(domain = %record.name, %generation, error = %chain(&error), "its grant was not taken back");
+        }
+    }
+
+    /// A line for each clone whose volume has another size than the herd file says: it stays as it is.
+    pub(crate) async fn volumes_of_other_sizes(
+        &self,
+        plans: impl Iterator<Item = &ClonePlan>,
+    ) -> Vec<String> {
+        let wished: BTreeMap<&DomainName, u64> = plans
+            .filter_map(|plan| Some((&plan.name, plan.volume_bytes?)))
+            .collect();
+        if wished.is_empty() {
+            return Vec::new();
+        }
+        match self.volume_list().await {
+            Ok(volumes) => volumes
+                .iter()
+                .filter_map(|volume| other_size(volume, *wished.get(&volume.name)?))
+                .collect(),
+            // Whoever needs it says so.
+            Err(problem) => {
+                tracing::warn!(%problem, "sizes of volumes were not compared");
+                Vec::new()
+            }
         }
     }
 
@@ -335,4 +353,46 @@ fn highest(report: &VolumeReport) -> Generation {
     let seen = report.exports.iter().chain(&report.granted);
     let seen = seen.map(|export| export.generation);
     seen.fold(report.fenced, Generation::max)
+}
+
+fn other_size(volume: &VolumeReport, wished_bytes: u64) -> Option<String> {
+    let (name, mib) = (&volume.name, |bytes: u64| bytes >> 20);
+    let (has, wished) = (mib(volume.size_bytes), mib(wished_bytes));
+    let advice = match wished.cmp(&has) {
+        Ordering::Equal => return None,
+        Ordering::Greater => format!(
+            "make it larger by: estive stop {name}; estive volume resize {name} {wished}M; estive start {name}"
+        ),
+        Ordering::Less => {
+            format!("a volume is never made smaller: write volume: {{size: {has}M}}")
+        }
+    };
+    Some(format!(
+        "the volume of {name} has {has} MiB, the herd file says {wished} MiB, and it stays as it is; {advice}"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_size_is_said_with_what_changes_it() {
+        let volume = VolumeReport {
+            name: DomainName::new("db01").unwrap(),
+            owner: DeploymentName::new("web").unwrap(),
+            size_bytes: 64 << 20,
+            used_bytes: 0,
+            fenced: Generation(0),
+            exports: Vec::new(),
+            granted: Vec::new(),
+            snapshots: Vec::new(),
+            note: None,
+        };
+        assert_eq!(other_size(&volume, 64 << 20), None);
+        let larger = other_size(&volume, 96 << 20).unwrap();
+        assert!(larger.contains("estive volume resize db01 96M"), "{larger}");
+        let smaller = other_size(&volume, 32 << 20).unwrap();
+        assert!(smaller.contains("{size: 64M}"), "{smaller}");
+    }
 }

@@ -1,5 +1,5 @@
-//! PostgreSQL on a stateful clone: what it has committed is there after a move under pgbench, after the death of its QEMU
-//! under pgbench, and after a stop; and its sums agree.
+//! PostgreSQL on a stateful clone: what it has committed is there after a move under pgbench, after the death of all that
+//! stands beneath it, a cut link and the death of its QEMU under pgbench, and after a stop; and its sums agree.
 #![allow(clippy::disallowed_methods)]
 
 mod common;
@@ -12,8 +12,11 @@ use estive_testbed::BedReference;
 use estive_testbed::demo::make_key;
 use estive_testbed::trial::ssh;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 const CLONE: &str = "db";
+/// Longer than a host is missed, shorter than QEMU waits for its storage.
+const CUT: Duration = Duration::from_secs(20);
 const PROGRAMS: &str = "cd /tmp; PATH=$PATH:$(echo /usr/lib/postgresql/*/bin)
     as() { su postgres -s /bin/sh -c \"$*\"; }
     query() { as \"psql -X -A -t -d bench -c \\\"$1\\\"\" 2>/dev/null; }
@@ -38,7 +41,7 @@ fn reference() -> BedReference {
         modules: estive_exports::modules::image(None, &place).unwrap().path,
         image: told("ESTIVE_SETS_REFERENCE"),
         sets: Vec::new(),
-        early: Some((told("ESTIVE_INIT"), root)),
+        early: None,
     }
 }
 
@@ -49,7 +52,7 @@ async fn inside_postgresql() {
     config.volumes = Some(work().join("volumes"));
     config.boot_timeout_s = 900;
     let key = make_key(work()).unwrap();
-    let database = Database {
+    let mut database = Database {
         bed: ShownBed::start(config).await,
         key: key.clone(),
     };
@@ -113,7 +116,7 @@ impl Database {
     async fn moves_under_load(&self) -> u64 {
         let load = self.inside("as pgbench -n -c 2 -T 20 bench 2>&1 | grep -E 'processed|failed'");
         let moving = async {
-            tokio::time::sleep(std::time::Duration::from_secs(8)).await;
+            tokio::time::sleep(Duration::from_secs(8)).await;
             let from = listed(&self.bed).await[CLONE].0.clone();
             let to = if from == "host1" { "host2" } else { "host1" };
             done(&self.bed, &["migrate", CLONE, "--to", to]).await;
@@ -126,15 +129,12 @@ impl Database {
         rows
     }
 
-    async fn dies_under_load(&self, committed: u64) -> u64 {
+    async fn dies_under_load(&mut self, committed: u64) -> u64 {
         // In the background: its connection would die with the clone.
         self.inside("as 'nohup pgbench -n -c 2 -T 600 bench >/dev/null 2>&1 &'")
             .await;
-        let rows = until("it commits", async || {
-            let rows = self.history().await;
-            (rows > committed).then_some(rows)
-        })
-        .await;
+        let rows = self.commits_more_than(committed).await;
+        let rows = self.goes_on_without_its_parts(rows).await;
         let pid = [1, 2].map(|host| self.bed.qemu_pid(&name(CLONE), host));
         let pid = pid.into_iter().flatten().next().unwrap().to_string();
         run("kill", &["-9", &pid]);
@@ -147,6 +147,39 @@ impl Database {
         let after = self.history().await;
         assert!(after >= rows, "{after} rows, {rows} were committed");
         after
+    }
+
+    /// All that stands beneath it dies and comes again, and its host is cut off for a while, under pgbench.
+    async fn goes_on_without_its_parts(&mut self, committed: u64) -> u64 {
+        let host = listed(&self.bed).await[CLONE].0.clone();
+        let host: u8 = host.trim_start_matches("host").parse().unwrap();
+        let pid = work().join("volumes").join(CLONE).join("pid");
+        let pid = std::fs::read_to_string(pid).unwrap();
+        let bed = &mut self.bed;
+        bed.kill_agent(host).await.unwrap();
+        bed.kill_cache(host).await;
+        bed.kill_storage().await;
+        bed.kill_volumes().await;
+        run("kill", &["-9", pid.trim()]);
+        bed.start_volumes().await.unwrap();
+        bed.start_storage().await.unwrap();
+        bed.start_cache(host).await.unwrap();
+        bed.start_agent(host).await.unwrap();
+        let rows = self.commits_more_than(committed).await;
+        let topology = self.bed.topology();
+        topology.set_cable(host, false).await.unwrap();
+        tokio::time::sleep(CUT).await;
+        topology.set_cable(host, true).await.unwrap();
+        self.answers().await;
+        self.commits_more_than(rows).await
+    }
+
+    async fn commits_more_than(&self, committed: u64) -> u64 {
+        until("it commits", async || {
+            let rows = self.history().await;
+            (rows > committed).then_some(rows)
+        })
+        .await
     }
 
     async fn stops(&self, committed: u64) {

@@ -8,8 +8,8 @@
 mod common;
 
 use common::{
-    BOUND, ShownBed, bed_config, done, fails, herd, listed, name, on_guests, run, stdout, told,
-    until, work,
+    BOUND, ShownBed, bed_config, done, fails, herd, listed, name, on_guests, run, stdout, until,
+    work,
 };
 use estive_api::wire::{ExportPlace, VolumeWish};
 use estive_hypervisor::qmp::Qmp;
@@ -32,9 +32,8 @@ fn state_lives_through_everything() {
 #[tokio::test]
 #[ignore = "runs inside an outer namespace"]
 async fn inside_volumes() {
-    let mut reference = common::tiny_reference("tiny", |_| {});
-    reference.early = Some((told("ESTIVE_INIT"), told("ESTIVE_KERNEL_TREE")));
-    let mut config = bed_config(2, reference);
+    // Nothing is said of volumes at the reference.
+    let mut config = bed_config(2, common::tiny_reference("tiny", |_| {}));
     config.volumes = Some(work().join("volumes"));
     let mut clone = Clone {
         bed: ShownBed::start(config).await,

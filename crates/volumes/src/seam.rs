@@ -71,7 +71,8 @@ pub trait Volumes: Send + Sync + 'static {
     async fn resize(&self, name: &DomainName, size_bytes: u64)
     -> Result<VolumeReport, VolumeError>;
 
-    /// Keeps its content of now, also while it is written to: what a crash at this moment would leave.
+    /// Keeps its content of now, also while it is written to: what a crash at this moment would leave. One of that name
+    /// that is there stays as it is, of then, and the report's note says so: the answer to an order may have been lost.
     async fn snapshot(
         &self,
         name: &DomainName,
@@ -109,6 +110,16 @@ pub enum By<'a> {
 pub(crate) const EXPORTS_MAX: usize = 64;
 /// Snapshots of one volume at most.
 pub(crate) const SNAPSHOTS_MAX: usize = 32;
+
+/// The answer to an order for a snapshot that is there.
+pub(crate) fn had_already(mut report: VolumeReport, snapshot: &SnapshotName) -> VolumeReport {
+    let already = format!("it had the snapshot {snapshot} already, which was left as it is");
+    report.note = Some(match report.note {
+        Some(note) => format!("{note}; {already}"),
+        None => already,
+    });
+    report
+}
 
 /// A size that a volume may have.
 pub(crate) fn check_size(size_bytes: u64) -> Result<(), VolumeError> {

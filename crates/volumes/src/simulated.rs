@@ -2,7 +2,7 @@
 
 use crate::error::VolumeError;
 use crate::record::Record;
-use crate::seam::{By, SNAPSHOTS_MAX, Volumes, check_growth, check_size};
+use crate::seam::{By, SNAPSHOTS_MAX, Volumes, check_growth, check_size, had_already};
 use async_trait::async_trait;
 use estive_api::wire::{ExportPlace, SnapshotName, VolumeReport, VolumeWish, export_name};
 use estive_model::{DomainName, Generation};
@@ -239,9 +239,10 @@ impl Volumes for SimulatedVolumes {
         snapshot: &SnapshotName,
     ) -> Result<VolumeReport, VolumeError> {
         self.with(name, |volume| {
-            if volume.snapshots.iter().any(|(known, ..)| known == snapshot)
-                || volume.snapshots.len() >= SNAPSHOTS_MAX
-            {
+            if volume.snapshots.iter().any(|(known, ..)| known == snapshot) {
+                return Ok(had_already(report(volume), snapshot));
+            }
+            if volume.snapshots.len() >= SNAPSHOTS_MAX {
                 return Err(VolumeError::Impossible(format!(
                     "{name} cannot take a snapshot {snapshot}"
                 )));

@@ -7,7 +7,7 @@ use crate::daemon::{Daemon, Serving, ended_within};
 use crate::error::VolumeError;
 use crate::image;
 use crate::record::Record;
-use crate::seam::{By, SNAPSHOTS_MAX, check_growth};
+use crate::seam::{By, SNAPSHOTS_MAX, check_growth, had_already};
 use estive_api::wire::{ExportPlace, SnapshotName, VolumeReport, export_name};
 use estive_model::Generation;
 use std::path::PathBuf;
@@ -333,9 +333,8 @@ impl Slot {
         let daemon = self.served(&mut state).await?;
         let known = daemon.snapshots().await?;
         if known.contains(snapshot) {
-            return Err(VolumeError::Impossible(format!(
-                "{name} has a snapshot {snapshot} already"
-            )));
+            let report = self.reported(&mut state).await;
+            return Ok(had_already(report, snapshot));
         }
         if known.len() >= SNAPSHOTS_MAX {
             return Err(VolumeError::Impossible(format!(

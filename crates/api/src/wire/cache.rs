@@ -107,11 +107,14 @@ pub struct CacheAbout {
     pub clients: u64,
 }
 
+/// Begins the name of a note that is not whole yet; what a kill leaves of it is its writer's to remove.
+pub const NOTE_ASIDE: &str = ".new-";
+
 /// Writes a file whole: aside, then renamed. Whoever reads it finds the old one or the new one.
 pub fn write_note(path: &Path, note: &impl Serialize) -> io::Result<()> {
     let parent = path.parent().unwrap_or(Path::new("."));
     let mut file = tempfile::Builder::new()
-        .prefix(".new-")
+        .prefix(NOTE_ASIDE)
         .tempfile_in(parent)?;
     serde_json::to_writer(&mut file, note)?;
     file.as_file().sync_all()?;

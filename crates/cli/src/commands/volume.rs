@@ -36,7 +36,8 @@ enum Verb {
         #[arg(value_parser = size)]
         size: u64,
     },
-    /// Keeps its content of now, also while its clone runs: what a crash at this moment would leave.
+    /// Keeps its content of now, also while its clone runs: what a crash at this moment would leave. One of that name
+    /// that is there stays as it is.
     Snapshot {
         /// The volume.
         name: DomainName,
