@@ -6,6 +6,7 @@ use std::io::Write;
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -14,6 +15,7 @@ use estive_erofs::{Image, Inode, Kind, Limits, Visit};
 use estive_exports::diff::{Change, What, diff};
 use estive_exports::seal::{Action, Asked, SealOptions};
 use estive_exports::{seal, seal_with};
+use rustix::thread::{UnshareFlags, unshare_unsafe};
 use sha2::{Digest, Sha256};
 
 /// Everything of an image by its path.
@@ -361,6 +363,79 @@ fn is_one_instant(bytes: &[u8]) -> bool {
     })
 }
 
+/// A file of 8 MiB that is written to without a pause, page after page.
+struct Restless {
+    stop: Arc<AtomicBool>,
+    writer: thread::JoinHandle<()>,
+}
+
+impl Restless {
+    fn start(path: &Path) -> Self {
+        fs::write(path, vec![1; 8 << 20]).unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let file = File::options().write(true).open(path).unwrap();
+        let writer = thread::spawn(move || {
+            let mut number = 0_u64;
+            while !stopped.load(Ordering::Relaxed) {
+                let at = (number * 4096) % (8 << 20);
+                file.write_all_at(&number.to_le_bytes(), at).unwrap();
+                number += 1;
+            }
+        });
+        Self { stop, writer }
+    }
+
+    fn end(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.writer.join().unwrap();
+    }
+}
+
+/// Where the file system shares blocks, a file that never holds still is cloned, and whole: each file of one instant, not
+/// all of the same.
+#[test]
+fn where_blocks_are_shared_no_file_is_torn() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: needs root");
+        return;
+    }
+    let home = tempfile::tempdir().unwrap();
+    let (disk, mounted) = (home.path().join("disk"), home.path().join("mounted"));
+    File::create(&disk).unwrap().set_len(300 << 20).unwrap();
+    fs::create_dir(&mounted).unwrap();
+    // SAFETY: this thread gets mounts, and a working directory, of its own, which go with it; no descriptor is closed.
+    unsafe { unshare_unsafe(UnshareFlags::NEWNS) }.unwrap();
+    let run = |program: &str, words: &[&std::ffi::OsStr]| {
+        let ended = Command::new(program).args(words).output().unwrap();
+        assert!(ended.status.success(), "{program}: {ended:?}");
+    };
+    run("mkfs.btrfs", &["-q".as_ref(), disk.as_ref()]);
+    run("mount", &["--make-rprivate".as_ref(), "/".as_ref()]);
+    let loop_mount = ["-o".as_ref(), "loop".as_ref()];
+    run(
+        "mount",
+        &[&loop_mount[..], &[disk.as_ref(), mounted.as_ref()]].concat(),
+    );
+    let root = mounted.join("root");
+    fs::create_dir(&root).unwrap();
+    fs::write(root.join("still"), checked(1, 100)).unwrap();
+    let restless = Restless::start(&root.join("restless"));
+    let options = SealOptions {
+        no_snapshot: true,
+        ..SealOptions::default()
+    };
+    let sealed = seal_with(&root, &mounted.join("out"), &options);
+    restless.end();
+    let sealed = sealed.unwrap();
+    assert_eq!(sealed.consistency.read_from, "live");
+    assert_eq!(sealed.consistency.torn, [""; 0]);
+    let things = read(&sealed.path);
+    let restless = things.iter().find(|thing| thing.0 == "restless").unwrap();
+    assert!(is_one_instant(&restless.2));
+    run("umount", &[mounted.as_ref()]);
+}
+
 /// Written without a pause, a file does not hold still for as long as it takes to read: it is listed.
 #[test]
 fn a_file_that_never_holds_still_is_listed() {
@@ -368,23 +443,9 @@ fn a_file_that_never_holds_still_is_listed() {
     let root = home.path().join("root");
     fs::create_dir(&root).unwrap();
     fs::write(root.join("still"), checked(1, 100)).unwrap();
-    let path = root.join("restless");
-    fs::write(&path, vec![1; 8 << 20]).unwrap();
-    let stop = Arc::new(AtomicBool::new(false));
-    let stopped = stop.clone();
-    let restless = File::options().write(true).open(&path).unwrap();
-    let writer = thread::spawn(move || {
-        let mut number = 0_u64;
-        while !stopped.load(Ordering::Relaxed) {
-            restless
-                .write_all_at(&number.to_le_bytes(), (number * 4096) % (8 << 20))
-                .unwrap();
-            number += 1;
-        }
-    });
+    let restless = Restless::start(&root.join("restless"));
     let sealed = seal(&root, &home.path().join("out"));
-    stop.store(true, Ordering::Relaxed);
-    writer.join().unwrap();
+    restless.end();
     let sealed = sealed.unwrap();
     let things = read(&sealed.path);
     let restless = things.iter().find(|thing| thing.0 == "restless").unwrap();

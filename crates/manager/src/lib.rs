@@ -40,7 +40,9 @@ mod view;
 mod volume_roots;
 mod volumes;
 
-pub use config::{EarlyConfig, LiveConfig, ManagerConfig, ReferenceConfig, RootConfig, RootName};
+pub use config::{
+    EarlyConfig, LiveConfig, ManagerConfig, ReferenceConfig, RootConfig, RootName, VolumesConfig,
+};
 pub use error::ManagerError;
 pub use manager::Parts;
 pub use probe::{NetworkProber, Prober};

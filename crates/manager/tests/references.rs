@@ -6,13 +6,17 @@ mod common;
 use common::*;
 use estive_api::authority::Authority;
 use estive_api::domain_xml::{DiskSource, DomainXml};
+use estive_api::server::{Listen, Listener};
 use estive_api::wire::*;
-use estive_api::{Endpoint, ProblemKind, Role};
+use estive_api::{Credentials, Endpoint, ProblemKind, Role};
 use estive_cache::{OriginConfig, serve_origin};
 use estive_chunks::{Manifest, SignedManifest};
+use estive_manager::VolumesConfig;
 use estive_model::DomainState;
+use estive_volumes::SimulatedVolumes;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
+use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 const TWO: &str = "{memory_mib: 128, hosts: {\"clone[01-02]\": }}";
@@ -315,4 +319,100 @@ async fn a_root_that_is_sealed_anew_is_taken_at_the_next_start_without_a_word_to
     is_up(&world, TWO).await;
     world.stop().await;
     shop.end().await;
+}
+
+/// What a stateful clone has written lies over the root of before, and its guest would refuse another: that is said
+/// before anything is started, whether the clone is stopped or was taken down.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stateful_clone_is_not_started_over_another_root_unless_somebody_says_so() {
+    let shop = Shop::new();
+    let credentials = Credentials::load(shop.credentials(Role::Storage, "storage")).unwrap();
+    let address = "127.0.0.1:0".parse().unwrap();
+    let listener = Listener::bind(Listen::Tls {
+        address,
+        credentials,
+    });
+    let listener = listener.await.unwrap();
+    let storage = listener.endpoint().to_string();
+    let (host, port) = storage["https://".len()..].split_once(':').unwrap();
+    let serving = CancellationToken::new();
+    let volumes = estive_volumes::router(Arc::new(SimulatedVolumes::default()));
+    tokio::spawn(listener.serve(volumes, serving.clone()));
+
+    let mut world = World::new(1).await;
+    world.stop_manager().await;
+    world.stop_agent(1).await;
+    world.agent_credentials = Some(shop.credentials(Role::Agent, "host1"));
+    world.credentials = Some(shop.credentials(Role::Manager, "manager"));
+    world.volumes = Some(VolumesConfig {
+        host: host.to_owned(),
+        port: port.parse().unwrap(),
+    });
+    // Its reference can make initial RAM file systems then.
+    world.live = true;
+    world.start_agent(1).await;
+    world.start_manager().await;
+    let herd = "{memory_mib: 128, hosts: {keeps: {mode: stateful, volume: {size: 64M}}, other: }}";
+    is_up(&world, herd).await;
+    let old = root_of(&world, "keeps").await;
+    let sealed_anew = async |world: &mut World, root: &str| {
+        world.stop_manager().await;
+        world.root = root.to_owned();
+        world.start_manager().await;
+    };
+    let new = format!("sha256:{}", "1e".repeat(32));
+    sealed_anew(&mut world, &new).await;
+
+    // Those that run are left.
+    let warnings = is_up(&world, herd).await;
+    assert!(
+        warnings[0].starts_with("keeps, other: on an older root"),
+        "{warnings:?}"
+    );
+    let refused = async |world: &World| {
+        let (failed, _) = world.up("d", herd).await;
+        let UpLine::Failed { problem } = failed else {
+            panic!("{failed:?}")
+        };
+        assert_eq!(problem.kind, ProblemKind::Refused, "{problem:?}");
+        assert!(
+            problem.error.contains("what keeps keeps") && problem.error.contains(&old),
+            "{problem:?}"
+        );
+        assert!(problem.advice.unwrap().contains("words: estive.over=any"));
+    };
+    for clone in ["keeps", "other"] {
+        world.order(clone, DomainState::Stopped).await.unwrap();
+    }
+    refused(&world).await;
+    assert_eq!(world.show("other").await.state, DomainState::Stopped);
+    // A start alone goes on with what it has; one that keeps nothing takes the new.
+    for clone in ["keeps", "other"] {
+        world.order(clone, DomainState::Running).await.unwrap();
+    }
+    assert_eq!(root_of(&world, "keeps").await, old);
+    assert_eq!(world.show("keeps").await.older, ["root"]);
+    assert_eq!(root_of(&world, "other").await, new);
+    assert_eq!(world.show("other").await.older, [""; 0]);
+
+    // Its volume stays when it is taken down, and the root with it.
+    world.down("d").await;
+    refused(&world).await;
+    assert_eq!(world.ls().await.len(), 0);
+    let used: RootsInUse = world.client().get_json("/roots", BOUND).await.unwrap();
+    let of_volume = used.roots.iter().find(|used| used.root == old).unwrap();
+    assert_eq!(of_volume.users, ["the volume of keeps"]);
+    let kept = world.root.clone();
+    sealed_anew(&mut world, &old).await;
+    is_up(&world, herd).await;
+    assert_eq!(root_of(&world, "keeps").await, old);
+    world.down("d").await;
+    sealed_anew(&mut world, &kept).await;
+    let said = herd.replace("mode: stateful", "mode: stateful, words: estive.over=any");
+    is_up(&world, &said).await;
+    assert_eq!(root_of(&world, "keeps").await, new);
+    world.down("d").await;
+    is_up(&world, herd).await;
+    world.stop().await;
+    serving.cancel();
 }

@@ -6,11 +6,12 @@ use async_trait::async_trait;
 use estive_agent::{AccelConfig, AgentConfig, CapacityConfig, MigrationConfig, NoTaps};
 use estive_api::clock::SystemClock;
 use estive_api::wire::*;
-use estive_api::{Client, ClientError, Endpoint};
+use estive_api::{Client, ClientError, Credentials, Endpoint};
 use estive_hypervisor::*;
 use estive_layers::UpCheck;
 use estive_manager::{
     EarlyConfig, LiveConfig, ManagerConfig, Parts, Prober, ReferenceConfig, RootConfig, RootName,
+    VolumesConfig,
 };
 use estive_model::{DomainName, DomainSpec, HostName};
 use std::collections::{BTreeMap, BTreeSet};
@@ -165,6 +166,8 @@ pub struct World {
     pub root: String,
     pub origin: Endpoint,
     pub credentials: Option<PathBuf>,
+    pub agent_credentials: Option<PathBuf>,
+    pub volumes: Option<VolumesConfig>,
     agents: Vec<Service>,
     manager: Service,
 }
@@ -218,6 +221,8 @@ impl World {
             root: format!("sha256:{}", "0f".repeat(32)),
             origin: "https://127.0.0.1:7610".parse().unwrap(),
             credentials: None,
+            agent_credentials: None,
+            volumes: None,
             agents: (0..hosts).map(|_| None).collect(),
             manager: None,
         };
@@ -242,7 +247,7 @@ impl World {
             socket: self.agent_socket(number),
             state: place.join("state"),
             runtime: place.join("run"),
-            credentials: None,
+            credentials: self.agent_credentials.clone(),
             cache: None,
             plain_disks: false,
             bridge: "br0".into(),
@@ -271,7 +276,10 @@ impl World {
             hypervisor: Arc::new(hypervisor),
             clock: Arc::new(SystemClock),
             taps: Arc::new(NoTaps),
-            credentials: None,
+            credentials: self
+                .agent_credentials
+                .as_ref()
+                .map(|path| Credentials::load(path).unwrap()),
         };
         let shutdown = CancellationToken::new();
         serve_cache(&place.join("state/cache"), shutdown.clone());
@@ -323,7 +331,7 @@ impl World {
             credentials: self.credentials.clone(),
             hosts: hosts.collect(),
             references,
-            volumes: None,
+            volumes: self.volumes.clone(),
             boot_timeout_s: self.boot_timeout_s,
         }
     }
