@@ -16,8 +16,8 @@ use crate::journal::{Moving, Record};
 use crate::layer::PushedLayer;
 use crate::observe::see;
 use crate::saved::Saved;
-use estive_api::Problem;
 use estive_api::wire::{MoveOrder, PrepareQuery};
+use estive_api::{Peer, Problem};
 use estive_hypervisor::{HypervisorError, InstanceEvent};
 use estive_model::{DomainName, Generation};
 use estive_moves::{Answer, Grant, Holding, Input, Refusal, Seen};
@@ -56,10 +56,10 @@ pub enum Order {
     Abort(Generation),
     /// Drop what was prepared.
     Discard(Generation),
-    /// Whether the stream is loaded.
-    AskReady(Generation),
-    /// Run it.
-    Commit(Generation),
+    /// Whether the stream is loaded, and who asks.
+    AskReady(Generation, Peer),
+    /// Run it, and who says so.
+    Commit(Generation, Peer),
     /// Take another layer, for the reason given; the domain must have this generation, if one is named.
     TakeLayer(PushedLayer, Option<Generation>, String),
 }

@@ -3,8 +3,8 @@
 use crate::archive::Staged;
 use crate::domain::{Answered, Doing, Domain, Order};
 use crate::journal::Moving;
-use estive_api::Problem;
 use estive_api::wire::{MoveOrder, PrepareQuery, Prepared};
+use estive_api::{Peer, Problem};
 use estive_model::Generation;
 use estive_moves::{Answer, Grant, Holding, Input, Refusal, Seen};
 
@@ -100,17 +100,38 @@ impl Domain {
             Order::TakeLayer(layer, generation, reason) => {
                 self.take_layer(layer, generation, reason).await
             }
-            Order::AskReady(generation) => {
+            Order::AskReady(generation, peer) => {
+                self.refuse_who_is_not_the_source(&peer)?;
                 self.answered(Input::AskReady(generation), Doing::default())
                     .await
             }
-            Order::Commit(generation) => {
+            Order::Commit(generation, peer) => {
+                self.refuse_who_is_not_the_source(&peer)?;
                 let doing = Doing::because(format!(
                     "the source has released it: runs here as generation {}",
                     generation.0
                 ));
                 self.answered(Input::Commit(generation), doing).await
             }
+        }
+    }
+
+    /// Only the source knows that it runs what is awaited here no more. Once it was taken here, a repetition starts
+    /// nothing that was not decided, whoever says it.
+    fn refuse_who_is_not_the_source(&self, peer: &Peer) -> Result<(), Problem> {
+        let Peer::Certified { name: said, .. } = peer else {
+            return Ok(());
+        };
+        if !matches!(self.record.entry.holding, Holding::Incoming(_)) {
+            return Ok(());
+        }
+        match &self.record.moving {
+            Some(Moving::Destination { source, .. }) if source.as_str() == said => Ok(()),
+            _ => Err(Problem::refused(format!(
+                "{peer} does not send {} here; only its source may say that it is released",
+                self.name
+            ))
+            .advice("order moves at the manager")),
         }
     }
 

@@ -41,6 +41,8 @@ const ORDERERS: &[Role] = &[Role::Manager, Role::User];
 const MANAGERS: &[Role] = &[Role::Manager, Role::User];
 /// Who may say that a move goes on: the other side of it.
 const AGENTS: &[Role] = &[Role::Agent];
+/// Who may read what a domain is made of: its layer has its host keys.
+const READERS: &[Role] = &[Role::Manager, Role::User];
 /// Who may bring along what belongs to a domain that moves: who drives the move, and the other side of it.
 const MOVERS: &[Role] = &[Role::Manager, Role::User, Role::Agent];
 /// Lines that may wait for a slow reader.
@@ -218,9 +220,11 @@ struct ArchiveQuery {
 
 async fn archive(
     State(agent): Shared,
+    Extension(peer): Extension<Peer>,
     Path(name): Path<String>,
     query: Result<Query<ArchiveQuery>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response, Problem> {
+    peer.require(READERS)?;
     let handle = trusted(&agent, &name)?;
     let Query(query) = query?;
     bodies::packed(&agent, &handle, query.whole).await
@@ -411,7 +415,8 @@ async fn ready(
     JsonBody(body): JsonBody<GrantOrder>,
 ) -> Result<Json<GrantAnswer>, Problem> {
     peer.require(AGENTS)?;
-    grant(&agent, &name, Order::AskReady, body).await
+    let order = |generation| Order::AskReady(generation, peer);
+    grant(&agent, &name, order, body).await
 }
 
 async fn commit(
@@ -421,16 +426,27 @@ async fn commit(
     JsonBody(body): JsonBody<GrantOrder>,
 ) -> Result<Json<GrantAnswer>, Problem> {
     peer.require(AGENTS)?;
-    grant(&agent, &name, Order::Commit, body).await
+    let order = |generation| Order::Commit(generation, peer);
+    grant(&agent, &name, order, body).await
 }
 
-async fn console_log(State(agent): Shared, Path(name): Path<String>) -> Result<Response, Problem> {
+async fn console_log(
+    State(agent): Shared,
+    Extension(peer): Extension<Peer>,
+    Path(name): Path<String>,
+) -> Result<Response, Problem> {
+    peer.require(READERS)?;
     held(&agent, &name)?;
     let path = agent.hypervisor.channels(&named(&name)?).console_log;
     send_file(&path, "text/plain; charset=utf-8", None).await
 }
 
-async fn layer(State(agent): Shared, Path(name): Path<String>) -> Result<Response, Problem> {
+async fn layer(
+    State(agent): Shared,
+    Extension(peer): Extension<Peer>,
+    Path(name): Path<String>,
+) -> Result<Response, Problem> {
+    peer.require(READERS)?;
     let handle = trusted(&agent, &name)?;
     let record = handle.shown.borrow().record.clone();
     let path = layer::path(&agent.place(&record.name), &record);
@@ -456,8 +472,10 @@ async fn push_layer(
 
 async fn file(
     State(agent): Shared,
+    Extension(peer): Extension<Peer>,
     Path((name, file)): Path<(String, String)>,
 ) -> Result<Response, Problem> {
+    peer.require(READERS)?;
     held(&agent, &name)?;
     let place = agent.place(&named(&name)?);
     match file.as_str() {

@@ -3,6 +3,7 @@
 mod common;
 
 use common::*;
+use estive_api::ProblemKind;
 use estive_api::wire::*;
 use estive_hypervisor::simulated::{Fault, Step};
 use estive_model::{DomainState, Event, EventKind, Generation};
@@ -379,6 +380,64 @@ async fn pre_copy_that_does_not_converge_goes_on_as_post_copy_where_that_is_allo
     moved(&world, &a, &b, GRANTED).await;
     let report = a.operation(GRANTED).await;
     assert!(report.choice.starts_with("post-copy"), "{report:?}");
+    a.stop().await;
+    b.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_third_host_neither_commits_nor_reads_what_moves() {
+    let world = World::new();
+    let (mut a, mut b) = two_hosts(&world).await;
+    let c = world.host(3);
+    world
+        .fabric
+        .inject(a.address, &name("clone01"), Step::Completing, Fault::Hold);
+    begin(&a, &b, GRANTED, false).await;
+    until("the processors are halted", async || {
+        world.fabric.runs_at(&name("clone01")).is_empty()
+    })
+    .await;
+    // Loaded there, and not released here: whoever has it committed now has it run twice.
+    a.stop().await;
+    world.fabric.heal(a.address, &name("clone01"));
+    until("the stream is loaded", async || {
+        b.report("clone01").await.journal.seen == "loaded"
+    })
+    .await;
+    let order = GrantOrder {
+        generation: Generation(GRANTED),
+    };
+    let stranger = b.seen_by(&c);
+    for verb in ["ready", "commit"] {
+        let path = format!("/domain/clone01/{verb}");
+        let said = stranger
+            .post_json::<GrantAnswer>(&path, &order, BOUND)
+            .await;
+        let refused = said.expect_err(verb);
+        let problem = refused.problem().unwrap();
+        assert_eq!(problem.kind, ProblemKind::Refused, "{verb}: {problem}");
+        assert!(problem.error.contains("agent:host3"), "{verb}: {problem}");
+    }
+    assert!(world.fabric.runs_at(&name("clone01")).is_empty());
+    assert_eq!(b.report("clone01").await.state, DomainState::Incoming);
+    // Nor does another agent read what a clone is made of, its host keys among it.
+    for part in [
+        "",
+        "?whole=true",
+        "/layer",
+        "/console.log",
+        "/config.xml",
+        "/identity.json",
+    ] {
+        let path = format!("/domain/clone01{part}");
+        let read = stranger.get_bytes(&path, 64 << 20, BOUND).await;
+        let refused = read.expect_err(part);
+        let kind = refused.problem().map(|problem| problem.kind);
+        assert_eq!(kind, Some(ProblemKind::Refused), "{part}: {refused}");
+    }
+    // The source may.
+    a.start().await;
+    moved(&world, &a, &b, GRANTED).await;
     a.stop().await;
     b.stop().await;
 }

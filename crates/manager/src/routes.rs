@@ -349,7 +349,12 @@ async fn boots(State(manager): App, Path(name): Path<String>) -> Result<Json<Boo
         .map_err(|error| agents::problem(&agent.name, format!("the boots of {name}"), &error))
 }
 
-async fn pass_on_text(State(manager): App, request: Request) -> Result<Response, Problem> {
+async fn pass_on_text(
+    State(manager): App,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+) -> Result<Response, Problem> {
+    may_order(&peer)?;
     let path = request.uri().path().to_owned();
     let agent = owner(&manager, &path).await?;
     let bytes = agent

@@ -145,6 +145,16 @@ impl Host {
         Client::new(Endpoint::Unix(self.config.socket.clone()), None).unwrap()
     }
 
+    /// Reached over the network with the certificate of `other`.
+    pub fn seen_by(&self, other: &Host) -> Client {
+        let credentials = Credentials::load(other.config.credentials.as_ref().unwrap()).unwrap();
+        let endpoint = Endpoint::Tls {
+            host: self.address.to_string(),
+            port: self.listen().port(),
+        };
+        Client::new(endpoint, Some(&credentials)).unwrap()
+    }
+
     pub fn url(&self) -> String {
         format!("https://{}", self.config.listen.unwrap())
     }
