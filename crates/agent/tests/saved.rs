@@ -185,3 +185,47 @@ async fn a_saved_domain_does_not_move() {
     a.stop().await;
     b.stop().await;
 }
+
+/// The agent dies, and its journal says what it would say had that been in the middle of a save or a restore.
+async fn dies_at(host: &mut Host, from: &str, to: &str) {
+    host.stop().await;
+    let path = host.config.state.join(format!("journal/{CLONE}.json"));
+    let text = std::fs::read_to_string(&path).unwrap();
+    let (from, to) = (
+        format!("\"holding\":\"{from}\""),
+        format!("\"holding\":\"{to}\""),
+    );
+    assert!(text.contains(&from), "{text}");
+    std::fs::write(&path, text.replace(&from, &to)).unwrap();
+    host.start().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_agent_that_died_had_begun_is_given_up_and_nothing_is_lost() {
+    let world = World::new();
+    let mut host = runs(&world).await;
+    // In the middle of a save: it goes on, and half a file goes.
+    std::fs::write(file(&host), "half").unwrap();
+    dies_at(&mut host, "running", "saving").await;
+    host.holds(CLONE, "it is held as running", |held| {
+        held == Holding::Running
+    })
+    .await;
+    until("half a file is gone", async || !file(&host).exists()).await;
+    assert_eq!(world.fabric.runs_at(&name(CLONE)), [host.address]);
+    host.save(CLONE).await.unwrap();
+    let kept = std::fs::read(file(&host)).unwrap();
+    // In the middle of a restore, before there was an instance: what was saved is kept.
+    dies_at(&mut host, "saved", "restoring").await;
+    host.holds(CLONE, "it is saved", |held| held == Holding::Saved)
+        .await;
+    assert_eq!(std::fs::read(file(&host)).unwrap(), kept);
+    // After a restore was written down the file is nothing, though nobody has come to remove it.
+    host.restore(CLONE).await.unwrap();
+    std::fs::write(file(&host), &kept).unwrap();
+    host.restart().await;
+    until("it is removed", async || !file(&host).exists()).await;
+    assert_eq!(world.fabric.runs_at(&name(CLONE)), [host.address]);
+    assert!(world.fabric.ran_twice().is_empty());
+    host.stop().await;
+}
