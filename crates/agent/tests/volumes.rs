@@ -4,10 +4,11 @@
 mod common;
 
 use common::*;
+use estive_api::authority::Authority;
 use estive_api::server::{Listen, Listener};
 use estive_api::wire::*;
-use estive_api::{Credentials, ProblemKind, Role};
-use estive_model::{DeploymentName, DomainState, Generation, NbdSource};
+use estive_api::{Client, Credentials, Endpoint, ProblemKind, Role};
+use estive_model::{DeploymentName, DomainState, Generation, HostName, NbdSource};
 use estive_moves::Holding;
 use estive_volumes::{By, SimulatedVolumes, Volumes, router};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -285,4 +286,77 @@ async fn what_was_saved_does_not_run_beside_a_volume_that_has_gone_on() {
     storage.grant_next(&a).await;
     a.ask(CLONE, DomainState::Running).await.unwrap();
     a.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_but_the_manager_grants_and_a_stranger_gets_nothing() {
+    let world = World::new();
+    let storage = Storage::start(&world).await;
+    let stranger = Authority::open_or_create(world.home.path().join("other")).unwrap();
+    storage.grant(1, "host7").await;
+    let endpoint = Endpoint::Tls {
+        host: ADDRESS.to_string(),
+        port: storage.port,
+    };
+    let client = |authority: &Authority, role, name: &str| {
+        let home = tempfile::tempdir().unwrap();
+        let place = home.path().join("tls");
+        let issued = authority.issue(role, name, &[], BOUND).unwrap();
+        issued.write_to(&place).unwrap();
+        let credentials = Credentials::load(&place).unwrap();
+        Client::new(endpoint.clone(), Some(&credentials)).unwrap()
+    };
+    let path = |rest: &str| format!("/v1/volumes/{CLONE}/{rest}");
+    let grant = |host: &str| VolumeGrant {
+        client: HostName::new(host).unwrap(),
+    };
+    let granted = async |client: &Client, generation: u64, host: &str| {
+        let path = path(&format!("grants/{generation}"));
+        let granted: Result<VolumeReport, _> = client.put_json(&path, &grant(host), BOUND).await;
+        granted
+    };
+    let opened = async |client: &Client, generation: u64| {
+        let path = path(&format!("exports/{generation}"));
+        let opened: Result<ExportPlace, _> = client.put_json(&path, &(), BOUND).await;
+        opened
+    };
+    let fenced = async |client: &Client, generation: u64| {
+        let order = FenceOrder {
+            generation: Generation(generation),
+        };
+        let fenced: Result<VolumeReport, _> = client.put_json(&path("fence"), &order, BOUND).await;
+        fenced
+    };
+    let manager = client(&world.authority, Role::Manager, "manager");
+    let host7 = client(&world.authority, Role::Agent, "host7");
+    let host8 = client(&world.authority, Role::Agent, "host8");
+    let forged = client(&stranger, Role::Manager, "manager");
+    let unknown = client(&stranger, Role::Agent, "host7");
+    for who in [&host7, &host8, &forged, &unknown] {
+        assert!(granted(who, 2, "host8").await.is_err());
+    }
+    for role in [Role::User, Role::Storage] {
+        let who = client(&world.authority, role, "anna");
+        assert!(granted(&who, 2, "host8").await.is_err());
+        assert!(opened(&who, 1).await.is_err() && fenced(&who, 1).await.is_err());
+    }
+    for who in [&host8, &unknown, &forged, &manager] {
+        assert!(opened(who, 1).await.is_err());
+    }
+    for who in [&host8, &unknown, &forged] {
+        for generation in [1, 2, u64::MAX] {
+            assert!(fenced(who, generation).await.is_err());
+        }
+        let path = path("exports/1");
+        let shut: Result<(), _> = who.delete_json(&path, BOUND).await;
+        // What was not opened yet could not be shut by another either: the grant stands.
+        assert!(shut.is_err());
+    }
+    opened(&host7, 1).await.unwrap();
+    assert_eq!(storage.open_to().await, self::opened(&[(1, "host7")]));
+    assert!(fenced(&host7, 2).await.is_err());
+    fenced(&host7, 1).await.unwrap();
+    granted(&manager, 2, "host8").await.unwrap();
+    opened(&host8, 2).await.unwrap();
+    assert!(storage.writes(1, "host7"));
 }

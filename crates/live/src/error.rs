@@ -13,6 +13,10 @@ pub enum LiveError {
         "{text:?} is no shared directory: {why}; write NAME:/MOUNTED/AT=DIRECTORY[,bytes=10G][,files=100000][,root=kept]"
     )]
     Share { text: String, why: &'static str },
+    #[error(
+        "{0:?} reserves nothing: write NAME=HOST[,HOST]... of a reference that is offered here, once each"
+    )]
+    Reserved(String),
     #[error("offering the files of {name}")]
     Export {
         name: String,

@@ -14,4 +14,4 @@ mod relay;
 
 pub use error::LiveError;
 pub use forward::forward;
-pub use origin::{Offer, router};
+pub use origin::{Offer, Reserved, router};

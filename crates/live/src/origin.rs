@@ -1,6 +1,6 @@
 //! The reference's side: what it offers, and the route by which hosts come.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use axum::{Extension, Router};
 use estive_api::upgrade::accept_upgrade;
 use estive_api::wire::{LiveClone, is_live_name};
 use estive_api::{Peer, Problem, Role};
+use estive_model::HostName;
 use estive_nfs::{Access, ExportConfig, Hidden, Key, Limits, Quota, Service};
 
 use crate::LiveError;
@@ -31,6 +32,39 @@ const HIDDEN: [&str; 9] = [
     "var/tmp/*",
     "root/.ssh/*",
 ];
+
+/// References that are for some hosts alone, with those; others are for every host of the authority.
+#[derive(Debug, Clone, Default)]
+pub struct Reserved(BTreeMap<String, BTreeSet<HostName>>);
+
+impl Reserved {
+    /// Of `NAME=HOST[,HOST]…`.
+    pub fn read<'a>(texts: impl Iterator<Item = &'a str>) -> Result<Self, LiveError> {
+        let mut reserved = BTreeMap::new();
+        for text in texts {
+            let wrong = || LiveError::Reserved(text.to_owned());
+            let (name, hosts) = text.split_once('=').ok_or_else(wrong)?;
+            let hosts = hosts.split(',').map(HostName::new);
+            let hosts: BTreeSet<HostName> = hosts.collect::<Result<_, _>>().map_err(|_| wrong())?;
+            if !is_live_name(name) || reserved.insert(name.to_owned(), hosts).is_some() {
+                return Err(wrong());
+            }
+        }
+        Ok(Self(reserved))
+    }
+
+    fn refuse(&self, reference: &str, peer: &Peer) -> Result<(), Problem> {
+        let (Some(hosts), Peer::Certified { name, .. }) = (self.0.get(reference), peer) else {
+            return Ok(());
+        };
+        match hosts.iter().any(|host| host.as_str() == name) {
+            true => Ok(()),
+            false => Err(Problem::refused(format!(
+                "{peer} may not read the live reference {reference}, which is for some hosts alone"
+            ))),
+        }
+    }
+}
 
 /// A directory that is offered to the clones of a reference.
 #[derive(Debug, Clone)]
@@ -123,12 +157,16 @@ fn size_bytes(text: &str) -> Option<u64> {
 
 /// `GET /v1/live/REFERENCE?clone=ADDRESS`, an upgrade: then NFS. The key of the handles is kept in `state`. Blocks while
 /// shared directories are counted.
-pub fn router(offers: Vec<Offer>, state: &Path) -> Result<Router, LiveError> {
+pub fn router(offers: Vec<Offer>, reserved: Reserved, state: &Path) -> Result<Router, LiveError> {
     let key_path: PathBuf = state.join("handles.key");
     let failed = |name: &str| {
         let name = name.to_owned();
         move |source| LiveError::Export { name, source }
     };
+    let is_offered = |name: &&String| offers.iter().any(|offer| offer.reference == **name);
+    if let Some(name) = reserved.0.keys().find(|name| !is_offered(name)) {
+        return Err(LiveError::Reserved(name.clone()));
+    }
     let key = Key::kept(&key_path).map_err(failed("all"))?;
     let mut exports: BTreeMap<String, Vec<ExportConfig>> = BTreeMap::new();
     for offer in offers {
@@ -144,19 +182,21 @@ pub fn router(offers: Vec<Offer>, state: &Path) -> Result<Router, LiveError> {
     }
     Ok(Router::new()
         .route("/v1/live/{reference}", get(serve))
-        .with_state(Arc::new(services)))
+        .with_state(Arc::new((services, reserved))))
 }
 
-type Services = Arc<BTreeMap<String, Arc<Service>>>;
+type Services = Arc<(BTreeMap<String, Arc<Service>>, Reserved)>;
 
 async fn serve(
-    State(services): State<Services>,
+    State(offered): State<Services>,
     Extension(peer): Extension<Peer>,
     Named(reference): Named<String>,
     Query(LiveClone { clone }): Query<LiveClone>,
     request: Request,
 ) -> Result<Response, Problem> {
     peer.require(READERS)?;
+    let (services, reserved) = &*offered;
+    reserved.refuse(&reference, &peer)?;
     let service = services.get(&reference).cloned().ok_or_else(|| {
         Problem::not_found(format!("there is no live reference {reference} here"))
     })?;

@@ -12,7 +12,7 @@ use estive_api::authority::Authority;
 use estive_api::server::{Listen, Listener};
 use estive_api::wire::{CacheDirectory, LiveNote, write_note};
 use estive_api::{Client, Credentials, Endpoint, Role};
-use estive_live::{Offer, forward, router};
+use estive_live::{Offer, Reserved, forward, router};
 use nfs3_client::tokio::TokioIo;
 use nfs3_client::{MountClient, Nfs3Client};
 use nfs3_types::mount::dirpath;
@@ -58,6 +58,12 @@ impl Bed {
 
     /// The reference's side, on this port or any.
     async fn reference(&self, port: u16) -> (u16, CancellationToken) {
+        self.reference_for(port, &[]).await
+    }
+
+    /// The same, for some hosts alone.
+    async fn reference_for(&self, port: u16, reserved: &[&str]) -> (u16, CancellationToken) {
+        let reserved = Reserved::read(reserved.iter().copied()).unwrap();
         let offers = vec![
             Offer::live(&format!("demo={}", self.path("root").display())).unwrap(),
             Offer::shared(&format!(
@@ -66,7 +72,7 @@ impl Bed {
             ))
             .unwrap(),
         ];
-        let routes = router(offers, &self.path("state")).unwrap();
+        let routes = router(offers, reserved, &self.path("state")).unwrap();
         let listen = Listen::Tls {
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
             credentials: self.credentials(Role::Storage, "st"),
@@ -310,18 +316,32 @@ async fn only_the_clones_of_the_note_and_only_hosts_are_let_in() {
     assert!(closed(address).await);
 
     // A person, a manager, and somebody of another authority are no hosts.
-    let ask = |credentials: Credentials| {
-        let endpoint = Endpoint::parse(&format!("https://127.0.0.1:{origin}")).unwrap();
+    let ask_at = |port: u16, credentials: Credentials| {
+        let endpoint = Endpoint::parse(&format!("https://127.0.0.1:{port}")).unwrap();
         let client = Client::new(endpoint, Some(&credentials)).unwrap();
         async move {
             let path = "/v1/live/demo?clone=127.0.0.1";
             client.upgrade(path, Duration::from_secs(10)).await.is_ok()
         }
     };
+    let ask = |credentials| ask_at(origin, credentials);
     assert!(ask(bed.credentials(Role::Agent, "h2")).await);
     assert!(!ask(bed.credentials(Role::User, "anna")).await);
     assert!(!ask(bed.credentials(Role::Manager, "mg")).await);
     let stranger = Bed::new();
     assert!(!ask(stranger.credentials(Role::Agent, "h1")).await);
     assert!(Path::new(&bed.path("state/handles.key")).exists());
+
+    // What is for some hosts alone is given to no other.
+    let (narrow, _stop) = bed.reference_for(0, &["demo=h1,h3"]).await;
+    assert!(ask_at(narrow, bed.credentials(Role::Agent, "h1")).await);
+    assert!(!ask_at(narrow, bed.credentials(Role::Agent, "h2")).await);
+    for wrong in ["demo", "demo=", "=h1", "demo=h1,", "demo=../h", "a/b=h1"] {
+        assert!(Reserved::read([wrong].into_iter()).is_err(), "{wrong}");
+    }
+    assert!(Reserved::read(["demo=h1", "demo=h2"].into_iter()).is_err());
+    // A name that is written wrong would leave what is meant open to all.
+    let offers = vec![Offer::live(&format!("demo={}", bed.path("root").display())).unwrap()];
+    let other = Reserved::read(["dmeo=h1"].into_iter()).unwrap();
+    assert!(router(offers, other, &bed.path("state")).is_err());
 }

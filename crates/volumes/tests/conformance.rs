@@ -316,3 +316,27 @@ async fn one_whose_daemon_hangs_keeps_no_other_from_being_made() {
     }
     // Killed with the others; what is stopped is killed too.
 }
+
+/// More of them than the daemon would take by itself, and none says a word.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_that_say_nothing_keep_nobody_out() {
+    let real = Real::start_at(18_360).await;
+    let volumes = real.volumes();
+    let wish = VolumeWish {
+        owner: DeploymentName::new("web").unwrap(),
+        size_bytes: 64 << 20,
+    };
+    let name = DomainName::new("quiet").unwrap();
+    volumes.create(&name, &wish).await.unwrap();
+    volumes.grant(&name, Generation(1), "h1").await.unwrap();
+    let place = volumes.export(&name, Generation(1), "h1").await.unwrap();
+    let mut strangers = Vec::new();
+    for _ in 0..300 {
+        let at = (place.host.as_str(), place.port);
+        strangers.push(tokio::net::TcpStream::connect(at).await.unwrap());
+    }
+    let mut client = real.client(&place, "h1", false).await.unwrap();
+    client.write(1, 1).await.unwrap();
+    drop(strangers);
+    assert!(client.is(1, 1).await.unwrap());
+}

@@ -6,7 +6,7 @@ mod volumes;
 use crate::failure::{Failure, failed};
 use clap::Args;
 use estive_cache::{OriginConfig, serve_origin};
-use estive_live::Offer;
+use estive_live::{Offer, Reserved};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +28,10 @@ pub struct Storage {
         requires = "state"
     )]
     share: Vec<String>,
+    /// Hosts that a live reference and its shared directories are for; may be repeated. Without it: every host of the
+    /// authority.
+    #[arg(long, value_name = "NAME=HOST[,HOST]...", requires = "state")]
+    only: Vec<String>,
     /// What must outlive this process for live roots and shared directories: the key of their file handles.
     #[arg(long, value_name = "DIR", requires = "listen")]
     state: Option<PathBuf>,
@@ -76,7 +80,7 @@ impl Storage {
             directories: self.directories,
             listen,
             credentials: self.credentials,
-            besides: offered(&self.live, &self.share, self.state).await?,
+            besides: offered(&self.live, &self.share, &self.only, self.state).await?,
         };
         let ready = |endpoint: String, roots: usize| {
             tracing::info!(%endpoint, roots, "the roots are served");
@@ -89,6 +93,7 @@ impl Storage {
 async fn offered(
     live: &[String],
     share: &[String],
+    only: &[String],
     state: Option<PathBuf>,
 ) -> Result<Option<axum::Router>, Failure> {
     let live = live.iter().map(|text| Offer::live(text));
@@ -97,11 +102,13 @@ async fn offered(
         .chain(share)
         .collect::<Result<_, _>>()
         .map_err(|error| Failure::impossible(error.to_string()))?;
+    let reserved = Reserved::read(only.iter().map(String::as_str))
+        .map_err(|error| Failure::impossible(error.to_string()))?;
     let (Some(state), false) = (state, offers.is_empty()) else {
         return Ok(None);
     };
     // Shared directories are counted first.
-    tokio::task::spawn_blocking(move || estive_live::router(offers, &state))
+    tokio::task::spawn_blocking(move || estive_live::router(offers, reserved, &state))
         .await
         .map_err(failed)?
         .map(Some)
