@@ -323,6 +323,7 @@ async fn nobody_but_the_manager_grants_and_a_stranger_gets_nothing() {
     let fenced = async |client: &Client, generation: u64| {
         let order = FenceOrder {
             generation: Generation(generation),
+            only_at: Vec::new(),
         };
         let fenced: Result<VolumeReport, _> = client.put_json(&path("fence"), &order, BOUND).await;
         fenced

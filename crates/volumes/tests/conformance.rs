@@ -70,7 +70,7 @@ impl Real {
             directory: self.volumes_directory(),
             address: "127.0.0.1".parse().unwrap(),
             first_port: self.first_port,
-            last_port: self.first_port + 9,
+            last_port: self.first_port + 19,
             credentials: Some(self.credentials("storage")),
         }
     }
@@ -83,7 +83,7 @@ impl Real {
         self.temporary.path().join(name)
     }
 
-    /// Each test has ten ports of its own.
+    /// Each test has twenty ports of its own.
     async fn start_at(first_port: u16) -> Self {
         let temporary = tempfile::tempdir().unwrap();
         let authority = Authority::open_or_create(temporary.path().join("authority")).unwrap();
@@ -253,7 +253,7 @@ async fn storage_daemons() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_volume_that_cannot_be_understood_harms_no_other_and_is_kept() {
-    let mut real = Real::start_at(18_340).await;
+    let mut real = Real::start_at(18_320).await;
     let volumes = real.volumes();
     let names = ["sick", "well", "away"].map(|name| DomainName::new(name).unwrap());
     let [sick, well, away] = &names;
@@ -296,7 +296,7 @@ async fn one_volume_that_cannot_be_understood_harms_no_other_and_is_kept() {
 /// A daemon that is stopped, as one is whose disk does not answer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_whose_daemon_hangs_keeps_no_other_from_being_made() {
-    let real = Real::start_at(18_350).await;
+    let real = Real::start_at(18_340).await;
     let volumes = real.volumes();
     let wish = VolumeWish {
         owner: DeploymentName::new("web").unwrap(),
