@@ -7,6 +7,8 @@
 use std::net::Ipv4Addr;
 use std::path::Path;
 
+use tokio::sync::Mutex;
+
 use crate::Error;
 use crate::ip::{Ip, bridge_table};
 use crate::link::kind_of;
@@ -16,8 +18,12 @@ const PORT: &str = "estive-door-br";
 /// Locally administered; of no host.
 const MAC: &str = "02:e5:71:fe:d0:0a";
 
-/// Makes the address on this host's bridge. Asked again, it changes nothing.
+/// The domains of a herd are made at once, and each asks for the door: one looks and makes at a time.
+static MAKING: Mutex<()> = Mutex::const_new(());
+
+/// Makes the address on this host's bridge. Asked again, also by many at once, it changes nothing.
 pub async fn door_ensure(bridge: &str, address: Ipv4Addr) -> Result<(), Error> {
+    let _one = MAKING.lock().await;
     match kind_of(bridge).await? {
         None => {
             return Err(Error::NoBridge {

@@ -115,7 +115,10 @@ fn a_hosts_door_is_behind_its_own_port_and_made_once() {
         bridge_ensure("br0", bridge_mac("host1", "br0"))
             .await
             .unwrap();
-        door_ensure("br0", address).await.unwrap();
+        // The clones of a herd ask at once.
+        let (first, second) = tokio::join!(door_ensure("br0", address), door_ensure("br0", address));
+        first.unwrap();
+        second.unwrap();
         door_ensure("br0", address).await.unwrap();
         let shown = async |program: &str, arguments: &[&str]| {
             let shown = tokio::process::Command::new(program)
