@@ -17,7 +17,8 @@ pub(crate) fn checks_of(clone: &ClonePlan, sets: &[String]) -> Vec<UpCheck> {
     }
 }
 
-/// What the herd file adds to the clone's command line: `init:`, `root:` and `words:`.
+/// What the herd file adds to the clone's command line: `init:`, `root:` and `words:`. Of a plan that no reference has
+/// been fitted to.
 pub(crate) fn words_of(plan: &ClonePlan) -> Vec<String> {
     let init = plan.init.iter().map(|init| format!("init={init}"));
     init.chain(plan.kernel_words()).collect()
@@ -27,6 +28,7 @@ pub(crate) fn words_of(plan: &ClonePlan) -> Vec<String> {
 pub(crate) fn check_same(
     deployment: &DeploymentName,
     plan: &ClonePlan,
+    wanted_words: &[String],
     record: &DomainRecord,
 ) -> Result<(), Problem> {
     if record.deployment != *deployment {
@@ -37,9 +39,8 @@ pub(crate) fn check_same(
         .advice("give this herd's clones other names, or take that deployment down first"));
     }
     let address = plan.address.to_string();
-    let wanted_words = words_of(plan);
     // Records of before do not say it.
-    let words = record.words.as_ref().unwrap_or(&wanted_words);
+    let words = record.words.as_deref().unwrap_or(wanted_words);
     let differences: Vec<String> = [
         (
             "memory_mib",
@@ -53,11 +54,7 @@ pub(crate) fn check_same(
             record.reference.clone(),
             plan.reference.clone(),
         ),
-        (
-            "init:, root: and words:",
-            shown(words),
-            shown(&wanted_words),
-        ),
+        ("init:, root: and words:", shown(words), shown(wanted_words)),
     ]
     .into_iter()
     .filter(|(_, is, wanted)| is != wanted)

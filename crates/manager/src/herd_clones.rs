@@ -2,7 +2,7 @@
 
 use crate::clone_archive;
 use crate::early::Made;
-use crate::herd_checks::checks_of;
+use crate::herd_checks::{checks_of, words_of};
 use crate::herd_folder;
 use crate::herd_layers::LayerMaker;
 use crate::made_of::MadeOf;
@@ -19,14 +19,26 @@ use std::net::Ipv4Addr;
 /// A clone as it is to be, ready to be sent.
 pub(crate) struct Prepared {
     pub plan: ClonePlan,
+    /// See [`HerdClone::words`].
+    pub words: Vec<String>,
     pub checks: Vec<UpCheck>,
     pub made_of: MadeOf,
     pub archive: Bytes,
 }
 
+/// A clone as a herd file has it, with its reference.
+pub(crate) struct HerdClone {
+    /// Fitted to the reference.
+    pub plan: ClonePlan,
+    /// What the herd file itself adds to the command line: the reference may add something else tomorrow.
+    pub words: Vec<String>,
+    pub reference: Reference,
+    pub checks: Vec<UpCheck>,
+}
+
 /// A herd's clones and their layers, in one order.
 pub(crate) struct RenderedClones {
-    pub clones: Vec<(ClonePlan, Reference, Vec<UpCheck>)>,
+    pub clones: Vec<HerdClone>,
     pub herd: RenderedHerd,
     pub warnings: HerdWarnings,
 }
@@ -39,7 +51,7 @@ impl Manager {
         folder: Bytes,
     ) -> Result<(Vec<Prepared>, HerdWarnings), Problem> {
         let rendered = self.render_clones(name, folder).await?;
-        let stateful = rendered.clones.iter().map(|(plan, ..)| plan);
+        let stateful = rendered.clones.iter().map(|clone| &clone.plan);
         let volumes = self.volumes_of(stateful)?;
         let (name, state) = (name.clone(), self.state.clone());
         blocking(move || {
@@ -52,7 +64,13 @@ impl Manager {
             let prepared: Result<Vec<Prepared>, Problem> = clones
                 .into_iter()
                 .zip(&herd.layers)
-                .map(|((plan, reference, checks), layer)| {
+                .map(|(clone, layer)| {
+                    let HerdClone {
+                        plan,
+                        words,
+                        reference,
+                        checks,
+                    } = clone;
                     let layer = herd.layer(layer).map(|layer| layer.bytes);
                     let layer = layer.unwrap_or_default();
                     let volume = volumes.get(&plan.name).cloned();
@@ -60,8 +78,13 @@ impl Manager {
                     let archive =
                         clone_archive::pack(&name, &plan, &reference, &initramfs, &layer, volume)?;
                     Ok(Prepared {
-                        made_of: MadeOf::new(&reference, &initramfs.digest),
+                        made_of: MadeOf::new(
+                            &reference,
+                            &initramfs.digest,
+                            reference.route_of(&plan),
+                        ),
                         plan,
+                        words,
                         checks,
                         archive,
                     })
@@ -109,9 +132,15 @@ impl Manager {
             if clone.sets.is_empty() {
                 clone.sets = reference.sets.clone();
             }
+            let words = words_of(clone);
             reference.fit(clone);
             let checks = checks_of(clone, &clone.sets);
-            clones.push((clone.clone(), reference, checks));
+            clones.push(HerdClone {
+                plan: clone.clone(),
+                words,
+                reference,
+                checks,
+            });
         }
         let secret = self.secret(name).await?;
         let maker = LayerMaker::of(self);

@@ -1,9 +1,12 @@
 //! What of its reference a clone was made of, and what of that the reference has another of by now. Pure.
 
-use crate::reference::Reference;
+use crate::reference::{LIVE_ROOT, Reference};
+use estive_api::Endpoint;
+use estive_api::domain_xml::LiveSource;
 use estive_model::{Digest, DomainName};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::net::SocketAddrV4;
 
 /// What a clone starts with, as it was sent to its host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,26 +19,54 @@ pub(crate) struct MadeOf {
     #[serde(default)]
     pub own_initramfs: bool,
     pub modules: Digest,
+    /// By what it mounts from its host's door, if it does.
+    #[serde(default)]
+    pub route: Option<Route>,
+}
+
+/// As its description has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Route {
+    pub door: SocketAddrV4,
+    pub origins: Vec<Endpoint>,
+}
+
+impl Route {
+    fn of(live: &LiveSource) -> Self {
+        Self {
+            door: live.door,
+            origins: live.origins.clone(),
+        }
+    }
 }
 
 impl MadeOf {
-    pub fn new(reference: &Reference, initramfs: &Digest) -> Self {
+    /// `route` is the reference's where the clone mounts by it.
+    pub fn new(reference: &Reference, initramfs: &Digest, route: Option<&LiveSource>) -> Self {
         Self {
             root: reference.root_name(),
             kernel: reference.kernel.digest.clone(),
             initramfs: initramfs.clone(),
             own_initramfs: *initramfs != reference.initramfs.digest,
             modules: reference.modules.digest.clone(),
+            route: route.map(Route::of),
         }
     }
 
-    /// The parts that are others in `now`, by their names in the manager's configuration.
+    /// It has no sealed root.
+    pub fn is_live(&self) -> bool {
+        self.root.starts_with(LIVE_ROOT)
+    }
+
+    /// The parts that are others in `now`, by their names in the manager's configuration; `route` is what `live:` and
+    /// `shares:` say.
     pub fn older_than(&self, now: &Self) -> Vec<&'static str> {
         let others = [
             ("root", self.root != now.root),
             ("kernel", self.kernel != now.kernel),
             ("initramfs", self.initramfs != now.initramfs),
             ("modules", self.modules != now.modules),
+            ("route", self.route != now.route),
         ];
         let others = others.into_iter().filter(|(_, is_other)| *is_other);
         others.map(|(part, _)| part).collect()
@@ -52,9 +83,12 @@ impl MadeOf {
             true => &self.initramfs,
             false => &reference.initramfs.digest,
         };
+        // One that mounts nothing by the reference does not begin to, unless its root becomes another kind.
+        let mounts = self.route.is_some() || self.is_live() != reference.root.is_none();
+        let route = reference.route.as_ref().filter(|_| mounts);
         Self {
             own_initramfs: self.own_initramfs,
-            ..Self::new(reference, initramfs)
+            ..Self::new(reference, initramfs, route)
         }
     }
 }

@@ -5,13 +5,12 @@
 use crate::agents;
 use crate::event_log::About;
 use crate::herd_checks::check_same;
-use crate::herd_clones::RenderedClones;
+use crate::herd_clones::{HerdClone, RenderedClones};
 use crate::manager::{Doing, Manager};
 use crate::migrate::refuse_moving;
 use bytes::Bytes;
 use estive_api::Problem;
 use estive_api::wire::{LayerLine, PushLine, PushOutcome, PushQuery, PushRow};
-use estive_layers::ClonePlan;
 use estive_model::{DeploymentName, DomainName, EventKind};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -75,12 +74,12 @@ impl Manager {
             work.spawn(async move {
                 // Closed never.
                 let _place = places.acquire_owned().await;
-                let (plan, _, _) = &rendered.clones[number];
+                let clone = &rendered.clones[number];
                 let layer = rendered.herd.layers.get(number);
                 let layer = layer.and_then(|layer| rendered.herd.layer(layer));
                 let bytes = layer.map(|layer| layer.bytes).unwrap_or_default();
                 let row = manager
-                    .push_one(&name, plan, bytes.into(), dry_run, &lines)
+                    .push_one(&name, clone, bytes.into(), dry_run, &lines)
                     .await;
                 let _ = lines.send(PushLine::Clone { row: row.clone() }).await;
                 row
@@ -105,7 +104,7 @@ impl Manager {
         let herd: BTreeSet<&DomainName> = rendered
             .clones
             .iter()
-            .map(|(plan, _, _)| &plan.name)
+            .map(|clone| &clone.plan.name)
             .collect();
         let records = self.records.domains().await?;
         let strangers = records
@@ -124,12 +123,12 @@ impl Manager {
     async fn push_one(
         &self,
         deployment: &DeploymentName,
-        plan: &ClonePlan,
+        clone: &HerdClone,
         layer: Bytes,
         dry_run: bool,
         lines: &mpsc::Sender<PushLine>,
     ) -> PushRow {
-        let domain = plan.name.clone();
+        let domain = clone.plan.name.clone();
         // A move, a start or a stop waits until it is over.
         let (_one, record) = match self.lock_at_rest(&domain).await {
             Ok((one, Some(record))) => (one, record),
@@ -150,7 +149,7 @@ impl Manager {
             }
         };
         let pushed = async {
-            check_same(deployment, plan, &record)?;
+            check_same(deployment, &clone.plan, &clone.words, &record)?;
             refuse_moving(&record)?;
             let agent = &self.host(&record.ownership.host)?.agent;
             let failed = |error| {
@@ -206,7 +205,7 @@ fn wanted(rendered: &RenderedClones, query: &PushQuery) -> Result<Vec<usize>, Pr
         let found = rendered
             .clones
             .iter()
-            .position(|(plan, _, _)| plan.name.as_str() == name);
+            .position(|clone| clone.plan.name.as_str() == name);
         wanted.insert(found.ok_or_else(|| {
             let shown: String = name.chars().filter(|c| !c.is_control()).take(80).collect();
             Problem::impossible(format!("there is no clone {shown:?} in the herd file"))

@@ -1,7 +1,7 @@
 //! The records of a herd's clones: each that is new is placed, and written down before anything of it is made.
 
 use crate::agents;
-use crate::herd_checks::{check_address, check_same, words_of};
+use crate::herd_checks::{check_address, check_same};
 use crate::herd_clones::Prepared;
 use crate::manager::Manager;
 use crate::placement::{self, Wish};
@@ -36,7 +36,7 @@ impl Manager {
             let plan = &clone.plan;
             match known.get(&plan.name) {
                 Some(record) => {
-                    check_same(name, plan, record)?;
+                    check_same(name, plan, &clone.words, record)?;
                     placements.push(Placement {
                         domain: plan.name.clone(),
                         host: record.ownership.host.clone(),
@@ -135,7 +135,7 @@ impl Manager {
                     cpus: plan.cpus,
                     address: plan.address.to_string(),
                     reference: plan.reference.clone(),
-                    words: Some(words_of(plan)),
+                    words: Some(clone.words.clone()),
                     made_of: Some(clone.made_of.clone()),
                     volume: Some(plan.volume_bytes.is_some()),
                     groups: plan.groups.clone(),

@@ -12,6 +12,9 @@ use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+/// How the name of a root begins that is not sealed.
+pub(crate) const LIVE_ROOT: &str = "live ";
+
 /// One reference as it is now.
 #[derive(Debug, Clone)]
 pub(crate) struct Reference {
@@ -63,7 +66,7 @@ impl Reference {
     pub fn root_name(&self) -> String {
         match &self.root {
             Some(root) => root.name.to_string(),
-            None => format!("live {}", self.name),
+            None => format!("{LIVE_ROOT}{}", self.name),
         }
     }
 

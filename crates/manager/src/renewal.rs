@@ -124,7 +124,10 @@ fn can_take(record: &DomainRecord, made_of: &MadeOf, now: &MadeOf) -> bool {
     let other_kernel = made_of.own_initramfs && made_of.kernel != now.kernel;
     // What it has written lies over the root of before.
     let over_another = record.is_stateful() && made_of.root != now.root && !record.takes_any_root();
-    !other_kernel && !over_another
+    // The command line says from where its root is mounted, and the initial RAM file system has what mounts it.
+    let door = |made_of: &MadeOf| made_of.route.as_ref().map(|route| route.door);
+    let other_line = made_of.is_live() != now.is_live() || door(made_of) != door(now);
+    !other_kernel && !over_another && !other_line
 }
 
 /// The archive with another root, and other files that boot it; all else as it is.
@@ -148,6 +151,10 @@ fn described_anew(
             xml.initramfs = initramfs.clone();
             xml.root = clone_archive::root_disk(reference);
             xml.modules = DiskSource::File(reference.modules.digest.clone());
+            // By the same door, perhaps from elsewhere.
+            if xml.live.is_some() {
+                xml.live.clone_from(&reference.route);
+            }
             content = xml.to_xml().into_bytes();
         }
         let mut header = tar::Header::new_gnu();

@@ -5,7 +5,9 @@ mod common;
 use common::*;
 use estive_api::domain_xml::{DiskSource, DomainXml};
 use estive_api::wire::*;
+use estive_manager::ReferenceConfig;
 use estive_model::DomainState;
+use std::collections::BTreeMap;
 
 const HERD: &str = "
 memory_mib: 128
@@ -92,5 +94,106 @@ async fn a_herd_file_names_a_live_reference_and_no_line() {
     let (down, _) = world.down("d").await;
     assert!(matches!(down, DownLine::Done), "{down:?}");
     assert_eq!(let_in(&world).concat(), [""; 0]);
+    world.stop().await;
+}
+
+/// The manager begins again with other references.
+async fn with_references(world: &mut World, edit: fn(&mut BTreeMap<String, ReferenceConfig>)) {
+    world.stop_manager().await;
+    world.edit = edit;
+    world.start_manager().await;
+}
+
+/// Whether all that a clone boots with is of one kind of root.
+fn is_live(clone: &DomainXml) -> bool {
+    let facts = [
+        clone.live.is_some(),
+        clone.command_line.contains("root=nfs:"),
+        matches!(clone.root, DiskSource::File(_)),
+    ];
+    assert!(facts.iter().all(|fact| *fact == facts[0]), "{clone:?}");
+    facts[0]
+}
+
+fn warnings(lines: &[UpLine]) -> Vec<String> {
+    let warning = |line: &UpLine| match line {
+        UpLine::Warning { text } => Some(text.clone()),
+        _ => None,
+    };
+    lines.iter().filter_map(warning).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_root_of_another_kind_is_taken_by_up_and_never_by_half() {
+    let mut world = world().await;
+    let herd = "{memory_mib: 64, hosts: {a: , b: }}";
+    let (done, _) = world.up("d", herd).await;
+    assert!(matches!(done, UpLine::Done { .. }), "{done:?}");
+    let live: fn(&mut BTreeMap<String, ReferenceConfig>) = |references| {
+        let default = references.get_mut("default").unwrap();
+        (default.root, default.live) = (None, default.shares.take());
+    };
+    for (to, edit) in [(true, live), (false, |_| {})] {
+        world.order("a", DomainState::Stopped).await.unwrap();
+        with_references(&mut world, edit).await;
+        // A start alone has it boot as it would have before.
+        world.order("a", DomainState::Running).await.unwrap();
+        assert_eq!(is_live(&description(&world, "a").await), !to);
+        world.order("a", DomainState::Stopped).await.unwrap();
+        let (done, lines) = world.up("d", herd).await;
+        assert!(matches!(done, UpLine::Done { .. }), "{done:?}");
+        assert_eq!(is_live(&description(&world, "a").await), to);
+        assert_eq!(is_live(&description(&world, "b").await), !to);
+        let said = warnings(&lines);
+        assert!(said[0].starts_with("b: on an older root"), "{said:?}");
+        // For the way back, both are of one kind.
+        world.order("b", DomainState::Stopped).await.unwrap();
+        let (done, _) = world.up("d", herd).await;
+        assert!(matches!(done, UpLine::Done { .. }), "{done:?}");
+    }
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_way_to_a_live_reference_reaches_its_clones() {
+    let mut world = world().await;
+    let herd = "{memory_mib: 64, reference: live, hosts: {a: , b: }}";
+    let (done, _) = world.up("d", herd).await;
+    assert!(matches!(done, UpLine::Done { .. }), "{done:?}");
+    // Another origin: a start alone takes it.
+    world.order("a", DomainState::Stopped).await.unwrap();
+    with_references(&mut world, |references| {
+        let route = references.get_mut("live").unwrap().live.as_mut().unwrap();
+        route.origins = vec!["https://127.0.0.1:7611".parse().unwrap()];
+    })
+    .await;
+    world.order("a", DomainState::Running).await.unwrap();
+    let taken = description(&world, "a").await.live.unwrap();
+    assert_eq!(taken.origins[0].to_string(), "https://127.0.0.1:7611");
+    let (done, lines) = world.up("d", herd).await;
+    assert!(matches!(done, UpLine::Done { .. }), "{done:?}");
+    let said = warnings(&lines);
+    assert!(said[0].starts_with("b: on an older route"), "{said:?}");
+    // Another port: the line is another, so only `up` has it; nobody's herd file has changed.
+    world.order("a", DomainState::Stopped).await.unwrap();
+    with_references(&mut world, |references| {
+        let route = references.get_mut("live").unwrap().live.as_mut().unwrap();
+        route.port = 2050;
+    })
+    .await;
+    let port = async || {
+        let a = description(&world, "a").await;
+        let port = a.live.unwrap().door.port();
+        assert!(a.command_line.contains(&format!(":port={port}:")));
+        port
+    };
+    world.order("a", DomainState::Running).await.unwrap();
+    assert_eq!(port().await, 2049);
+    world.order("a", DomainState::Stopped).await.unwrap();
+    let (done, lines) = world.up("d", herd).await;
+    assert!(matches!(done, UpLine::Done { .. }), "{done:?}");
+    assert_eq!(port().await, 2050);
+    let said = warnings(&lines);
+    assert!(said[0].starts_with("b: on an older route"), "{said:?}");
     world.stop().await;
 }

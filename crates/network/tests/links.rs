@@ -116,7 +116,8 @@ fn a_hosts_door_is_behind_its_own_port_and_made_once() {
             .await
             .unwrap();
         // The clones of a herd ask at once.
-        let (first, second) = tokio::join!(door_ensure("br0", address), door_ensure("br0", address));
+        let (first, second) =
+            tokio::join!(door_ensure("br0", address), door_ensure("br0", address));
         first.unwrap();
         second.unwrap();
         door_ensure("br0", address).await.unwrap();

@@ -162,6 +162,8 @@ pub struct World {
     pub hosts: u8,
     /// There is a reference `live` too, and `default` has shared directories.
     pub live: bool,
+    /// What is done to the references of the manager's configuration last.
+    pub edit: fn(&mut BTreeMap<String, ReferenceConfig>),
     /// What the manager's configuration says of its root, and of who may be asked for it.
     pub root: String,
     pub origin: Endpoint,
@@ -218,6 +220,7 @@ impl World {
             boot_timeout_s: 60,
             hosts,
             live: false,
+            edit: |_| {},
             root: format!("sha256:{}", "0f".repeat(32)),
             origin: "https://127.0.0.1:7610".parse().unwrap(),
             credentials: None,
@@ -324,6 +327,7 @@ impl World {
         if self.live {
             self.add_live(&mut references);
         }
+        (self.edit)(&mut references);
         ManagerConfig {
             listen: None,
             socket: home.join("manager.sock"),
