@@ -6,6 +6,7 @@ mod faults;
 mod gone;
 mod hostile;
 mod link;
+mod names;
 mod nbd_client;
 mod reads;
 mod strangers;
