@@ -201,8 +201,14 @@ impl Manager {
         // A silent host changes nothing, not even what is wanted.
         match agent.status(name).await.map_err(failed)? {
             None => return Ok(()),
-            // Nor does one that has lost its journal.
-            Some(report) => refuse_doubt(&report)?,
+            Some(report) => {
+                // Nor does one that has lost its journal.
+                refuse_doubt(&report)?;
+                // It does not run, and what was saved stays.
+                if report.state == DomainState::Saved {
+                    return Ok(());
+                }
+            }
         }
         fault::before("stop.asked");
         let record = self

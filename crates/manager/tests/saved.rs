@@ -35,6 +35,12 @@ async fn a_clone_is_saved_and_goes_on_and_nothing_else_starts_it() {
         (DomainState::Saved, DomainState::Saved, None)
     );
     world.save("clone01").await.unwrap();
+    let stopped = world.order("clone01", DomainState::Stopped).await;
+    let stopped = stopped.unwrap();
+    assert_eq!(
+        (stopped.state, stopped.wanted),
+        (DomainState::Saved, DomainState::Saved)
+    );
     for refused in [
         world.order("clone01", DomainState::Running).await.map(drop),
         world.migrate("clone01", Some(2)).await.map(drop),
