@@ -131,7 +131,7 @@ impl Database {
 
     async fn dies_under_load(&mut self, committed: u64) -> u64 {
         // In the background: its connection would die with the clone.
-        self.inside("as 'nohup pgbench -n -c 2 -T 600 bench >/dev/null 2>&1 &'")
+        self.inside("as 'nohup pgbench -n -c 2 -T 3000 bench >/dev/null 2>&1 &'")
             .await;
         let rows = self.commits_more_than(committed).await;
         let rows = self.goes_on_without_its_parts(rows).await;
