@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 
 use estive_boot::disk;
 use rustix::fs::{CWD, Mode, OFlags, openat};
@@ -21,6 +22,10 @@ pub const MEMORY: &str = "/u/memory";
 pub const MODULES: &str = "/u/modules";
 /// The union before it is the root.
 pub const UNION: &str = "/new";
+
+/// A cold tar of /usr over a sealed root took 11,780 requests by the kernel's 128, 9,662 by this and 9,439 by 1024: but a
+/// program that is run has as much read around each page it lacks.
+const READ_AHEAD_KIB: &str = "512";
 
 /// `/proc`, `/sys` and `/dev`.
 pub fn mount_kernel_file_systems() -> Result<()> {
@@ -43,7 +48,20 @@ pub fn mount_root() -> Result<()> {
     mount(&path, ROOT, "erofs", MountFlags::RDONLY, "").map_err(|mut failure| {
         failure.0 += " (the root disk must be an EROFS image, as `estive` seals it)";
         failure
-    })
+    })?;
+    read_further_ahead(ROOT);
+    Ok(())
+}
+
+/// What comes over the network is asked for in larger pieces than the kernel would: each request costs a way to the host's
+/// cache and back. A kernel that does not take it reads as it does.
+pub fn read_further_ahead(directory: &str) {
+    let Ok(top) = fs::metadata(directory) else {
+        return;
+    };
+    let (major, minor) = (rustix::fs::major(top.dev()), rustix::fs::minor(top.dev()));
+    let setting = format!("/sys/class/bdi/{major}:{minor}/read_ahead_kb");
+    let _ = fs::write(setting, READ_AHEAD_KIB);
 }
 
 /// Mounts, and makes the mount point first.

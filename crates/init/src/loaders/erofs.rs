@@ -6,7 +6,7 @@ use rustix::mount::MountFlags;
 use super::{Context, Given};
 use crate::devices;
 use crate::failure::Result;
-use crate::root::mount;
+use crate::root::{mount, read_further_ahead};
 
 pub fn open(options: &Options, below: Option<Given>, context: &mut Context) -> Result<Given> {
     let device = match below {
@@ -21,5 +21,6 @@ pub fn open(options: &Options, below: Option<Given>, context: &mut Context) -> R
         MountFlags::RDONLY,
         "",
     )?;
+    read_further_ahead(&place.to_string_lossy());
     Ok(Given::Directory(place))
 }

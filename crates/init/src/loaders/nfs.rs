@@ -13,6 +13,7 @@ use super::{Context, Given};
 use crate::console::uptime_ms;
 use crate::failure::{Result, fail};
 use crate::network::Network;
+use crate::root::read_further_ahead;
 use crate::upper_image;
 
 const CONNECT_PATIENCE: Duration = Duration::from_secs(3);
@@ -34,6 +35,7 @@ pub fn open(options: &Options, _: Option<Given>, context: &mut Context) -> Resul
     name_client(&network);
     let place = context.place()?;
     let (mounted, version) = server.mount(&place, context.wants_writing())?;
+    read_further_ahead(&place.to_string_lossy());
     let is_only_stage = context.device.stages.len() == 1;
     if mounted == Mounted::Writable && context.is_top && !context.is_alone && is_only_stage {
         let lock = match version {
