@@ -25,12 +25,8 @@ exec >/dev/console 2>&1 </dev/null
 cold() { sync; echo 3 >/proc/sys/vm/drop_caches; }
 now() { date +%s%N; }
 since() { echo "measured: $1 $((($(now) - $2) / 1000000))"; }
-# Requests to disks so far and the time that they waited, calls of NFS so far.
-requests() {
-  awk '$3 ~ /^vd/ { reads += $4; ms += $7 } END { printf "%d reads of %d ms", reads, ms }' /proc/diskstats
-  sed -n '/per-op/,/^device/p' /proc/self/mountstats |
-    awk '$2 > 0 && $1 ~ /:$/ { calls += $2; each = each " " $1 $2 } END { if (calls) printf ", %d calls:%s", calls, each }'
-}
+# Requests to disks so far, and the time that they waited.
+requests() { awk '$3 ~ /^vd/ { reads += $4; ms += $7 } END { printf "%d reads of %d ms", reads, ms }' /proc/diskstats; }
 before=$(requests); cold; from=$(now); count=$(find / -xdev -ls | wc -l); since find "$from"; found=$(requests)
 cold; from=$(now); bytes=$(tar -C / -cf - usr | wc -c); since tar "$from"; tarred=$(requests)
 mkdir -p /var/tmp/measured
