@@ -148,7 +148,7 @@ const TABLE: &[Row] = &[
     guests("estive-testbed", "trouble", 460),
     guests("estive-testbed", "push", 600),
     guests("estive-testbed", "roots", 360),
-    guests("estive-testbed", "live", 400),
+    guests("estive-testbed", "live", 700),
     guests("estive-testbed", "herd", 560),
     guests_of_roots("estive-testbed", "sets", 1500),
     guests_of_roots("estive-testbed", "postgresql", 2020),

@@ -6,7 +6,7 @@
 //!
 //! | port | what |
 //! |---|---|
-//! | 80 | `/` hello, `/estive/time` seconds.milliseconds, `/big` numbered lines without end, `/log` what the file holds, `/file/PATH` a file |
+//! | 80 | `/` hello, `/estive/time` seconds.milliseconds, `/big` numbered lines without end, `/log` what the file holds, `/file/PATH` a file, `/nfs/ADDRESS:PORT` whether an NFS server answers |
 //! | 7 | echo |
 //! | to 7007/udp | `ESTIVE-BEAT <name> <boot id> <number> <uptime_ms>`, broadcast, or to `beat.to=` of the kernel command line |
 #![allow(clippy::disallowed_methods)]

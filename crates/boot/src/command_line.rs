@@ -4,6 +4,7 @@
 use crate::ip_line::{IP_WORD, IpLine};
 use crate::loaders::Root;
 use crate::root_line::Problem;
+use crate::shared_line::{SHARED_MAX, SHARED_WORD, SharedDirectory};
 use crate::unpack_line::{UNPACK_WORD, UnpackLine};
 use crate::{Error, Result};
 
@@ -68,6 +69,8 @@ pub struct CommandLine {
     pub wait_s: u32,
     /// Archives of the root that are unpacked over it.
     pub unpack: Option<UnpackLine>,
+    /// Directories of servers, mounted over the root.
+    pub shared: Vec<SharedDirectory>,
     /// Whether what was written may lie over other layers than those it was made over.
     pub over_any: bool,
 }
@@ -109,7 +112,18 @@ impl CommandLine {
                 return Err(refuse(OVER_WORD, other, "it can only be estive.over=any"));
             }
         };
+        let shared = words_of(text, SHARED_WORD).map(SharedDirectory::parse);
+        let shared: Vec<SharedDirectory> = shared
+            .take(SHARED_MAX + 1)
+            .collect::<std::result::Result<_, _>>()
+            .map_err(CommandLineError::Shared)?;
+        if shared.len() > SHARED_MAX {
+            return Err(CommandLineError::Shared(format!(
+                "more than {SHARED_MAX} directories"
+            )));
+        }
         Ok(CommandLine {
+            shared,
             text: text.to_owned(),
             over_any,
             root: word_of(text, ROOT_WORD)
@@ -153,13 +167,15 @@ pub enum CommandLineError {
     Ip(Problem),
     #[error("{UNPACK_WORD}= on the command line: {0}")]
     Unpack(Problem),
+    #[error("{SHARED_WORD}= on the command line: {0}")]
+    Shared(String),
 }
 
 impl CommandLineError {
     /// The word whose value is wrong at one of its characters, and where.
     pub fn pointed(&self) -> Option<(&'static str, &Problem)> {
         match self {
-            CommandLineError::Word { .. } => None,
+            CommandLineError::Word { .. } | CommandLineError::Shared(_) => None,
             CommandLineError::Root(problem) => Some((ROOT_WORD, problem)),
             CommandLineError::Ip(problem) => Some((IP_WORD, problem)),
             CommandLineError::Unpack(problem) => Some((UNPACK_WORD, problem)),
@@ -169,9 +185,12 @@ impl CommandLineError {
 
 /// The value of `name=value` in a command line; the last one counts, as for the kernel itself.
 pub fn word_of<'a>(line: &'a str, name: &str) -> Option<&'a str> {
+    words_of(line, name).next_back()
+}
+
+fn words_of<'a>(line: &'a str, name: &str) -> impl DoubleEndedIterator<Item = &'a str> {
     line.split_ascii_whitespace()
-        .filter_map(|word| word.strip_prefix(name)?.strip_prefix('='))
-        .next_back()
+        .filter_map(move |word| word.strip_prefix(name)?.strip_prefix('='))
 }
 
 /// Words with one space between them, each as the kernel reads it.
@@ -241,6 +260,10 @@ mod tests {
         let line = read("root=/dev/vda;tmpfs estive.wait=2 init=/bin/y").unwrap();
         assert_eq!(line.root.unwrap().devices.len(), 2);
         assert_eq!((line.init.as_deref(), line.wait_s), (Some("/bin/y"), 2));
+        let shared = read("estive.shared=/a=nfs:s:/b estive.shared=/c=nfs:s:/d:ro")
+            .unwrap()
+            .shared;
+        assert_eq!(shared.len(), 2);
         assert!(!line.over_any && read("estive.over=any").unwrap().over_any);
         for (text, words) in [
             ("root=", "no device"),
@@ -249,6 +272,7 @@ mod tests {
             ("init=bin/y", "absolute"),
             ("estive.wait=soon", "number of seconds"),
             ("estive.wait=9999", "at most 3600"),
+            ("estive.shared=/a", "write /PLACE="),
             ("estive.over=all", "only be estive.over=any"),
         ] {
             let error = read(text).unwrap_err();

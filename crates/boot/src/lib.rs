@@ -36,6 +36,7 @@ pub mod push;
 pub mod record;
 pub mod report;
 pub mod root_line;
+pub mod shared_line;
 pub mod superblock;
 pub mod timeline;
 pub mod unpack_line;
@@ -54,6 +55,7 @@ pub use loaders::Root;
 pub use module_info::firmware_of;
 pub use push::PushReport;
 pub use report::{BootReport, Phase};
+pub use shared_line::{SHARED_WORD, SharedDirectory};
 
 /// The disks of a clone, by their virtio serial.
 pub mod disk {

@@ -1,16 +1,18 @@
 //! A clone as it is without `root=`: sealed root, layer and memory, each on its own device.
 
-use estive_boot::Phase;
 use estive_boot::modules::{BEFORE_IDENTITY, FOR_IDENTITY};
+use estive_boot::{CommandLine, Phase};
 
 use crate::console::{Report, uptime_ms};
 use crate::failure::Result;
 use crate::modules::Modules;
-use crate::{identity, layer, network, root, union};
+use crate::network::Network;
+use crate::{identity, layer, network, root, shared, union};
 
 /// Makes the union, and the network of the clone.
-pub fn prepare(modules: &Modules, report: &mut Report) -> Result<()> {
+pub fn prepare(line: &CommandLine, modules: &Modules, report: &mut Report) -> Result<Network> {
     modules.load(&BEFORE_IDENTITY)?;
+    shared::load_modules(line, modules)?;
     report.open_port();
     report.done(Phase::Modules);
 
@@ -38,7 +40,7 @@ pub fn prepare(modules: &Modules, report: &mut Report) -> Result<()> {
     report.done(Phase::Union);
 
     report.begin(Phase::Network);
-    network::configure(&identity)?;
+    let network = network::configure(&identity)?;
     report.done(Phase::Network);
-    Ok(())
+    Ok(network)
 }

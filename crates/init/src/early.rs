@@ -1,13 +1,14 @@
 //! Following `root=`: every device opened from the bottom up, and joined.
 
 use estive_boot::loaders::{Needs, Root};
-use estive_boot::{CommandLine, Identity, Phase};
+use estive_boot::{CommandLine, Identity, Phase, SharedDirectory};
 use rustix::mount::MountFlags;
 
 use crate::console::{Report, uptime_ms};
 use crate::failure::{Failure, Result};
 use crate::loaders::{self, Context, Layers};
 use crate::modules::Modules;
+use crate::network::Network;
 use crate::root::{UNDER, UNION, mount, open_directory};
 use crate::union::stack;
 use crate::{coldplug, identity, network};
@@ -18,8 +19,11 @@ pub fn prepare(
     line: &CommandLine,
     modules: &Modules,
     report: &mut Report,
-) -> Result<()> {
-    let needs = root.needs();
+) -> Result<Option<Network>> {
+    let mut needs = root.needs();
+    if !line.shared.is_empty() {
+        SharedDirectory::add_needs(&mut needs);
+    }
     let began_ms = uptime_ms();
     let drivers = coldplug::begin()?;
     if drivers.is_there() {
@@ -79,10 +83,10 @@ pub fn prepare(
     }
     if let Some(identity) = identity.filter(|_| !needs.network) {
         report.begin(Phase::Network);
-        network::configure(&identity)?;
+        network = Some(network::configure(&identity)?);
         report.done(Phase::Network);
     }
-    Ok(())
+    Ok(network)
 }
 
 /// Who this clone is, if a device asks for it.

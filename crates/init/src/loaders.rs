@@ -10,7 +10,7 @@ mod loop_file;
 mod luks;
 mod lvm2;
 mod md;
-mod nfs;
+pub mod nfs;
 mod p9;
 mod tmpfs;
 mod url;

@@ -42,6 +42,7 @@ mod network;
 mod programs;
 mod rescue;
 mod root;
+mod shared;
 mod shutdown;
 mod switch;
 mod union;
@@ -58,6 +59,7 @@ use estive_boot::{CommandLine, Phase};
 
 use console::Report;
 use failure::Result;
+use network::Network;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os();
@@ -128,13 +130,13 @@ fn boot(report: &mut Report) -> Result<std::convert::Infallible> {
             return Err(failure);
         }
     };
-    match &line.root {
-        None => clone::prepare(&modules, report)?,
+    let network = match &line.root {
+        None => Some(clone::prepare(&line, &modules, report)?),
         Some(root) => early::prepare(root, &line, &modules, report)?,
-    }
+    };
 
     report.begin(Phase::Union);
-    finish(&line, report)?;
+    finish(&line, network.as_ref(), report)?;
 
     report.begin(Phase::Switch);
     if rescue::is_asked_for() {
@@ -144,12 +146,21 @@ fn boot(report: &mut Report) -> Result<std::convert::Infallible> {
 }
 
 /// What is done to any union.
-fn finish(line: &CommandLine, report: &mut Report) -> Result<()> {
+fn finish(line: &CommandLine, network: Option<&Network>, report: &mut Report) -> Result<()> {
     let union = root::open_directory(root::UNION)?;
     if let Some(archives) = &line.unpack {
         let began_ms = console::uptime_ms();
         unpack::unpack(archives, &union)?;
         report.step("archives are unpacked", began_ms, console::uptime_ms());
+    }
+    if !line.shared.is_empty() {
+        let began_ms = console::uptime_ms();
+        shared::mount(line, network, &union)?;
+        report.step(
+            "shared directories are mounted",
+            began_ms,
+            console::uptime_ms(),
+        );
     }
     shutdown::place(&union)
 }

@@ -54,7 +54,7 @@ pub struct Lease {
 }
 
 /// Names the machine, brings up `lo`, and gives the clone's interface its MAC and address.
-pub fn configure(identity: &Identity) -> Result<()> {
+pub fn configure(identity: &Identity) -> Result<Network> {
     sethostname(identity.hostname.as_bytes()).doing(|| "setting the host name".into())?;
     let name = devices::interface().ok_or_else(|| {
         Failure("no network interface: add -device virtio-net-pci to the machine".into())
@@ -68,9 +68,10 @@ pub fn configure(identity: &Identity) -> Result<()> {
     interface.set_address(address.address.into(), address.prefix)?;
     interface.up()?;
     let gateway = identity.gateway.map(IpAddr::V4);
-    gateway.map_or(Ok(()), |gateway| {
-        interface.add_route(Ipv4Addr::UNSPECIFIED.into(), 0, Some(gateway))
-    })
+    if let Some(gateway) = gateway {
+        interface.add_route(Ipv4Addr::UNSPECIFIED.into(), 0, Some(gateway))?;
+    }
+    Ok(Network::of(identity, name))
 }
 
 /// Brings the network up for devices that are reached over it: as `ip=` says, else as the identity does, else by DHCP.
@@ -78,10 +79,7 @@ pub fn before_root(line: &CommandLine, identity: Option<&Identity>) -> Result<Ne
     let patience_ms = u64::from(line.wait_s) * 1000;
     let network = match (&line.ip, identity) {
         (Some(ip), _) => bring_up(ip, patience_ms)?,
-        (None, Some(identity)) => {
-            configure(identity)?;
-            Some(Network::of(identity)?)
-        }
+        (None, Some(identity)) => Some(configure(identity)?),
         (None, None) => bring_up(&IpLine::default(), patience_ms)?,
     };
     network.map_or_else(
@@ -162,9 +160,8 @@ fn passed_over(what: &str, done: Result<()>) {
 
 impl Network {
     /// Of a clone whose identity was configured.
-    fn of(identity: &Identity) -> Result<Network> {
-        let device = devices::interface().ok_or_else(|| Failure("no network interface".into()))?;
-        Ok(Network {
+    fn of(identity: &Identity, device: String) -> Network {
+        Network {
             device,
             address: identity.address.address.into(),
             prefix: identity.address.prefix,
@@ -175,7 +172,7 @@ impl Network {
             server: None,
             mtu_bytes: None,
             lease: None,
-        })
+        }
     }
 
     /// What tells this machine from others, the same at each boot: the address of its card.

@@ -1,8 +1,12 @@
 //! A reserved key's value read as what it should be, each complaint at its place.
 
+use crate::plan::SharedPlace;
 use crate::problem::{Problems, shown};
 use crate::reserved;
-use crate::yaml::{Node, Position, Value};
+use crate::yaml::{Key, Node, Position, Value};
+use estive_boot::shared_line::{SHARED_MAX, check_place, is_within};
+use std::net::Ipv4Addr;
+use std::num::NonZeroU16;
 
 const MAX_LIST_ITEMS: usize = 256;
 
@@ -115,6 +119,70 @@ impl<'a> Field<'a> {
         size_bytes
     }
 
+    /// `shared: {/home: {}, /data: {from: nfs://10.0.0.1/srv/data}}`, in the order of their places.
+    pub fn shared(&self, problems: &mut Problems) -> Vec<SharedPlace> {
+        let Value::Map(entries) = &self.node.value else {
+            let kind = self.node.value.kind();
+            let what = format!("a mapping is wanted, as {{/home: {{}}}}; this is {kind}");
+            self.wrong(self.node.at, what, problems);
+            return Vec::new();
+        };
+        let mut places: Vec<SharedPlace> = Vec::new();
+        for (key, node) in entries {
+            let at = key.text.as_str();
+            if let Err(what) = check_place(at) {
+                self.wrong(key.at, what, problems);
+                continue;
+            }
+            let around =
+                |place: &&SharedPlace| is_within(at, &place.at) || is_within(&place.at, at);
+            if let Some(other) = places.iter().find(around) {
+                let what = format!("{at} and {} lie in one another", other.at);
+                self.wrong(key.at, what, problems);
+                continue;
+            }
+            let from = match &node.value {
+                Value::Null => None,
+                Value::Map(entries) => self.shared_from(entries, problems),
+                Value::Text(text) if text == "none" => continue,
+                _ => {
+                    let what = "write {} for the reference's, {from: nfs://ADDRESS/PATH}, or none";
+                    self.wrong(node.at, what, problems);
+                    None
+                }
+            };
+            places.push(SharedPlace {
+                at: at.to_owned(),
+                from,
+            });
+        }
+        if places.len() > SHARED_MAX {
+            let what = format!("{} directories, the limit is {SHARED_MAX}", places.len());
+            self.wrong(self.node.at, what, problems);
+        }
+        places.sort_by(|a, b| a.at.cmp(&b.at));
+        places
+    }
+
+    fn shared_from(&self, entries: &[(Key, Node)], problems: &mut Problems) -> Option<String> {
+        const KEY: &str = "from";
+        let mut from = None;
+        for (key, node) in entries {
+            match (key.text.as_str(), &node.value) {
+                (KEY, Value::Text(text)) => match nfs_device(text) {
+                    Ok(device) => from = Some(device),
+                    Err(what) => self.wrong(node.at, what, problems),
+                },
+                (KEY, _) => self.wrong(node.at, "write nfs://ADDRESS/PATH", problems),
+                _ => {
+                    let what = format!("unknown key {}; it has {KEY}", shown(&key.text));
+                    self.wrong(key.at, what, problems);
+                }
+            }
+        }
+        from
+    }
+
     /// `migration: {post_copy: allow}`
     pub fn post_copy_allowed(&self, problems: &mut Problems) -> bool {
         const KEY: &str = "post_copy";
@@ -146,6 +214,31 @@ impl<'a> Field<'a> {
         }
         allowed
     }
+}
+
+/// `nfs://10.0.0.1/srv/data`, `nfs://10.0.0.1:2050/data`, as a device of `root=`. Clones ask no name server as they boot.
+fn nfs_device(text: &str) -> Result<String, String> {
+    let wrong = || {
+        format!(
+            "{} is no directory of a server: write nfs://ADDRESS/PATH or nfs://ADDRESS:PORT/PATH, the address in numbers",
+            shown(text)
+        )
+    };
+    let rest = text.strip_prefix("nfs://").ok_or_else(wrong)?;
+    let (server, export) = rest.split_at(rest.find('/').ok_or_else(wrong)?);
+    let (address, port) = match server.split_once(':') {
+        Some((address, port)) => (
+            address,
+            Some(port.parse::<NonZeroU16>().map_err(|_| wrong())?),
+        ),
+        None => (server, None),
+    };
+    let address: Ipv4Addr = address.parse().map_err(|_| wrong())?;
+    if export != "/" {
+        check_place(export).map_err(|_| wrong())?;
+    }
+    let port = port.map_or(String::new(), |port| format!(":port={port}"));
+    Ok(format!("nfs:{address}:{export}{port}"))
 }
 
 /// Powers of 1024: `512M`, `4G`, `1T`. What a storage host takes: from 32 MiB to 16 TiB.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use estive_boot::{INIT_WORD, Root};
+use estive_boot::{INIT_WORD, Root, SHARED_WORD};
 use estive_model::{DeploymentName, DomainName, HostName};
 
 use crate::address_plan::{self, Network, Pool};
@@ -13,7 +13,9 @@ use crate::cascade;
 use crate::field::Field;
 use crate::frame::Frame;
 use crate::joined::Joined;
-use crate::plan::{ClonePlan, CloneValues, HerdPlan, STATEFUL_ROOT, UpCheck, VOLUME_DISK};
+use crate::plan::{
+    ClonePlan, CloneValues, HerdPlan, STATEFUL_ROOT, SharedPlace, UpCheck, VOLUME_DISK,
+};
 use crate::problem::{HerdError, Problems, shown};
 use crate::yaml::{self, Node, Position, Value};
 
@@ -94,6 +96,7 @@ pub fn parse_knowing(
                 init: reserved.init,
                 root: reserved.root,
                 volume_bytes: reserved.volume_bytes,
+                shared: reserved.shared,
                 words: reserved.words,
                 host: reserved.host,
                 ssh_authorized_keys: reserved.ssh_authorized_keys,
@@ -278,6 +281,7 @@ struct Reserved {
     init: Option<String>,
     root: Option<String>,
     volume_bytes: Option<u64>,
+    shared: Vec<SharedPlace>,
     words: Vec<String>,
     host: Option<HostName>,
     ssh_authorized_keys: Arc<[String]>,
@@ -316,6 +320,7 @@ fn read_frame(frame: &Frame, network: &Network, problems: &mut Problems) -> Rese
             format!("root: a stateful clone's line names its volume, {VOLUME_DISK}, as in {STATEFUL_ROOT}"),
         );
     }
+    let shared = field("shared").map(|f| f.shared(problems));
     let words = field("words").map(|f| f.list(problems, kernel_word));
     let host = field("host").and_then(|f| {
         f.parsed(problems, |text| {
@@ -339,6 +344,7 @@ fn read_frame(frame: &Frame, network: &Network, problems: &mut Problems) -> Rese
         init,
         root,
         volume_bytes,
+        shared: shared.unwrap_or_default(),
         words: words.unwrap_or_default(),
         host,
         ssh_authorized_keys: keys.unwrap_or_default().into(),
@@ -436,7 +442,12 @@ fn root_line(text: &str) -> Result<String, String> {
 
 /// One word, and none that has a key of its own.
 fn kernel_word(text: &str) -> Result<String, String> {
-    for (name, key) in [("root", "root"), ("init", "init"), (INIT_WORD, "init")] {
+    for (name, key) in [
+        ("root", "root"),
+        ("init", "init"),
+        (INIT_WORD, "init"),
+        (SHARED_WORD, "shared"),
+    ] {
         if text.split('=').next() == Some(name) {
             return Err(format!("{} is written as the key {key}:", shown(text)));
         }

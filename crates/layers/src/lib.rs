@@ -55,7 +55,7 @@ pub use herd_folder::{HERD_FILE, HerdFolder, MAX_HERD_FOLDER_BYTES, OwnSets};
 pub use inputs::{CommonInputs, LayerInputs, OwnInputs, RootIdentity, SetInputs};
 pub use layer::{LAYER_FORMAT, Layer, LayerHead, Render, RenderHere, RenderedHerd, RenderedLayer};
 pub use marked_block::{BlockError, put_block, remove_block};
-pub use plan::{ClonePlan, CloneValues, HerdPlan, UpCheck};
+pub use plan::{ClonePlan, CloneValues, HerdPlan, SEALED_ROOT, SharedPlace, UpCheck};
 pub use problem::{HerdError, HerdWarnings, Problem};
 pub use provenance::{EarlierValue, Level, Source, TracedValue};
 pub use render_progress::RenderProgress;

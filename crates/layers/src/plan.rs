@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use estive_boot::SHARED_WORD;
 use estive_model::{DeploymentName, DomainName, HostName};
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -65,6 +66,8 @@ pub struct ClonePlan {
     pub root: Option<String>,
     /// Size of its volume, in bytes: what it writes is kept there. `None`: it is stateless.
     pub volume_bytes: Option<u64>,
+    /// Directories that it shares with others, in the order of their places.
+    pub shared: Vec<SharedPlace>,
     /// Words of the kernel's command line besides.
     pub words: Vec<String>,
     /// The only host it may run on.
@@ -78,10 +81,19 @@ pub struct ClonePlan {
     pub values: CloneValues,
 }
 
+/// A directory of a server, mounted in a clone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SharedPlace {
+    /// Absolute path in the clone.
+    pub at: String,
+    /// The server's, as a device of `root=`; `None`: the reference's, of the same path.
+    pub from: Option<String>,
+}
+
 /// How a root line names the volume.
 pub(crate) const VOLUME_DISK: &str = "serial=estive-volume";
 /// Of what the root of a clone is made.
-const SEALED_ROOT: &str = "erofs;estive;tmpfs";
+pub const SEALED_ROOT: &str = "erofs;estive;tmpfs";
 /// Of what the root of a stateful clone is made: what it writes lies on its volume, over all else.
 pub const STATEFUL_ROOT: &str = "erofs;estive;serial=estive-volume:fs=ext4";
 
@@ -110,7 +122,12 @@ impl ClonePlan {
     /// What its kernel's command line has besides the words of every clone and `init`.
     pub fn kernel_words(&self) -> Vec<String> {
         let root = self.root_line().map(|root| format!("root={root}"));
-        root.into_iter().chain(self.words.iter().cloned()).collect()
+        let shared = self.shared.iter().filter_map(|place| {
+            let from = place.from.as_ref()?;
+            Some(format!("{SHARED_WORD}={}={from}", place.at))
+        });
+        let words = self.words.iter().cloned();
+        root.into_iter().chain(shared).chain(words).collect()
     }
 
     /// Every key of the herd file that is not reserved; keys sorted at each level. Defaults of sets

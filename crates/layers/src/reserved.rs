@@ -14,7 +14,7 @@ pub(crate) enum Stands {
 }
 
 /// Names, where they may stand, and what they hold.
-pub(crate) const KEYS: [(&str, Stands, &str); 22] = [
+pub(crate) const KEYS: [(&str, Stands, &str); 23] = [
     ("name", Stands::Deployment, "the deployment's name"),
     (
         "network",
@@ -74,6 +74,11 @@ pub(crate) const KEYS: [(&str, Stands, &str); 22] = [
         "mode",
         Stands::Any,
         "stateless, or stateful: what a clone writes is kept in a volume",
+    ),
+    (
+        "shared",
+        Stands::Any,
+        "directories of servers that are written to, by where they are mounted",
     ),
     ("volume", Stands::Any, "size of a stateful clone's volume"),
     ("volumes", Stands::Any, "not yet read"),

@@ -432,6 +432,58 @@ fn a_root_of_its_own_is_read_at_any_level_and_pointed_at_when_it_is_wrong() {
 }
 
 #[test]
+fn shared_directories_are_joined_by_place_and_may_come_from_any_server() {
+    let read = |text: &str| estive_layers::herd::parse("herd.yaml", text, "d");
+    let herd = read(
+        "shared: {/home: {}, /data: {from: \"nfs://10.0.0.1:2050/srv/data\"}}\nhosts:\n  a:\n  \
+         b: {shared: {/home: none, /opt/tools: }}\n",
+    )
+    .unwrap();
+    let places = |number: usize| -> Vec<(&str, Option<&str>)> {
+        let shared = herd.clones[number].shared.iter();
+        shared
+            .map(|place| (place.at.as_str(), place.from.as_deref()))
+            .collect()
+    };
+    let data = ("/data", Some("nfs:10.0.0.1:/srv/data:port=2050"));
+    assert_eq!(places(0), [data, ("/home", None)]);
+    assert_eq!(places(1), [data, ("/opt/tools", None)]);
+    // The reference's is written by who knows its door.
+    let words = herd.clones[0].kernel_words();
+    assert_eq!(
+        words,
+        ["estive.shared=/data=nfs:10.0.0.1:/srv/data:port=2050"]
+    );
+    for (wrong, says) in [
+        ("shared: /home", "mapping"),
+        ("shared: {home: {}}", "absolute"),
+        ("shared: {/proc: {}}", "belongs to the system"),
+        ("shared: {/a: {}, /a/b: {}}", "lie in one another"),
+        ("shared: {/a: {form: x}}", "unknown key"),
+        ("shared: {/a: {from: \"nfs://server/x\"}}", "in numbers"),
+        (
+            "shared: {/a: {from: \"nfs://10.0.0.1\"}}",
+            "nfs://ADDRESS/PATH",
+        ),
+        (
+            "shared: {/a: {from: \"nfs://10.0.0.1:0/x\"}}",
+            "nfs://ADDRESS/PATH",
+        ),
+        (
+            "shared: {/a: {from: \"nfs://10.0.0.1/x:noacl\"}}",
+            "nfs://ADDRESS/PATH",
+        ),
+        ("shared: {/a: yes}", "none"),
+        ("words: estive.shared=/a=nfs:b:/c", "key shared"),
+    ] {
+        let error = read(&format!("{wrong}\nhosts: {{a: }}\n"))
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(says), "{wrong}: {error}");
+    }
+}
+
+#[test]
 fn a_stateful_clone_has_a_volume_and_a_line_that_names_it() {
     let read = |text: &str| estive_layers::herd::parse("herd.yaml", text, "d");
     let herd = read(

@@ -8,8 +8,8 @@ use crate::records::DomainRecord;
 use crate::reference::{Reference, SharedFile, digest_of};
 use estive_api::Problem;
 use estive_boot::kernel::{RELEASE_HEAD_BYTES, release_of};
-use estive_boot::{KernelModules, KernelTree, Root, initramfs, programs};
-use estive_layers::ClonePlan;
+use estive_boot::{KernelModules, KernelTree, Root, SharedDirectory, initramfs, programs};
+use estive_layers::{ClonePlan, SEALED_ROOT};
 use estive_model::Digest;
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +22,7 @@ const DIRECTORY: &str = "initramfs";
 
 /// What was made for one herd: most of its clones have the same line.
 #[derive(Default)]
-pub(crate) struct Made(BTreeMap<(String, String), SharedFile>);
+pub(crate) struct Made(BTreeMap<(String, String, bool), SharedFile>);
 
 impl Made {
     /// The file to start this clone with; blocks while one is made.
@@ -32,15 +32,19 @@ impl Made {
         reference: &Reference,
         state: &Path,
     ) -> Result<SharedFile, Problem> {
-        let Some(line) = clone.root_line() else {
-            return Ok(reference.initramfs.clone());
+        let shares = !clone.shared.is_empty();
+        let line = match clone.root_line() {
+            Some(line) => line,
+            None if shares => SEALED_ROOT,
+            None => return Ok(reference.initramfs.clone()),
         };
-        let key = (clone.reference.clone(), line.to_owned());
+        let key = (clone.reference.clone(), line.to_owned(), shares);
         if let Some(made) = self.0.get(&key) {
             return Ok(made.clone());
         }
-        let wrong = |what: String| Problem::impossible(format!("root: of {}: {what}", clone.name));
-        let made = for_line(line, reference, state, wrong)?;
+        let of = if shares { "root: and shared:" } else { "root:" };
+        let wrong = |what: String| Problem::impossible(format!("{of} of {}: {what}", clone.name));
+        let made = for_line(line, shares, reference, state, wrong)?;
         self.0.insert(key, made.clone());
         Ok(made)
     }
@@ -48,24 +52,26 @@ impl Made {
 
 fn for_line(
     line: &str,
+    shares: bool,
     reference: &Reference,
     state: &Path,
     wrong: impl Fn(String) -> Problem,
 ) -> Result<SharedFile, Problem> {
     // It was read with the herd file.
     let root = Root::parse(line).map_err(|problem| wrong(problem.to_string()))?;
-    if root.is_of_clones() {
+    if root.is_of_clones() && !shares {
         return Ok(reference.initramfs.clone());
     }
     let common = reference.initramfs.bytes()?;
     let common = initramfs::contents(&common);
-    if common
-        .as_ref()
-        .is_some_and(|common| root.is_met_by(&common.modules))
-    {
+    let is_met = |common: &initramfs::Contents<'_>| root.is_met_by(&common.modules);
+    if !shares && common.as_ref().is_some_and(is_met) {
         return Ok(reference.initramfs.clone());
     }
-    let needs = root.needs();
+    let mut needs = root.needs();
+    if shares {
+        SharedDirectory::add_needs(&mut needs);
+    }
     let programs = match (&needs.programs[..], &reference.tree) {
         ([], _) => programs::Programs::default(),
         (wanted, Some(tree)) if tree.is_dir() => {
@@ -363,7 +369,7 @@ mod tests {
             sets: Vec::new(),
         };
         let made = |reference: &Reference, line| {
-            for_line(line, reference, &path("state"), Problem::impossible)
+            for_line(line, false, reference, &path("state"), Problem::impossible)
         };
         let mut digests = BTreeSet::new();
         for (modules, tree_at) in [

@@ -17,11 +17,13 @@ pub(crate) fn checks_of(clone: &ClonePlan, sets: &[String]) -> Vec<UpCheck> {
     }
 }
 
-/// What the herd file adds to the clone's command line: `init:`, `root:` and `words:`. Of a plan that no reference has
+/// What the herd file adds to the clone's command line: `init:`, `root:`, `words:` and `shared:`. Of a plan that no reference has
 /// been fitted to.
 pub(crate) fn words_of(plan: &ClonePlan) -> Vec<String> {
     let init = plan.init.iter().map(|init| format!("init={init}"));
-    init.chain(plan.kernel_words()).collect()
+    let shared = plan.shared.iter().filter(|place| place.from.is_none());
+    let shared = shared.map(|place| format!("shared={}", place.at));
+    init.chain(plan.kernel_words()).chain(shared).collect()
 }
 
 /// A clone that is there already must be as the herd file says: `up` starts it, it does not make it anew.

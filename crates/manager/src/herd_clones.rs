@@ -133,7 +133,7 @@ impl Manager {
                 clone.sets = reference.sets.clone();
             }
             let words = words_of(clone);
-            reference.fit(clone);
+            reference.fit(clone)?;
             let checks = checks_of(clone, &clone.sets);
             clones.push(HerdClone {
                 plan: clone.clone(),

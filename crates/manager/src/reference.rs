@@ -70,11 +70,28 @@ impl Reference {
         }
     }
 
-    /// What it means for a clone that is made of it: a live root is mounted from the door of the clone's host.
-    pub fn fit(&self, clone: &mut ClonePlan) {
+    /// What it means for a clone that is made of it: a live root, and the reference's shared directories, are mounted
+    /// from the door of the clone's host.
+    pub fn fit(&self, clone: &mut ClonePlan) -> Result<(), Problem> {
         if let (None, Some(route)) = (&self.root, &self.route) {
             clone.put_on(&mounted(route, "/", ":ro:follow"));
         }
+        for place in &mut clone.shared {
+            if place.from.is_none() {
+                let route = self.route.as_ref().ok_or_else(|| {
+                    Problem::impossible(format!(
+                        "{} is to share {} with others, and its reference {:?} offers nothing to share",
+                        clone.name, place.at, self.name
+                    ))
+                    .advice(
+                        "write shares: {origins: …, door: …} at the reference in the manager's configuration, or \
+                         {from: nfs://ADDRESS/PATH} in the herd file",
+                    )
+                })?;
+                place.from = Some(mounted(route, &place.at, ""));
+            }
+        }
+        Ok(())
     }
 
     /// By what a clone mounts from its host's door, if it does.

@@ -12,7 +12,8 @@ use std::collections::BTreeMap;
 const HERD: &str = "
 memory_mib: 128
 hosts:
-  sealed:
+  plain:
+  sealed: {shared: {/home: {}, /data: {from: \"nfs://10.0.0.1/data\"}}}
   live: {reference: live, address: 10.77.0.101}
   own: {reference: live, root: \"nfs:10.77.0.9:/:ro:vers=3:follow;estive;tmpfs:size=9m\"}
 ";
@@ -61,13 +62,27 @@ async fn a_herd_file_names_a_live_reference_and_no_line() {
     assert_eq!(live.root, live.modules);
     let own = description(&world, "own").await;
     assert!(own.live.is_some() && own.command_line.ends_with("tmpfs:size=9m"));
+    let plain = description(&world, "plain").await;
+    assert!(plain.live.is_none() && matches!(plain.root, DiskSource::Root(_)));
     let sealed = description(&world, "sealed").await;
-    assert!(sealed.live.is_none() && matches!(sealed.root, DiskSource::Root(_)));
+    assert!(matches!(sealed.root, DiskSource::Root(_)));
+    assert_eq!(sealed.live.unwrap().reference, "default");
+    let words = " estive.shared=/data=nfs:10.0.0.1:/data \
+                 estive.shared=/home=nfs:10.77.0.9:/home:vers=3:port=2049:mountport=2049:actimeo=1";
+    assert!(
+        sealed.command_line.ends_with(words),
+        "{}",
+        sealed.command_line
+    );
+    assert_ne!(
+        sealed.initramfs, plain.initramfs,
+        "it has the modules of NFS"
+    );
 
     let notes = let_in(&world);
     let mut both = notes.concat();
     both.sort();
-    assert_eq!(both, ["live.json", "own.json"]);
+    assert_eq!(both, ["live.json", "own.json", "sealed.json"]);
     // It moves: what the one host lets in, the other does no more.
     let here = usize::from(world.show("live").await.host == host(2));
     assert!(notes[here].contains(&"live.json".to_owned()), "{notes:?}");
@@ -88,9 +103,9 @@ async fn a_herd_file_names_a_live_reference_and_no_line() {
     let warns = |line: &&UpLine| matches!(line, UpLine::Warning { .. });
     assert_eq!(lines.iter().filter(warns).count(), 0, "{lines:?}");
     world.order("live", DomainState::Stopped).await.unwrap();
-    assert_eq!(let_in(&world).concat(), ["own.json"]);
+    assert!(!let_in(&world).concat().contains(&"live.json".to_owned()));
     world.order("live", DomainState::Running).await.unwrap();
-    assert_eq!(let_in(&world).concat().len(), 2);
+    assert_eq!(let_in(&world).concat().len(), 3);
     let (down, _) = world.down("d").await;
     assert!(matches!(down, DownLine::Done), "{down:?}");
     assert_eq!(let_in(&world).concat(), [""; 0]);
@@ -195,5 +210,25 @@ async fn another_way_to_a_live_reference_reaches_its_clones() {
     assert_eq!(port().await, 2050);
     let said = warnings(&lines);
     assert!(said[0].starts_with("b: on an older route"), "{said:?}");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reference_that_offers_nothing_to_share_is_said() {
+    let world = World::new(1).await;
+    let herd = "{memory_mib: 64, shared: {/home: {}}, hosts: {a: }}";
+    let (failed, _) = world.up("d", herd).await;
+    let UpLine::Failed { problem } = failed else {
+        panic!("{failed:?}")
+    };
+    assert!(
+        problem.error.contains("offers nothing to share"),
+        "{problem}"
+    );
+    assert!(
+        problem.to_string().contains("shares: {origins"),
+        "{problem}"
+    );
+    assert_eq!(world.ls().await.len(), 0);
     world.stop().await;
 }

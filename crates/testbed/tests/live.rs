@@ -1,11 +1,15 @@
-//! A clone of a live reference: it boots from a root that its own host passes on to it, moves, and sees what changes on
-//! the reference, before and after.
+//! Clones of a live reference, as a herd file names it: they boot from a root that their own hosts pass on to them, one
+//! moves, and sees what changes on the reference, before and after; two share a directory; a third, of another
+//! deployment, gets nothing.
 #![allow(clippy::disallowed_methods)]
 
 mod common;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+
+use estive_testbed::topology::DOOR_ADDRESS;
 
 use common::{
     ShownBed, bed_config, done, herd, name, on_guests, place, stdout, tiny_reference, told, until,
@@ -13,8 +17,9 @@ use common::{
 };
 use estive_boot::KernelTree;
 
-const CLONE: &str = "clone01";
-const ADDRESS: &str = "10.77.0.101";
+const WRITER: &str = "clone01";
+const READER: &str = "clone02";
+const STRANGER: &str = "clone03";
 
 #[test]
 fn a_clone_of_a_live_reference_sees_what_changes() {
@@ -33,36 +38,103 @@ async fn inside_live() {
     let mut config = bed_config(2, reference.clone());
     config.references.insert("as-it-is".to_owned(), reference);
     config.live.insert("as-it-is".to_owned(), root.clone());
+    let home = work().join("home");
+    fs::create_dir(&home).unwrap();
+    // A clone's root is nobody there.
+    fs::set_permissions(&home, fs::Permissions::from_mode(0o777)).unwrap();
+    config.shares = vec![format!("as-it-is:/home={},bytes=64M", home.display())];
     let bed = ShownBed::start(config).await;
+    let top = "network: 10.77.0.0/24\nmemory_mib: 192\ncpus: 1\nsets: []\nup: [ping]\n";
     let yaml = format!(
-        "network: 10.77.0.0/24\naddresses: {ADDRESS}-{ADDRESS}\nmemory_mib: 192\ncpus: 1\nsets: []\nup: [ping]\n\
-         reference: as-it-is\nhosts:\n  {CLONE}:\n    host: host1\n"
+        "{top}reference: as-it-is\nshared: {{/home: {{}}}}\nhosts:\n  \
+         {WRITER}: {{host: host1, address: {}, words: log.to=/home/log}}\n  \
+         {READER}: {{host: host2, address: {}}}\n",
+        address(WRITER),
+        address(READER),
     );
     done(&bed, &["up", &herd("live", &yaml)]).await;
-    assert_eq!(let_in(&bed), [true, false]);
-    each_change_is_seen(&bed, &root, "first").await;
-    done(&bed, &["migrate", CLONE, "--to", "host2"]).await;
+    assert_eq!(let_in(&bed, WRITER), [true, false]);
+    assert_eq!(let_in(&bed, READER), [false, true]);
+    each_change_is_seen(&bed, WRITER, &root, "first").await;
+    one_reads_what_the_other_writes(&bed, &home).await;
+    a_clone_of_another_deployment_gets_nothing(&bed, top).await;
+    done(&bed, &["migrate", WRITER, "--to", "host2"]).await;
     // Its first host has nothing more to do with it.
     until("one host alone lets it in", async || {
-        (let_in(&bed) == [false, true]).then_some(())
+        (let_in(&bed, WRITER) == [false, true]).then_some(())
     })
     .await;
-    each_change_is_seen(&bed, &root, "moved").await;
+    each_change_is_seen(&bed, WRITER, &root, "moved").await;
+    one_reads_what_the_other_writes(&bed, &home).await;
     done(&bed, &["down", "live"]).await;
-    assert_eq!(let_in(&bed), [false, false]);
+    for clone in [WRITER, READER] {
+        assert_eq!(let_in(&bed, clone), [false, false]);
+    }
+    // Each line once, in order, over the move.
+    let lines = fs::read_to_string(home.join("log")).unwrap();
+    let numbers = lines.lines().map(|line| line.parse::<usize>().unwrap());
+    assert!(numbers.eq(1..=lines.lines().count()));
     bed.stop().await;
 }
 
+/// What the writer appends to a file of the shared directory, the reader reads there.
+async fn one_reads_what_the_other_writes(bed: &ShownBed, home: &Path) {
+    let written = || {
+        let lines = fs::read_to_string(home.join("log")).unwrap_or_default();
+        lines.lines().last().map(str::to_owned)
+    };
+    let first = until("lines are written", async || written()).await;
+    until("more lines are written", async || {
+        written().filter(|last| *last != first)
+    })
+    .await;
+    let wanted = format!("\n{}\n", written().unwrap());
+    until("the other clone reads them", async || {
+        let read = asked(bed, READER, "/file/home/log").await?;
+        read.contains(&wanted).then_some(())
+    })
+    .await;
+}
+
+/// On the same host, in the same network; its own deployment reads nothing live.
+async fn a_clone_of_another_deployment_gets_nothing(bed: &ShownBed, top: &str) {
+    let yaml = format!(
+        "{top}hosts:\n  {STRANGER}: {{host: host1, address: {}}}\n",
+        address(STRANGER)
+    );
+    done(bed, &["up", &herd("other", &yaml)]).await;
+    let call = format!("/nfs/{DOOR_ADDRESS}:2049");
+    for (clone, wanted) in [(WRITER, "answered"), (STRANGER, "turned away")] {
+        until("the door says who may come in", async || {
+            let said = asked(bed, clone, &call).await?;
+            assert_eq!(said, wanted, "{clone}");
+            Some(())
+        })
+        .await;
+    }
+    assert_eq!(let_in(bed, STRANGER), [false, false]);
+    done(bed, &["down", "other"]).await;
+}
+
+fn address(clone: &str) -> String {
+    format!("10.77.0.1{}", clone.trim_start_matches("clone"))
+}
+
 /// Whether each host lets the clone in.
-fn let_in(bed: &ShownBed) -> [bool; 2] {
-    [1, 2].map(|host| bed.cache_directory(host).live_note(&name(CLONE)).exists())
+fn let_in(bed: &ShownBed, clone: &str) -> [bool; 2] {
+    [1, 2].map(|host| {
+        let note = bed.cache_directory(host).live_note(&name(clone));
+        note.exists()
+    })
 }
 
 /// On a file system with handles: the private tmpfs is one.
 fn live_root() -> PathBuf {
     let root = work().join("live-root");
     fs::create_dir_all(root.join("sbin")).unwrap();
-    fs::create_dir_all(root.join("etc")).unwrap();
+    for directory in ["etc", "home"] {
+        fs::create_dir_all(root.join(directory)).unwrap();
+    }
     let program = told("ESTIVE_GUEST_PROGRAMS").join("estive-beat");
     fs::copy(program, root.join("sbin/init")).unwrap();
     for name in ["in-place", "renamed", "deleted"] {
@@ -73,16 +145,18 @@ fn live_root() -> PathBuf {
     root
 }
 
-async fn file(bed: &ShownBed, path: &str) -> Option<String> {
-    let url = format!("http://{ADDRESS}/file{path}");
+/// What a clone's program answers.
+async fn asked(bed: &ShownBed, clone: &str, path: &str) -> Option<String> {
+    let url = format!("http://{}{path}", address(clone));
     let asked = ["curl", "-sS", "-m", "10", &url];
     let said = bed.topology().client.run_in(&asked).await.ok()?;
     said.status.success().then(|| stdout(&said))
 }
 
 /// In place, renamed over, deleted, new: each is known in the clone before it changes on the reference.
-async fn each_change_is_seen(bed: &ShownBed, root: &Path, time: &str) {
+async fn each_change_is_seen(bed: &ShownBed, clone: &str, root: &Path, time: &str) {
     let path = |name: &str| format!("/etc/{time}-{name}");
+    let file = |name: &str| format!("/file{}", path(name));
     let here = |name: &str| root.join(path(name).trim_start_matches('/'));
     let kinds = [
         ("in-place", "before", "after"),
@@ -92,7 +166,7 @@ async fn each_change_is_seen(bed: &ShownBed, root: &Path, time: &str) {
     ];
     for (name, before, _) in kinds {
         until("the clone reads what was", async || {
-            (file(bed, &path(name)).await? == before).then_some(())
+            (asked(bed, clone, &file(name)).await? == before).then_some(())
         })
         .await;
     }
@@ -104,7 +178,7 @@ async fn each_change_is_seen(bed: &ShownBed, root: &Path, time: &str) {
     fs::write(here("new"), "after").unwrap();
     for (name, _, after) in kinds {
         until("the clone reads what is", async || {
-            (file(bed, &path(name)).await? == after).then_some(())
+            (asked(bed, clone, &file(name)).await? == after).then_some(())
         })
         .await;
         println!(

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use estive_boot::SharedDirectory;
 use estive_boot::loaders::nfs::{Options, Version};
 use rustix::io::Errno;
 use rustix::mount::MountFlags;
@@ -22,17 +23,23 @@ const RPCBIND_PORT: u16 = 111;
 /// Servers tell clients apart by this and the host name; two machines of one name would take each other's locks.
 const UNIQUE_ID: &str = "/sys/module/nfs/parameters/nfs4_unique_id";
 
+/// Mounts a directory to be written to at `place`. `patience_ms`: how long its server is waited for.
+pub fn mount_shared(
+    shared: &SharedDirectory,
+    place: &Path,
+    network: &Network,
+    patience_ms: u64,
+) -> Result<()> {
+    let mut server = Server::reach(&shared.from, network, patience_ms)?;
+    // Others write there.
+    server.flags = MountFlags::NOSUID | MountFlags::NODEV;
+    server.mount(place, !shared.is_read_only).map(drop)
+}
+
 pub fn open(options: &Options, _: Option<Given>, context: &mut Context) -> Result<Given> {
     let network = context.network()?.clone();
-    let addresses = network.resolve(&options.server)?;
     let patience_ms = u64::from(context.line.wait_s) * 1000;
-    let address = reach(options, &addresses, patience_ms)?;
-    let server = Server {
-        options,
-        address,
-        network: &network,
-    };
-    name_client(&network);
+    let server = Server::reach(options, &network, patience_ms)?;
     let place = context.place()?;
     let (mounted, version) = server.mount(&place, context.wants_writing())?;
     read_further_ahead(&place.to_string_lossy());
@@ -94,16 +101,30 @@ struct Server<'a> {
     options: &'a Options,
     address: IpAddr,
     network: &'a Network,
+    flags: MountFlags,
 }
 
-impl Server<'_> {
+impl<'a> Server<'a> {
+    /// Once it answers.
+    fn reach(options: &'a Options, network: &'a Network, patience_ms: u64) -> Result<Server<'a>> {
+        let addresses = network.resolve(&options.server)?;
+        let address = reach(options, &addresses, patience_ms)?;
+        name_client(network);
+        Ok(Server {
+            options,
+            address,
+            network,
+            flags: MountFlags::empty(),
+        })
+    }
+
     /// By the first version that the server has.
     fn mount(&self, place: &Path, wants_writing: bool) -> Result<(Mounted, Version)> {
         let mut refused = Vec::new();
         for version in &self.options.versions {
             let (mounted, flags) = match wants_writing {
-                true => (Mounted::Writable, MountFlags::empty()),
-                false => (Mounted::ReadOnly, MountFlags::RDONLY),
+                true => (Mounted::Writable, self.flags),
+                false => (Mounted::ReadOnly, self.flags | MountFlags::RDONLY),
             };
             if let Some(reason) = self.lacks(*version) {
                 refused.push((*version, reason));
