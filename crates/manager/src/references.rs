@@ -17,6 +17,7 @@ use estive_model::{Digest, EventKind, ReferenceName};
 use futures_util::future::join_all;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -33,6 +34,8 @@ pub(crate) struct References {
     known: Mutex<BTreeMap<String, Known>>,
     /// One reads at a time: what was read first is not put over what was read later.
     reading: tokio::sync::Mutex<()>,
+    /// How often it was begun.
+    begun: AtomicU64,
 }
 
 /// Where one is read from.
@@ -103,6 +106,7 @@ impl References {
             authority: credentials.map(|credentials| credentials.authority().clone()),
             known: Mutex::new(known),
             reading: tokio::sync::Mutex::default(),
+            begun: AtomicU64::default(),
         })
     }
 
@@ -255,7 +259,14 @@ impl References {
 impl Manager {
     /// Reads all references anew, now.
     pub async fn read_references(&self) {
+        let begun = &self.references.begun;
+        let asked = begun.load(Ordering::SeqCst);
         let _one = self.references.reading.lock().await;
+        if begun.load(Ordering::SeqCst) > asked {
+            // Another has read them since: however many are started at once, a silent origin is waited for once.
+            return;
+        }
+        begun.fetch_add(1, Ordering::SeqCst);
         let read = self.references.places.iter().map(async |(name, place)| {
             let read = self.references.read(name, place).await;
             (name, read)

@@ -62,6 +62,9 @@ pub struct BedConfig {
     pub hosts: u8,
     /// What each host declares.
     pub capacity: Capacity,
+    /// What the manager's configuration calls the roots of references in place of their digests: names that
+    /// `estive seal --name` gave, beside their images.
+    pub root_names: BTreeMap<String, String>,
     /// References whose clones read a directory of the storage place as it is now, by name; their images are not used.
     pub live: BTreeMap<String, PathBuf>,
     /// Directories that the clones of a reference share, as `estive storage --share` has them: `NAME:/AT=DIRECTORY`.
@@ -90,6 +93,7 @@ impl BedConfig {
                 cores: 2,
                 memory_mib: 2048,
             },
+            root_names: BTreeMap::new(),
             live: BTreeMap::new(),
             shares: Vec::new(),
             volumes: None,

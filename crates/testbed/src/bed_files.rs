@@ -255,8 +255,10 @@ impl BedFiles<'_> {
             .iter()
             .map(|(name, reference)| {
                 let hex = reference.image.file_stem().unwrap_or_default();
+                let named = self.config.root_names.get(name).cloned();
+                let digest = || format!("sha256:{}", hex.to_string_lossy());
                 let root = json!({
-                    "name": format!("sha256:{}", hex.to_string_lossy()),
+                    "name": named.unwrap_or_else(digest),
                     "origins": self.origins(),
                 });
                 let route = json!({
