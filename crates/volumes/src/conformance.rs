@@ -305,13 +305,12 @@ async fn who_goes_keeps_no_connection(bench: &mut dyn Bench) {
     sure(old.write(0, 1).await);
     let new = placed(bench, &name, 2, "h2").await;
     let mut rightly = sure(bench.client(&new, "h2", true).await);
-    let mut wrongly = bench.client(&new, "h1", false).await;
+    let mut wrongly = sure(bench.client(&new, "h1", false).await);
+    assert!(sure(wrongly.is(0, 1).await), "it was never in");
     let volumes = bench.volumes();
     sure(volumes.fence(&name, Generation(2), By::Host("h2")).await);
     assert!(old.write(0, 2).await.is_err());
-    if let Ok(wrongly) = &mut wrongly {
-        assert!(wrongly.write(0, 3).await.is_err(), "it writes on");
-    }
+    assert!(wrongly.write(0, 3).await.is_err(), "it writes on");
     let anew = bench.client(&new, "h1", false).await;
     let got_in = match anew {
         Ok(mut client) => client.is(0, 1).await.is_ok(),

@@ -13,7 +13,7 @@ use estive_model::Generation;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 use tokio::time::Instant;
 
 /// After a daemon has died, and again after each start that failed.
@@ -27,12 +27,16 @@ pub(crate) struct Slot {
     /// Of its record, where it never changes.
     pub port: u16,
     serving: Arc<Serving>,
+    /// What it serves is not what it should be: whoever looks after the daemon tries again.
+    not_served: Notify,
     state: Mutex<State>,
 }
 
 struct State {
     record: Record,
     daemon: Option<Daemon>,
+    /// The daemon does not serve what the record says, as far as is known.
+    behind: bool,
     /// Why it is not served.
     note: Option<String>,
     /// Removed: nothing is done here any more.
@@ -47,9 +51,11 @@ impl Slot {
             directory,
             port: record.port,
             serving,
+            not_served: Notify::new(),
             state: Mutex::new(State {
                 record,
                 daemon: None,
+                behind: true,
                 note: None,
                 removed: false,
                 watched: false,
@@ -71,7 +77,6 @@ impl Slot {
         }
         if let Err(error) = self.served(&mut state).await {
             tracing::error!(volume = %name, %error, "the volume is not served");
-            self.watch(&mut state);
         }
     }
 
@@ -92,6 +97,7 @@ impl Slot {
         if state.daemon.as_ref().is_some_and(Daemon::is_gone) {
             state.daemon = None;
         }
+        state.behind = true;
         let mut outcome = self.serve_anew(state).await;
         // It may have died at that moment.
         if let (Err(_), Some(daemon)) = (&outcome, &state.daemon)
@@ -101,8 +107,12 @@ impl Slot {
             outcome = self.serve_anew(state).await;
         }
         state.note = outcome.as_ref().err().map(VolumeError::to_string);
-        outcome?;
+        state.behind = outcome.is_err();
         self.watch(state);
+        if state.behind {
+            self.not_served.notify_one();
+        }
+        outcome?;
         state.daemon.as_mut().ok_or_else(|| VolumeError::Daemon {
             name: state.record.name.clone(),
             doing: "start",
@@ -140,20 +150,22 @@ impl Slot {
         // A host that goes may have opened what another was granted: the daemon tells hosts apart at its door only. So
         // all are cut, and who is still let in comes again. Those of the host that goes are last: they tell of it.
         let goes = extra.iter().any(|served| !is_let_in(&served.client));
+        let mut outcome = Ok(());
         if goes && self.serving.credentials.is_some() {
-            daemon.cut(&std::mem::take(&mut stays)).await?;
+            outcome = daemon.cut(&std::mem::take(&mut stays)).await;
         }
-        daemon.cut(&extra).await?;
+        outcome = outcome.and(daemon.cut(&extra).await);
+        // Also when a cut failed: who is still let in, and runs, must not lose its disk over one that goes.
         for (generation, client) in wanted {
             let generation = Generation(*generation);
             if !stays.iter().any(|served| served.generation == generation) {
-                daemon.add(generation, client).await?;
+                outcome = outcome.and(daemon.add(generation, client).await);
             }
         }
-        Ok(())
+        outcome
     }
 
-    /// Starts the daemon again when it dies, until that is done or the volume is removed.
+    /// Starts the daemon again when it dies, and tries again what it did not do, until the volume is removed.
     fn watch(self: &Arc<Self>, state: &mut State) {
         if std::mem::replace(&mut state.watched, true) {
             return;
@@ -177,7 +189,10 @@ impl Slot {
             };
             let began = Instant::now();
             if let Some(pidfd) = pidfd {
-                let _ = pidfd.readable().await;
+                tokio::select! {
+                    _ = pidfd.readable() => {}
+                    () = self.not_served.notified() => {}
+                }
                 if began.elapsed() > START_AGAIN_MAX {
                     pause = START_AGAIN;
                 }
@@ -185,17 +200,23 @@ impl Slot {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(START_AGAIN_MAX);
             let mut state = self.state.lock().await;
-            // Ended on purpose and started again meanwhile, or removed.
-            if state.removed
-                || state
-                    .daemon
-                    .as_ref()
-                    .is_some_and(|daemon| !daemon.is_gone())
-            {
+            let runs = state
+                .daemon
+                .as_ref()
+                .is_some_and(|daemon| !daemon.is_gone());
+            // Ended on purpose and started again meanwhile, or removed, or done by the next who asked.
+            if state.removed || runs && !state.behind {
                 continue;
             }
             let name = state.record.name.clone();
-            tracing::warn!(volume = %name, "its storage daemon is gone; starting it again");
+            match runs {
+                true => {
+                    tracing::warn!(volume = %name, "its storage daemon is told again what to serve")
+                }
+                false => {
+                    tracing::warn!(volume = %name, "its storage daemon is gone; starting it again")
+                }
+            }
             match self.served(&mut state).await {
                 Ok(_) => {}
                 Err(error) => tracing::error!(volume = %name, %error, "the volume is not served"),

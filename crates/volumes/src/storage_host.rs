@@ -177,6 +177,29 @@ impl Drop for StorageHost {
     }
 }
 
+/// In a task of its own: who asked may go away in the middle, and what was begun is brought to its end. Cut short between
+/// two commands, it would leave a clone that runs without its disk.
+async fn whole<T: Send + 'static>(
+    work: impl Future<Output = Result<T, VolumeError>> + Send + 'static,
+) -> Result<T, VolumeError> {
+    tokio::spawn(work).await.unwrap_or_else(|error| {
+        Err(VolumeError::Impossible(format!(
+            "the service ended in the middle of it: {error}"
+        )))
+    })
+}
+
+fn host(by: By<'_>) -> Option<String> {
+    match by {
+        By::Host(host) => Some(host.to_owned()),
+        By::Keeper => None,
+    }
+}
+
+fn said_by(host: &Option<String>) -> By<'_> {
+    host.as_deref().map_or(By::Keeper, By::Host)
+}
+
 #[async_trait]
 impl Volumes for StorageHost {
     async fn create(
@@ -261,7 +284,8 @@ impl Volumes for StorageHost {
         generation: Generation,
         client: &str,
     ) -> Result<VolumeReport, VolumeError> {
-        self.slot(name)?.grant(generation, client).await
+        let (slot, client) = (self.slot(name)?, client.to_owned());
+        whole(async move { slot.grant(generation, &client).await }).await
     }
 
     async fn export(
@@ -270,7 +294,8 @@ impl Volumes for StorageHost {
         generation: Generation,
         client: &str,
     ) -> Result<ExportPlace, VolumeError> {
-        self.slot(name)?.export(generation, client).await
+        let (slot, client) = (self.slot(name)?, client.to_owned());
+        whole(async move { slot.export(generation, &client).await }).await
     }
 
     async fn withdraw(
@@ -279,7 +304,8 @@ impl Volumes for StorageHost {
         generation: Generation,
         by: By<'_>,
     ) -> Result<(), VolumeError> {
-        self.slot(name)?.withdraw(generation, by).await.map(drop)
+        let (slot, host) = (self.slot(name)?, host(by));
+        whole(async move { slot.withdraw(generation, said_by(&host)).await.map(drop) }).await
     }
 
     async fn fence(
@@ -288,7 +314,8 @@ impl Volumes for StorageHost {
         generation: Generation,
         by: By<'_>,
     ) -> Result<VolumeReport, VolumeError> {
-        self.slot(name)?.fence(generation, by).await
+        let (slot, host) = (self.slot(name)?, host(by));
+        whole(async move { slot.fence(generation, said_by(&host)).await }).await
     }
 
     async fn fence_from(
@@ -299,7 +326,8 @@ impl Volumes for StorageHost {
         by: By<'_>,
     ) -> Result<VolumeReport, VolumeError> {
         let slot = self.slot(name)?;
-        slot.fence_from(only_at, generation, by).await
+        let (only_at, host) = (only_at.to_owned(), host(by));
+        whole(async move { slot.fence_from(&only_at, generation, said_by(&host)).await }).await
     }
 
     async fn resize(
@@ -307,7 +335,8 @@ impl Volumes for StorageHost {
         name: &DomainName,
         size_bytes: u64,
     ) -> Result<VolumeReport, VolumeError> {
-        self.slot(name)?.resize(size_bytes).await
+        let slot = self.slot(name)?;
+        whole(async move { slot.resize(size_bytes).await }).await
     }
 
     async fn snapshot(
@@ -315,7 +344,8 @@ impl Volumes for StorageHost {
         name: &DomainName,
         snapshot: &SnapshotName,
     ) -> Result<VolumeReport, VolumeError> {
-        self.slot(name)?.snapshot(snapshot).await
+        let (slot, snapshot) = (self.slot(name)?, snapshot.clone());
+        whole(async move { slot.snapshot(&snapshot).await }).await
     }
 
     async fn drop_snapshot(
@@ -323,7 +353,8 @@ impl Volumes for StorageHost {
         name: &DomainName,
         snapshot: &SnapshotName,
     ) -> Result<VolumeReport, VolumeError> {
-        self.slot(name)?.drop_snapshot(snapshot).await
+        let (slot, snapshot) = (self.slot(name)?, snapshot.clone());
+        whole(async move { slot.drop_snapshot(&snapshot).await }).await
     }
 
     async fn restore(
@@ -331,7 +362,8 @@ impl Volumes for StorageHost {
         name: &DomainName,
         snapshot: &SnapshotName,
     ) -> Result<VolumeReport, VolumeError> {
-        self.slot(name)?.restore(snapshot).await
+        let (slot, snapshot) = (self.slot(name)?, snapshot.clone());
+        whole(async move { slot.restore(&snapshot).await }).await
     }
 
     async fn remove(&self, name: &DomainName) -> Result<(), VolumeError> {

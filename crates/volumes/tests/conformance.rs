@@ -11,6 +11,7 @@ use estive_volumes::{By, SimulatedVolumes, StorageHost, StorageHostConfig, Volum
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
@@ -291,6 +292,56 @@ async fn one_volume_that_cannot_be_understood_harms_no_other_and_is_kept() {
     drop(host);
     let host = StorageHost::open(real.config()).await.unwrap();
     assert_eq!(host.show(sick).await.unwrap().note, None);
+}
+
+/// Polls `future` so often at most, and drops it; what it gave, if it came to its end.
+async fn given_up_after<F: Future>(future: F, polls: usize) -> Option<F::Output> {
+    let mut future = std::pin::pin!(future);
+    let mut left = polls;
+    std::future::poll_fn(|context| {
+        if let Poll::Ready(given) = future.as_mut().poll(context) {
+            return Poll::Ready(Some(given));
+        }
+        left -= 1;
+        match left {
+            0 => Poll::Ready(None),
+            _ => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// The destination of a move that is given up gives its generation back, and goes away before that is answered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_goes_away_in_the_middle_takes_no_disk_from_the_clone_that_runs() {
+    let real = Real::start_at(18_460).await;
+    let volumes = real.volumes();
+    let wish = VolumeWish {
+        owner: DeploymentName::new("web").unwrap(),
+        size_bytes: 64 << 20,
+    };
+    let name = DomainName::new("runs").unwrap();
+    volumes.create(&name, &wish).await.unwrap();
+    volumes.grant(&name, Generation(1), "h1").await.unwrap();
+    let place = volumes.export(&name, Generation(1), "h1").await.unwrap();
+    let mut running = real.client(&place, "h1", true).await.unwrap();
+    running.write(0, 1).await.unwrap();
+    // At every moment at which a request can end.
+    for polls in 1.. {
+        let given_up = Generation(1 + polls as u64);
+        volumes.grant(&name, given_up, "h2").await.unwrap();
+        volumes.export(&name, given_up, "h2").await.unwrap();
+        let withdrawing = volumes.withdraw(&name, given_up, By::Host("h2"));
+        let withdrawn = given_up_after(withdrawing, polls).await;
+        running
+            .write(polls as u64 % 60, 2)
+            .await
+            .unwrap_or_else(|error| panic!("dropped after {polls} polls: {error}"));
+        if let Some(withdrawn) = withdrawn {
+            withdrawn.unwrap();
+            break;
+        }
+    }
 }
 
 /// A daemon that is stopped, as one is whose disk does not answer.
