@@ -292,6 +292,16 @@ impl Domain {
             (Input::Save(_), Holding::Running) if holding == Holding::Saved => {
                 self.withdraw_export(before.generation);
             }
+            // Its volume may have let it in, before whatever failed.
+            (Input::CreateFailed, Holding::Running) if holding == Holding::Stopped => {
+                self.withdraw_export(before.generation);
+            }
+            (Input::CreateFailed, Holding::Restoring) if holding == Holding::Saved => {
+                self.withdraw_export(before.generation);
+            }
+            (Input::CreateFailed, Holding::Incoming(grant)) if holding == Holding::Absent => {
+                self.withdraw_export(grant.generation);
+            }
             _ => {}
         }
         self.agent

@@ -4,7 +4,7 @@ use crate::definition;
 use crate::domain::Domain;
 use estive_api::domain_xml::DomainXml;
 use estive_api::wire::{ExportPlace, FenceOrder, VolumeReport};
-use estive_api::{Client, ClientError, Endpoint, Problem};
+use estive_api::{Client, ClientError, Endpoint, Problem, ProblemKind};
 use estive_model::{Generation, NbdSource};
 use estive_moves::Holding;
 use std::time::Duration;
@@ -13,6 +13,9 @@ use std::time::Duration;
 const EXPORT: Duration = Duration::from_secs(30);
 /// For a fence, which is asked for again until it is confirmed.
 const FENCE: Duration = Duration::from_secs(5);
+
+/// Advice where a storage host does not answer.
+const IS_IT_THERE: &str = "is estive storage running there, with --volumes?";
 
 impl Domain {
     /// The export that an instance of this generation may use; none without a volume.
@@ -27,7 +30,7 @@ impl Domain {
         let path = format!("/v1/volumes/{}/exports/{}", volume.export, generation.0);
         let client = self.storage(volume)?;
         let place: Result<ExportPlace, _> = client.put_json(&path, &(), EXPORT).await;
-        let place = place.map_err(|error| self.silent(volume, "let it in", &error))?;
+        let place = place.map_err(|error| self.refused(volume, "let it in", &error))?;
         Ok(Some(NbdSource {
             host: place.host,
             port: place.port,
@@ -36,8 +39,8 @@ impl Domain {
         }))
     }
 
-    /// Has the storage host cut every older generation off; `first`: for the first time as this generation. Until it says so the domain does not run; it is looked at
-    /// again.
+    /// Has the storage host cut every older generation off; `first`: for the first time as this generation. Until it says
+    /// so the domain does not run; it is looked at again, unless it was refused for good.
     pub(crate) async fn fence(
         &mut self,
         generation: Generation,
@@ -57,11 +60,22 @@ impl Domain {
         match fenced {
             Ok(_) => Ok(()),
             Err(error) => {
-                let problem = self.silent(volume, "cut off who had it before", &error);
-                self.note(problem.error.clone());
+                let problem = self.refused(volume, "cut off who had it before", &error);
+                self.note(match &problem.advice {
+                    Some(advice) => format!("{}; {advice}", problem.error),
+                    None => problem.error.clone(),
+                });
                 if self.record.entry.holding != Holding::Restoring {
+                    // Said for good, it is not asked for again before somebody orders something else.
+                    let for_good = [ProblemKind::Refused, ProblemKind::Impossible];
+                    if error.problem().is_some() && for_good.contains(&problem.kind) {
+                        return Err(problem);
+                    }
                     self.look_again();
-                    return Err(problem);
+                    return Err(match error.problem() {
+                        Some(_) => problem,
+                        None => problem.advice(format!("{IS_IT_THERE} it is asked again")),
+                    });
                 }
                 Err(problem.advice(format!(
                     "what was saved is kept: estive restore {0} again; or give it up: estive save {0} --drop",
@@ -99,18 +113,21 @@ impl Domain {
         self.agent.client(&endpoint.to_string())
     }
 
-    fn silent(&self, volume: &NbdSource, doing: &str, error: &ClientError) -> Problem {
+    /// What the storage host said, with its advice; or that it said nothing.
+    fn refused(&self, volume: &NbdSource, doing: &str, error: &ClientError) -> Problem {
         let (name, host, port) = (&self.name, &volume.host, volume.port);
-        let said = match error.problem() {
-            Some(problem) => problem.error.clone(),
-            None => Problem::from_error(estive_api::ProblemKind::Failed, error).error,
+        let text = |said: &str| {
+            format!("{name} does not run: its storage host {host}:{port} did not {doing}: {said}")
         };
-        let text =
-            format!("{name} does not run: its storage host {host}:{port} did not {doing}: {said}");
-        let problem = match error.problem() {
-            Some(problem) => Problem::new(problem.kind, text),
-            None => Problem::unreachable(text),
-        };
-        problem.advice("is estive storage running there, with --volumes? it is asked again")
+        match error.problem() {
+            Some(said) => Problem {
+                error: text(&said.error),
+                ..said.clone()
+            },
+            None => {
+                let said = Problem::from_error(ProblemKind::Failed, error).error;
+                Problem::unreachable(text(&said)).advice(IS_IT_THERE)
+            }
+        }
     }
 }

@@ -3,16 +3,20 @@
 
 mod common;
 
+use axum::extract::Request;
+use axum::middleware::map_request;
 use common::*;
 use estive_api::authority::Authority;
 use estive_api::server::{Listen, Listener};
 use estive_api::wire::*;
 use estive_api::{Client, Credentials, Endpoint, ProblemKind, Role};
+use estive_hypervisor::simulated::{Fault, Step};
 use estive_model::{DeploymentName, DomainState, Generation, HostName, NbdSource};
 use estive_moves::Holding;
 use estive_volumes::{By, SimulatedVolumes, Volumes, router};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +28,8 @@ const SEVERAL_TRIES: Duration = Duration::from_millis(1600);
 struct Storage {
     volumes: SimulatedVolumes,
     port: u16,
+    /// How often a fence was asked for.
+    fences: Arc<AtomicUsize>,
     _serving: CancellationToken,
 }
 
@@ -50,10 +56,22 @@ impl Storage {
         };
         volumes.create(&name(CLONE), &wish).await.unwrap();
         let serving = CancellationToken::new();
-        tokio::spawn(listener.serve(router(Arc::new(volumes.clone())), serving.clone()));
+        let fences = Arc::new(AtomicUsize::new(0));
+        let counted = fences.clone();
+        let count = move |request: Request| {
+            if request.uri().path().ends_with("/fence") {
+                counted.fetch_add(1, Ordering::SeqCst);
+            }
+            request
+        };
+        let routes = router(Arc::new(volumes.clone())).layer(map_request(move |request| {
+            std::future::ready(count(request))
+        }));
+        tokio::spawn(listener.serve(routes, serving.clone()));
         Self {
             volumes,
             port: port.port(),
+            fences,
             _serving: serving,
         }
     }
@@ -205,6 +223,87 @@ async fn a_host_cut_off_between_release_and_start_writes_nothing() {
     .await;
     assert!(world.fabric.ran_twice().is_empty());
     a.stop().await;
+    b.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fails_after_its_door_was_opened_shuts_it_again() {
+    let world = World::new();
+    let storage = Storage::start(&world).await;
+    let (mut a, mut b) = (world.host(1), world.host(2));
+    a.start().await;
+    b.start().await;
+    a.try_define(CLONE, storage.archive()).await.unwrap();
+    let clone = name(CLONE);
+    storage.grant_next(&a).await;
+    world
+        .fabric
+        .inject(a.address, &clone, Step::Create, Fault::Die);
+    a.ask(CLONE, DomainState::Running).await.unwrap_err();
+    until(
+        "a start that failed has given its export back",
+        async || storage.open_to().await.is_empty(),
+    )
+    .await;
+    storage.grant_next(&a).await;
+    a.ask(CLONE, DomainState::Running).await.unwrap();
+    let here = a.entry(CLONE).await.generation.0;
+    let there = here + 1;
+    storage.grant(there, "host2").await;
+    world
+        .fabric
+        .inject(b.address, &clone, Step::CreateIncoming, Fault::Die);
+    b.prepare(&a, CLONE, there, false).await.unwrap_err();
+    until("so has a destination that could not be made", async || {
+        storage.open_to().await == opened(&[(here, "host1")])
+    })
+    .await;
+    assert!(storage.writes(here, "host1"));
+    a.stop().await;
+    b.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fence_that_is_refused_for_good_is_not_asked_for_without_end() {
+    let world = World::new();
+    let storage = Storage::start(&world).await;
+    let (mut a, mut b) = (world.host(1), world.host(2));
+    a.start().await;
+    b.start().await;
+    a.try_define(CLONE, storage.archive()).await.unwrap();
+    storage.grant_next(&a).await;
+    a.ask(CLONE, DomainState::Running).await.unwrap();
+    let there = a.entry(CLONE).await.generation.0 + 1;
+    storage.grant(there, "host2").await;
+    let stream = b.prepare(&a, CLONE, there, false).await.unwrap();
+    // A newer one has it by now.
+    let (clone, newer) = (name(CLONE), Generation(there + 1));
+    let fenced = storage.volumes.fence(&clone, newer, By::Keeper).await;
+    fenced.unwrap();
+    a.send(&b, stream, CLONE, there, false).await.unwrap();
+    b.holds(CLONE, "the destination has taken it", |held| {
+        held == Holding::Running
+    })
+    .await;
+    // The source asks on; here that would hide who does.
+    a.stop().await;
+    let order = GrantOrder {
+        generation: Generation(there),
+    };
+    let path = format!("/domain/{CLONE}/commit");
+    let there = b.client();
+    let said = there.post_json::<GrantAnswer>(&path, &order, BOUND);
+    let refused = said.await.unwrap_err();
+    let problem = refused.problem().unwrap();
+    assert_eq!(problem.kind, ProblemKind::Impossible);
+    // In the words of who refused it, who answers and therefore runs.
+    let advice = problem.advice.clone().unwrap();
+    assert!(advice.contains("start it anew"), "{advice}");
+    let asked = || storage.fences.load(Ordering::SeqCst);
+    let before = asked();
+    tokio::time::sleep(SEVERAL_TRIES).await;
+    assert_eq!(asked(), before);
+    assert!(world.fabric.runs_at(&clone).is_empty());
     b.stop().await;
 }
 

@@ -1,5 +1,6 @@
 //! What can go wrong with volumes.
 
+use crate::seam::EXPORTS_MAX;
 use estive_api::{Problem, ProblemKind};
 use estive_model::{DeploymentName, DomainName, Generation};
 use std::io;
@@ -79,6 +80,14 @@ pub enum VolumeError {
         /// Where.
         client: String,
     },
+    /// Its generations were not given back.
+    #[error("{name} has {EXPORTS_MAX} exports already, which nobody gave back")]
+    TooMany {
+        /// The volume.
+        name: DomainName,
+        /// Its size.
+        size_mib: u64,
+    },
     /// What was asked cannot be.
     #[error("{0}")]
     Impossible(String),
@@ -135,6 +144,12 @@ impl VolumeError {
 
 impl From<VolumeError> for Problem {
     fn from(error: VolumeError) -> Self {
+        if let VolumeError::TooMany { name, size_mib } = &error {
+            return Self::from_error(ProblemKind::Impossible, &error).advice(format!(
+                "estive stop {name}, then estive volume resize {name} {size_mib}M, which is its size and cuts them all \
+                 off, then estive start {name}"
+            ));
+        }
         let (kind, advice) = match &error {
             VolumeError::Missing(_) => (ProblemKind::NotFound, "estive volume ls lists them"),
             VolumeError::OthersVolume { .. } => (
@@ -157,7 +172,9 @@ impl From<VolumeError> for Problem {
                 "what was saved does not fit it any more",
             ),
             VolumeError::InUse { .. } => (ProblemKind::Impossible, "stop the clone first"),
-            VolumeError::Impossible(_) => (ProblemKind::Impossible, ""),
+            VolumeError::Impossible(_) | VolumeError::TooMany { .. } => {
+                (ProblemKind::Impossible, "")
+            }
             VolumeError::Daemon { .. } => (
                 ProblemKind::Failed,
                 "see the file `log` in the volume's directory on the storage host",

@@ -77,14 +77,17 @@ impl Record {
     pub fn let_in(&mut self, generation: Generation, client: &str) -> Result<bool, VolumeError> {
         self.refuse_old(generation)?;
         self.refuse_ungranted(generation, client)?;
-        let known = self.exports.insert(generation.0, client.to_owned());
-        if self.exports.len() > EXPORTS_MAX {
-            return Err(VolumeError::Impossible(format!(
-                "{} has {EXPORTS_MAX} exports already; those of moves that were given up go at its next start",
-                self.name
-            )));
+        if self.exports.contains_key(&generation.0) {
+            return Ok(false);
         }
-        Ok(known.is_none())
+        if self.exports.len() >= EXPORTS_MAX {
+            return Err(VolumeError::TooMany {
+                name: self.name.clone(),
+                size_mib: self.size_bytes >> 20,
+            });
+        }
+        self.exports.insert(generation.0, client.to_owned());
+        Ok(true)
     }
 
     /// See [`Volumes::withdraw`](crate::Volumes::withdraw).
@@ -232,4 +235,40 @@ fn replace(directory: &Path, name: &str, bytes: &[u8]) -> std::io::Result<()> {
 
 pub(crate) fn sync_directory(directory: &Path) -> std::io::Result<()> {
     File::open(directory)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use estive_api::Problem;
+
+    #[test]
+    fn one_export_too_many_leaves_no_trace_and_says_what_helps() {
+        let mut record = Record {
+            name: DomainName::new("db01").unwrap(),
+            owner: DeploymentName::new("web").unwrap(),
+            size_bytes: 64 << 20,
+            port: 1,
+            fenced: Generation(0),
+            granted: BTreeMap::new(),
+            exports: BTreeMap::new(),
+        };
+        let next = EXPORTS_MAX as u64 + 1;
+        for generation in 1..next {
+            record.grant(Generation(generation), "h1").unwrap();
+            assert!(record.let_in(Generation(generation), "h1").unwrap());
+        }
+        assert!(!record.let_in(Generation(next - 1), "h1").unwrap());
+        record.grant(Generation(next), "h1").unwrap();
+        for _ in 0..2 {
+            let refused = record.let_in(Generation(next), "h1").unwrap_err();
+            assert_eq!(record.exports.len(), EXPORTS_MAX);
+            let advice = Problem::from(refused).advice.unwrap();
+            assert!(advice.contains("estive volume resize db01 64M"), "{advice}");
+        }
+        // As that does it.
+        record.fence(Generation(next + 1), By::Keeper).unwrap();
+        record.grant(Generation(next + 1), "h1").unwrap();
+        assert!(record.let_in(Generation(next + 1), "h1").unwrap());
+    }
 }
