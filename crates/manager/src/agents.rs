@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 use estive_api::client::Lines;
+use estive_api::domain_xml::CONFIG_FILE;
 use estive_api::wire::{
-    AgentAbout, AnsweredOrder, Boots, DomainReport, GrantAnswer, GrantOrder, LayerLine, MoveOrder,
-    OperationReport, PrepareQuery, Prepared, SaveOrder, StatusOrder,
+    AgentAbout, AnsweredOrder, Boots, DomainReport, GrantAnswer, GrantOrder, LayerLine,
+    MAX_DOCUMENT_BYTES, MoveOrder, OperationReport, PrepareQuery, Prepared, SaveOrder, StatusOrder,
 };
 use estive_api::{Client, ClientError, Endpoint, Problem, ProblemKind};
 use estive_model::{Digest, DomainName, Event, Generation, HostName, OperationId};
@@ -118,6 +119,14 @@ impl Agent {
     ) -> Result<Bytes, ClientError> {
         let path = format!("/domain/{domain}/{digest}");
         self.client.get_bytes(&path, SHARED_BYTES, UPLOAD).await
+    }
+
+    /// How a domain there is described, as XML.
+    pub async fn description(&self, domain: &DomainName) -> Result<Bytes, ClientError> {
+        let path = format!("/domain/{domain}/{CONFIG_FILE}");
+        self.client
+            .get_bytes(&path, MAX_DOCUMENT_BYTES, QUESTION)
+            .await
     }
 
     pub async fn order(

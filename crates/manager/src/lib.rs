@@ -12,6 +12,7 @@ mod down;
 mod early;
 mod error;
 mod event_log;
+mod floor;
 mod herd_checks;
 mod herd_clones;
 mod herd_folder;

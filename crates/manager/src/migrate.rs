@@ -4,6 +4,7 @@ use crate::agents::{self, Agent, host_view};
 use crate::down::MOVE_ENDS;
 use crate::early;
 use crate::event_log::About;
+use crate::floor::believed;
 use crate::inventory::Host;
 use crate::manager::Manager;
 use crate::move_loop::{Known, Stage};
@@ -118,7 +119,11 @@ impl Manager {
                 }
                 let mut ownership = now.ownership.clone();
                 // The agents may have been driven alone meanwhile.
-                ownership.granted = ownership.granted.max(floor[0]).max(floor[1]);
+                let granted = ownership.granted;
+                for (floor, host) in floor.into_iter().zip([&source.name, &destination]) {
+                    let floor = believed(floor, granted, name, host)?;
+                    ownership.granted = ownership.granted.max(floor);
+                }
                 let ownership = ownership
                     .ordered(destination.clone(), now.post_copy_allowed)
                     .ok_or_else(|| Problem::impossible(format!("{name} is being moved already")))?;

@@ -1,6 +1,7 @@
 //! The records of a herd's clones: each that is new is placed, and written down before anything of it is made.
 
 use crate::agents;
+use crate::floor::believed;
 use crate::herd_checks::{check_address, check_same};
 use crate::herd_clones::Prepared;
 use crate::manager::Manager;
@@ -62,9 +63,9 @@ impl Manager {
                 continue;
             };
             let floor = self.floor_there(&placement.domain, &placement.host).await?;
-            let floor = floor.max(self.find_volume(name, &clone.plan).await?);
+            let seen = self.find_volume(name, &clone.plan).await?;
             fault::before("up.recorded");
-            self.record_clone(name, clone, &placement.host, floor)
+            self.record_clone(name, clone, &placement.host, (floor, seen))
                 .await?;
             fault::after("up.recorded");
             made.push(placement.domain.clone());
@@ -108,12 +109,13 @@ impl Manager {
         }
     }
 
+    /// Above the `floor` of its host's journal, and all that its volume has `seen`.
     async fn record_clone(
         &self,
         deployment: &DeploymentName,
         clone: &Prepared,
         host: &HostName,
-        floor: Generation,
+        (floor, seen): (Generation, Generation),
     ) -> Result<(), Problem> {
         let plan = &clone.plan;
         self.records
@@ -124,10 +126,9 @@ impl Manager {
                         plan.name, record.deployment
                     )));
                 }
-                let granted = row
-                    .map_or(Generation(0), |row| row.granted())
-                    .max(floor)
-                    .next();
+                let granted = row.map_or(Generation(0), |row| row.granted()).max(seen);
+                let floor = believed(floor, granted, &plan.name, host)?;
+                let granted = granted.max(floor).next();
                 Ok(Change::Write(DomainRow::Live(Box::new(DomainRecord {
                     name: plan.name.clone(),
                     deployment: deployment.clone(),

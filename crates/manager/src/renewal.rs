@@ -3,6 +3,7 @@
 
 use crate::agents::{self, Agent};
 use crate::clone_archive;
+use crate::floor::believed;
 use crate::made_of::MadeOf;
 use crate::manager::Manager;
 use crate::migrate::{missing_files, refuse_moving};
@@ -78,6 +79,7 @@ impl Manager {
         let name = record.name.clone();
         let failed =
             |error: ClientError| agents::problem(&agent.name, format!("sending {name}"), &error);
+        let floor = believed(floor, record.ownership.granted, &name, &agent.name)?;
         if record.ownership.generation <= floor {
             let raise = |record: &DomainRecord| {
                 refuse_moving(record)?;

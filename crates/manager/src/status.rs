@@ -3,6 +3,7 @@
 use crate::agents;
 use crate::boot_watch::Asked;
 use crate::event_log::About;
+use crate::floor::believed;
 use crate::manager::Manager;
 use crate::migrate::refuse_moving;
 use crate::records::{Change, DomainRecord};
@@ -155,6 +156,7 @@ impl Manager {
                 refuse_moving(record)?;
                 let mut ownership = record.ownership.clone();
                 // The agent may have been driven alone meanwhile.
+                let floor = believed(floor, ownership.granted, name, &ownership.host)?;
                 ownership.granted = ownership.granted.max(floor);
                 let ownership = ownership
                     .starting()

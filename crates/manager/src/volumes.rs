@@ -6,6 +6,7 @@ use crate::error::ManagerError;
 use crate::manager::Manager;
 use crate::records::DomainRecord;
 use crate::status::refuse_doubt;
+use estive_api::domain_xml::DomainXml;
 use estive_api::wire::{
     FenceOrder, ResizeOrder, RestoreOrder, SnapshotName, VolumeGrant, VolumeReport, VolumeWish,
 };
@@ -145,13 +146,12 @@ impl Manager {
         generation: Generation,
         host: &HostName,
     ) -> Result<(), Problem> {
-        let Some(storage) = self
-            .storage
-            .as_ref()
-            .filter(|_| record.volume != Some(false))
-        else {
+        let Some(storage) = self.storage.as_ref() else {
             return Ok(());
         };
+        if !self.has_volume(record).await? {
+            return Ok(());
+        }
         let path = format!("{}/grants/{generation}", path(&record.name));
         let grant = VolumeGrant {
             client: host.clone(),
@@ -159,7 +159,7 @@ impl Manager {
         let doing = format!("the volume of {} for {host}", record.name);
         let granted: Result<VolumeReport, _> = storage.put(&path, &grant, &doing).await;
         match granted {
-            // Of before it was recorded whether there is one; or the agent will find that it is missing.
+            // The agent will find that it is missing.
             Err(problem) if problem.kind == ProblemKind::NotFound => Ok(()),
             granted => granted.map(drop),
         }
@@ -168,13 +168,12 @@ impl Manager {
     /// Takes back what was granted for a move that is over. A storage host that does not hear it has it done by the next
     /// fence.
     pub(crate) async fn revoke_volume(&self, record: &DomainRecord, generation: Generation) {
-        let Some(storage) = self
-            .storage
-            .as_ref()
-            .filter(|_| record.volume != Some(false))
-        else {
+        let Some(storage) = self.storage.as_ref() else {
             return;
         };
+        if let Ok(false) = self.has_volume(record).await {
+            return;
+        }
         let path = format!("{}/exports/{generation}", path(&record.name));
         let revoked: Result<(), _> = storage.client.delete_json(&path, QUESTION).await;
         if let Err(error) = revoked
@@ -206,6 +205,27 @@ impl Manager {
                 Vec::new()
             }
         }
+    }
+
+    /// Of one that was recorded before this was, its description says it, on its host: whoever has none needs no storage
+    /// host.
+    async fn has_volume(&self, record: &DomainRecord) -> Result<bool, Problem> {
+        if let Some(known) = record.volume {
+            return Ok(known);
+        }
+        let (name, agent) = (&record.name, &self.host(&record.ownership.host)?.agent);
+        let described = agent.description(name).await.map_err(|error| {
+            let doing = format!("asking whether {name} has a volume");
+            agents::problem(&agent.name, doing, &error)
+        })?;
+        let described = DomainXml::parse(&String::from_utf8_lossy(&described));
+        let described = described.map_err(|error| {
+            Problem::failed(format!(
+                "the description of {name} on host {}: {error}",
+                agent.name
+            ))
+        })?;
+        Ok(described.volume.is_some())
     }
 
     pub async fn volume_list(&self) -> Result<Vec<VolumeReport>, Problem> {
@@ -264,8 +284,22 @@ impl Manager {
         let storage = self.storage()?;
         let path = format!("{}/restore", path(name));
         let restored = storage.client.post_json(&path, order, ORDER).await;
-        self.forget_volume_root(name).await?;
-        restored.map_err(|error| storage.failed(&format!("restoring the volume {name}"), &error))
+        let restored = restored
+            .map_err(|error| storage.failed(&format!("restoring the volume {name}"), &error));
+        // Refused, it is as it was. Otherwise it may have been done, whatever was answered.
+        let refused = |problem: &Problem| {
+            matches!(
+                problem.kind,
+                ProblemKind::Invalid
+                    | ProblemKind::Impossible
+                    | ProblemKind::Refused
+                    | ProblemKind::NotFound
+            )
+        };
+        if !restored.as_ref().is_err_and(refused) {
+            self.forget_volume_root(name).await?;
+        }
+        restored
     }
 
     pub async fn remove_volume(&self, name: &DomainName) -> Result<(), Problem> {

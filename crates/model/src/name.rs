@@ -161,10 +161,11 @@ impl Digest {
 pub struct Generation(pub u64);
 
 impl Generation {
-    /// The one after this.
+    /// The one after this. After the last there is none: it is the last again, which everybody refuses that has seen it,
+    /// and never a small number.
     #[must_use]
     pub fn next(self) -> Self {
-        Self(self.0 + 1)
+        Self(self.0.saturating_add(1))
     }
 }
 
@@ -196,6 +197,12 @@ mod tests {
             assert!(DomainName::new(bad).is_err(), "{bad:?} was accepted");
         }
         assert_eq!(DomainName::new("clone-01").unwrap().as_str(), "clone-01");
+    }
+
+    #[test]
+    fn generations_do_not_begin_anew() {
+        assert_eq!(Generation(0).next(), Generation(1));
+        assert_eq!(Generation(u64::MAX).next(), Generation(u64::MAX));
     }
 
     #[test]
