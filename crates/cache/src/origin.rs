@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::net::SocketAddr;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -84,7 +84,7 @@ pub async fn serve_origin(
     let authority = credentials.authority().clone();
     let may_be_empty = config.besides.is_some();
     let opening = move || match may_be_empty {
-        true => Origin::open_empty(config.directories, authority),
+        true => Ok(Origin::open_empty(config.directories, authority)),
         false => Origin::open(config.directories, authority),
     };
     let origin = tokio::task::spawn_blocking(opening)
@@ -106,30 +106,24 @@ pub async fn serve_origin(
 
 impl Origin {
     /// Looks through the directories; there need be nothing yet. Blocks.
-    pub fn open_empty(
-        directories: Vec<PathBuf>,
-        authority: AuthorityKey,
-    ) -> Result<Self, CacheError> {
-        Self::looked_through(directories, authority).map(|(origin, _)| origin)
+    pub fn open_empty(directories: Vec<PathBuf>, authority: AuthorityKey) -> Self {
+        Self::looked_through(directories, authority).0
     }
 
-    fn looked_through(
-        directories: Vec<PathBuf>,
-        authority: AuthorityKey,
-    ) -> Result<(Self, Vec<String>), CacheError> {
+    fn looked_through(directories: Vec<PathBuf>, authority: AuthorityKey) -> (Self, Vec<String>) {
         let origin = Self {
             directories,
             authority,
             index: Mutex::default(),
             looking: Mutex::default(),
         };
-        let skipped = origin.look()?;
-        Ok((origin, skipped))
+        let skipped = origin.look();
+        (origin, skipped)
     }
 
     /// Looks through the directories; what cannot be served is said, and is an error only when nothing is left. Blocks.
     pub fn open(directories: Vec<PathBuf>, authority: AuthorityKey) -> Result<Self, CacheError> {
-        let (origin, skipped) = Self::looked_through(directories, authority)?;
+        let (origin, skipped) = Self::looked_through(directories, authority);
         if origin.index().roots.is_empty() {
             let shown: Vec<String> = origin
                 .directories
@@ -148,7 +142,7 @@ impl Origin {
     }
 
     /// Takes what is new, drops what is gone. Gives what is wrong with the rest.
-    fn look(&self) -> Result<Vec<String>, CacheError> {
+    fn look(&self) -> Vec<String> {
         let mut found = HashMap::new();
         let mut skipped = Vec::new();
         let looked = self.times();
@@ -157,9 +151,19 @@ impl Origin {
             let same = index.looked == looked;
             index.since.filter(|_| same).unwrap_or_else(Instant::now)
         };
-        let settled = since.elapsed() >= COARSE_TICK;
+        let mut settled = since.elapsed() >= COARSE_TICK;
         for directory in &self.directories {
-            let entries = fs::read_dir(directory).map_err(CacheError::file("list", directory))?;
+            let entries = match fs::read_dir(directory) {
+                Ok(entries) => entries,
+                // Not there yet, or removed whole.
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                // Whether its roots are there still cannot be told: none of them is given out before that is known.
+                Err(error) => {
+                    skipped.push(format!("{}: {error}", directory.display()));
+                    settled = false;
+                    continue;
+                }
+            };
             for entry in entries.flatten().take(MAX_ROOTS) {
                 let name = entry.file_name();
                 let hex = name
@@ -199,7 +203,7 @@ impl Origin {
             index.roots.insert(name, root);
         }
         *self.index() = index;
-        Ok(skipped)
+        skipped
     }
 
     fn take(&self, name: &Digest, path: &Path) -> Result<(SignedManifest, Arc<Served>), String> {
@@ -243,9 +247,7 @@ impl Origin {
                 return;
             }
         }
-        if let Err(error) = self.look() {
-            tracing::warn!(%error, "could not look for new roots");
-        }
+        self.look();
     }
 
     fn times(&self) -> Vec<Option<SystemTime>> {

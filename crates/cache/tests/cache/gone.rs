@@ -12,6 +12,7 @@ use estive_api::server::{Listen, serve};
 use estive_api::{Credentials, Endpoint, Role};
 use estive_cache::{Cache, CacheConfig, Chunks, Origin};
 use estive_chunks::{CHUNK_BYTES, ChunkDigest, Manifest};
+use estive_model::Digest;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -149,4 +150,25 @@ async fn a_root_that_came_in_the_same_tick_as_the_origin_looked_is_found() {
         let found = origin.manifest(&image.name).await.unwrap();
         assert!(found.is_some(), "{}", image.name);
     }
+}
+
+#[tokio::test]
+async fn roots_of_a_directory_that_is_removed_whole_are_given_out_no_more() {
+    let bed = Bed::new();
+    let (goes, stays) = (bed.image("goes", 1), bed.image("stays", 2));
+    let host = Credentials::load(bed.credentials(Role::Agent, "h1")).unwrap();
+    let directories = vec![bed.path("goes"), bed.path("stays")];
+    let origin = Arc::new(Origin::open(directories, host.authority().clone()).unwrap());
+    let is_given = async |image: &Digest| origin.manifest(image).await.unwrap().is_some();
+    assert!(is_given(&goes.name).await && is_given(&stays.name).await);
+    fs::rename(bed.path("goes"), bed.path("away")).unwrap();
+    assert!(!is_given(&goes.name).await);
+    assert!(is_given(&stays.name).await);
+    // What cannot be listed gives nothing either, and does not stand in the way of others.
+    fs::write(bed.path("goes"), "no directory").unwrap();
+    assert!(!is_given(&goes.name).await);
+    assert!(is_given(&stays.name).await);
+    fs::remove_file(bed.path("goes")).unwrap();
+    fs::rename(bed.path("away"), bed.path("goes")).unwrap();
+    assert!(is_given(&goes.name).await);
 }
