@@ -167,7 +167,7 @@ impl Agent {
                 });
             }
         }
-        self.settle_admitted();
+        self.settle_admitted().await;
         for handle in self.handles() {
             handle.send(Message::Restarted);
         }

@@ -1,7 +1,7 @@
 //! The agent's configuration file.
 
 use crate::AgentError;
-use estive_api::wire::CacheDirectory;
+use estive_api::wire::{CacheDirectory, is_door};
 use estive_hypervisor::{Accel, QemuConfig};
 use estive_model::{Capacity, HostName};
 use serde::Deserialize;
@@ -126,6 +126,13 @@ impl AgentConfig {
                 socket.display()
             ));
         }
+        if let Some(door) = config.door
+            && !is_door(door)
+        {
+            return Err(format!(
+                "door: {door} is no address that one interface can have"
+            ));
+        }
         if config.capacity.memory_mib == 0 || config.capacity.cores == 0 {
             return Err("capacity: a host without memory or cores can hold no domain".into());
         }
@@ -194,6 +201,8 @@ migration: {address: 10.77.0.11, first_port: 49152, last_port: 49215, tls: true}
             ("first_port: 49152", "first_port: 50000", "empty range"),
             ("credentials: /etc/estive/agent\n", "", "credentials"),
             ("memory_mib: 2048", "memory_mib: 0", "memory"),
+            ("bridge: br0", "bridge: br0\ndoor: 0.0.0.0", "door: 0.0.0.0"),
+            ("bridge: br0", "bridge: br0\ndoor: 224.0.0.1", "door: 224"),
             ("name: host1", "name: ../host1", "host name"),
             (
                 "state: /var/lib/estive",

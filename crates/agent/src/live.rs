@@ -16,7 +16,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 /// Whether a domain held so may run on this host.
-fn may_run(holding: Holding) -> bool {
+pub(crate) fn may_run(holding: Holding) -> bool {
     match holding {
         Holding::Running
         | Holding::Outgoing(_)
@@ -34,14 +34,7 @@ impl Agent {
             return Ok(());
         };
         self.check_door(xml, live)?;
-        let (bridge, door) = (&self.config.bridge, *live.door.ip());
-        let made = self.taps.door(bridge, door).await;
-        made.map_err(|reason| {
-            Problem::failed(format!(
-                "could not make the door {door} for {}: {reason}",
-                xml.name
-            ))
-        })?;
+        self.make_door(live).await?;
         let note = note(&self.place(&xml.name), xml, live)?;
         let path = self.roots.directory().live_note(&xml.name);
         let shown = path.display().to_string();
@@ -49,9 +42,19 @@ impl Agent {
         written
             .unwrap_or_else(|error| Err(io::Error::other(error)))
             .map_err(|error| Problem::failed(format!("could not write {shown}: {error}")))?;
-        self.roots
-            .ask_whether_it_answers(&format!("the live reference {}", live.reference))
-            .await
+        let for_what = format!("the live reference {}", live.reference);
+        self.roots.await_door(live.door.into(), &for_what).await
+    }
+
+    async fn make_door(&self, live: &LiveSource) -> Result<(), Problem> {
+        let door = *live.door.ip();
+        let made = self.taps.door(&self.config.bridge, door).await;
+        made.map_err(|reason| {
+            Problem::failed(format!(
+                "could not make the door {door} for the live reference {}: {reason}",
+                live.reference
+            ))
+        })
     }
 
     /// No description chooses an address of this host: its operator does.
@@ -89,8 +92,8 @@ impl Agent {
         }
     }
 
-    /// Makes the files agree with the journal, before anything is done for a domain. Blocks.
-    pub(crate) fn settle_admitted(&self) {
+    /// Makes the files agree with the journal and with the operator's word, before anything is done for a domain.
+    pub(crate) async fn settle_admitted(&self) {
         let directory = self.roots.directory().live();
         for entry in std::fs::read_dir(&directory)
             .into_iter()
@@ -114,26 +117,41 @@ impl Agent {
                 tracing::warn!(domain = %name, %error, "it is still let in to its live reference");
             }
         }
+        let mut door_is_made = false;
         for handle in self.handles() {
             let record = handle.shown.borrow().record.clone();
-            if may_run(record.entry.holding)
-                && let Err(reason) = self.admit_again(&record.name)
-            {
-                tracing::warn!(domain = %record.name, %reason, "it is not let in to its live reference");
+            if !may_run(record.entry.holding) {
+                continue;
+            }
+            if let Err(problem) = self.admit_again(&record.name, &mut door_is_made).await {
+                tracing::warn!(domain = %record.name, %problem, "it is not let in to its live reference");
             }
         }
     }
 
-    /// The cache's directory may have been emptied.
-    fn admit_again(&self, name: &DomainName) -> Result<(), String> {
+    /// The cache's directory may have been emptied, the bridge been made anew, the host's door become another.
+    async fn admit_again(&self, name: &DomainName, door_is_made: &mut bool) -> Result<(), Problem> {
         let place = self.place(name);
-        let read = definition::read_xml(&place).map_err(|problem| problem.to_string())?;
+        let read = definition::read_xml(&place)?;
         let Some(live) = &read.live else {
             return Ok(());
         };
-        let note = note(&place, &read, live).map_err(|problem| problem.to_string())?;
+        if let Err(problem) = self.check_door(&read, live) {
+            self.dismiss(name).await;
+            return Err(problem);
+        }
+        if !*door_is_made {
+            *door_is_made = true;
+            // It may come to be; who is let in there is known all the same.
+            if let Err(problem) = self.make_door(live).await {
+                tracing::warn!(%problem, "nobody comes to a live reference by it");
+            }
+        }
+        let note = note(&place, &read, live)?;
         let path = self.roots.directory().live_note(name);
-        write(&path, &note).map_err(|error| error.to_string())
+        write(&path, &note).map_err(|error| {
+            Problem::failed(format!("could not write {}: {error}", path.display()))
+        })
     }
 }
 

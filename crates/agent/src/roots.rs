@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Read as _};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -83,22 +84,48 @@ impl Roots {
 
     async fn ask(&self, root: &RootSource) -> Result<(), Problem> {
         let path = format!("/roots/{}", root.name.hex());
-        self.get::<RootReady>(&path, &root.name.to_string()).await
+        let ready: RootReady = self.get(&path, &root.name.to_string()).await?;
+        drop(ready);
+        Ok(())
     }
 
-    /// An error when nobody serves this host's clones.
-    pub async fn ask_whether_it_answers(&self, for_what: &str) -> Result<(), Problem> {
-        self.get::<CacheAbout>("/about", for_what).await
+    /// Waits until this host's clones are let in at an address; an error when nobody serves them there.
+    pub async fn await_door(&self, listen: SocketAddr, for_what: &str) -> Result<(), Problem> {
+        let deadline = Instant::now() + CACHE_PATIENCE;
+        loop {
+            let about: CacheAbout = self.get("/about", for_what).await?;
+            // A cache of before does not say.
+            let Some(doors) = about.doors else {
+                return Ok(());
+            };
+            let door = doors.into_iter().find(|door| door.listen == listen);
+            let wrong = door.map(|door| door.wrong);
+            if let Some(None) = wrong {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                let wrong = wrong.flatten();
+                let wrong = wrong.unwrap_or_else(|| "it has not tried".to_owned());
+                return Err(Problem::failed(format!(
+                    "{for_what} is read by way of {listen}, where this host's cache cannot listen: {wrong}"
+                ))
+                .advice(
+                    "end what has that port on this host, or name another at the reference: port: in the manager's \
+                     configuration",
+                ));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
-    async fn get<T: DeserializeOwned>(&self, path: &str, for_what: &str) -> Result<(), Problem> {
+    async fn get<T: DeserializeOwned>(&self, path: &str, for_what: &str) -> Result<T, Problem> {
         let socket = self.directory.control();
         let client = Client::new(Endpoint::Unix(socket.clone()), None)
             .map_err(|error| Problem::failed(error.to_string()))?;
         let deadline = Instant::now() + CACHE_PATIENCE;
         loop {
             match client.get_json::<T>(path, MANIFEST_PATIENCE).await {
-                Ok(_) => return Ok(()),
+                Ok(told) => return Ok(told),
                 Err(ClientError::Unreachable { .. } | ClientError::Interrupted { .. })
                     if Instant::now() < deadline =>
                 {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use estive_api::wire::{CacheAbout, CacheDirectory};
+use estive_api::wire::{CacheAbout, CacheDirectory, DoorAbout};
 use estive_api::{Credentials, Endpoint, Problem};
 use estive_chunks::{CHUNK_BYTES, ChunkDigest, MAX_ENCODED_BYTES, ZERO_CHUNK};
 use estive_model::Digest;
@@ -39,6 +39,7 @@ pub struct Cache {
     manifests: Semaphore,
     troubles: Troubles,
     patience: Duration,
+    doors: Option<watch::Receiver<Vec<DoorAbout>>>,
     tasks: TaskTracker,
     counts: Counts,
 }
@@ -78,6 +79,7 @@ impl Cache {
             manifests: Semaphore::new(1),
             troubles: Troubles::new(troubles),
             patience: config.patience,
+            doors: config.doors.clone(),
             tasks: TaskTracker::new(),
             counts: Counts::default(),
         }))
@@ -98,6 +100,7 @@ impl Cache {
             kept_bytes,
             limit_bytes: self.store.limit_bytes(),
             clients: of(&self.counts.clients),
+            doors: self.doors.as_ref().map(|doors| doors.borrow().clone()),
         }
     }
 

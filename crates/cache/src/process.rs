@@ -11,9 +11,10 @@ use axum::extract::{Path, State};
 use axum::routing::get;
 use axum::{Json, Router};
 use estive_api::server::{Listen, Listener, bind_unix};
-use estive_api::wire::{CacheDirectory, RootReady};
+use estive_api::wire::{CacheDirectory, DoorAbout, RootReady};
 use estive_api::{Credentials, Problem};
 use estive_model::Digest;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::store::make_private;
@@ -37,6 +38,8 @@ pub struct CacheConfig {
     pub memory_bytes: u64,
     /// How long a read waits for origins that do not answer.
     pub patience: Duration,
+    /// What the forwarder beside it tells of its doors, if there is one.
+    pub doors: Option<watch::Receiver<Vec<DoorAbout>>>,
 }
 
 impl CacheConfig {
@@ -49,6 +52,7 @@ impl CacheConfig {
             limit_bytes: 16 << 30,
             memory_bytes: 64 << 20,
             patience: Duration::from_secs(60),
+            doors: None,
         }
     }
 }

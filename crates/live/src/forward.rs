@@ -2,14 +2,16 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use estive_api::wire::{CacheDirectory, LiveNote, live_path};
+use estive_api::wire::{CacheDirectory, DoorAbout, LiveNote, live_path};
 use estive_api::{Client, Credentials};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -23,10 +25,11 @@ const LINK_PATIENCE: Duration = Duration::from_secs(5);
 /// Of one clone. Its kernel has one, and one more while it mounts.
 const MOST_CONNECTIONS: usize = 16;
 
-/// Serves what the notes in the cache's directory say, until `shutdown`.
+/// Serves what the notes in the cache's directory say, until `shutdown`. `told` has where, and what is in the way.
 pub async fn forward(
     directory: &CacheDirectory,
     credentials: Credentials,
+    told: watch::Sender<Vec<DoorAbout>>,
     shutdown: CancellationToken,
 ) -> Result<(), LiveError> {
     let directory = notes::directory(directory.live())?;
@@ -47,7 +50,9 @@ pub async fn forward(
         };
         let wanted = notes.addresses();
         doors.retain(|address, _| wanted.contains(address));
+        let mut state = Vec::new();
         for address in wanted {
+            let mut wrong = None;
             if let Entry::Vacant(place) = doors.entry(address) {
                 match TcpListener::bind(address).await {
                     Ok(listener) => {
@@ -55,13 +60,36 @@ pub async fn forward(
                         let task = tokio::spawn(accept(Arc::clone(&host), listener, address));
                         place.insert(Door(task.abort_handle()));
                     }
-                    // The agent makes the address; perhaps it is about to.
-                    Err(error) => tracing::debug!(%address, %error, "cannot listen yet"),
+                    Err(error) => {
+                        // The agent makes the address; perhaps it is about to. All else somebody has to mend.
+                        let waits = error.kind() == ErrorKind::AddrNotAvailable;
+                        let known = is_told(&told.borrow(), address, &error);
+                        if !waits && !known {
+                            tracing::warn!(%address, %error, "clones with live references are not let in here");
+                        }
+                        wrong = Some(error.to_string());
+                    }
                 }
             }
+            state.push(DoorAbout {
+                listen: address,
+                wrong,
+            });
         }
+        told.send_if_modified(|told| {
+            let is_other = *told != state;
+            *told = state;
+            is_other
+        });
         host.cut(&notes);
     }
+}
+
+/// Once is enough to be said.
+fn is_told(told: &[DoorAbout], address: SocketAddr, error: &std::io::Error) -> bool {
+    let wrong = Some(error.to_string());
+    told.iter()
+        .any(|door| door.listen == address && door.wrong == wrong)
 }
 
 struct Door(AbortHandle);

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use estive_api::authority::Authority;
 use estive_api::server::{Listen, Listener};
-use estive_api::wire::{CacheDirectory, LiveNote, write_note};
+use estive_api::wire::{CacheDirectory, DoorAbout, LiveNote, write_note};
 use estive_api::{Client, Credentials, Endpoint, Role};
 use estive_live::{Offer, Reserved, forward, router};
 use nfs3_client::tokio::TokioIo;
@@ -21,6 +21,7 @@ use nfs3_types::rpc::{auth_unix, opaque_auth};
 use nfs3_types::xdr_codec::Opaque;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -94,8 +95,9 @@ impl Bed {
         drop(free);
         self.note(listen, origin, clones);
         let credentials = self.credentials(Role::Agent, "h1");
+        let (doors, _) = watch::channel(Vec::new());
         tokio::spawn(async move {
-            forward(&directory, credentials, CancellationToken::new())
+            forward(&directory, credentials, doors, CancellationToken::new())
                 .await
                 .unwrap();
         });
@@ -344,4 +346,29 @@ async fn only_the_clones_of_the_note_and_only_hosts_are_let_in() {
     let offers = vec![Offer::live(&format!("demo={}", bed.path("root").display())).unwrap()];
     let other = Reserved::read(["dmeo=h1"].into_iter()).unwrap();
     assert!(router(offers, other, &bed.path("state")).is_err());
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_told_and_listened_on_when_it_is_free() {
+    let bed = Bed::new();
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listen = taken.local_addr().unwrap();
+    bed.note(listen, 9, vec![HERE]);
+    let (doors, mut told) = watch::channel(Vec::new());
+    let directory = CacheDirectory(bed.path("cache"));
+    let credentials = bed.credentials(Role::Agent, "h1");
+    let stop = CancellationToken::new();
+    let ending = stop.clone();
+    let forwarding =
+        tokio::spawn(async move { forward(&directory, credentials, doors, ending).await });
+    let wrong = |doors: &Vec<DoorAbout>| doors.iter().any(|door| door.wrong.is_some());
+    let waiting = tokio::time::timeout(PATIENCE, told.wait_for(wrong));
+    assert_eq!(waiting.await.unwrap().unwrap()[0].listen, listen);
+    drop(taken);
+    let open = |doors: &Vec<DoorAbout>| doors.iter().any(|door| door.wrong.is_none());
+    let waiting = tokio::time::timeout(PATIENCE, told.wait_for(open));
+    drop(waiting.await.unwrap().unwrap());
+    connect(listen).await;
+    stop.cancel();
+    forwarding.await.unwrap().unwrap();
 }

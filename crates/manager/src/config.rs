@@ -3,7 +3,7 @@
 use crate::error::ManagerError;
 use estive_api::Endpoint;
 use estive_api::domain_xml::{LiveSource, RootSource};
-use estive_api::wire::{MAX_ORIGINS, is_live_name};
+use estive_api::wire::{MAX_ORIGINS, is_door, is_live_name};
 use estive_model::{Digest, HostName, NameError, ReferenceName};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -203,6 +203,15 @@ impl ReferenceConfig {
             "shares"
         };
         check_origins(&route.origins).map_err(|reason| format!("{key}: {reason}"))?;
+        if !is_door(route.door) {
+            return Err(format!(
+                "{key}: door: {} is no address that one interface can have",
+                route.door
+            ));
+        }
+        if route.port == 0 {
+            return Err(format!("{key}: port: 0 is no port; 2049 without it"));
+        }
         if !is_live_name(name) {
             return Err(format!(
                 "{key}: its name has other signs than letters, digits and -"
@@ -365,6 +374,12 @@ references:
             ("web-1", "web_1", "letters, digits and -"),
             ("https://10.77.0.5:7610", "unix:/x", "live: origins"),
             ("door: 10.77.0.9", "door: host", "IPv4"),
+            ("door: 10.77.0.9", "door: 0.0.0.0", "live: door: 0.0.0.0"),
+            (
+                "door: 10.77.0.9",
+                "door: 10.77.0.9, port: 0",
+                "live: port: 0",
+            ),
         ] {
             let error =
                 ManagerConfig::parse(&LIVE.replacen(from, to, 1), Path::new("/")).unwrap_err();

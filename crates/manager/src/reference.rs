@@ -74,7 +74,7 @@ impl Reference {
     /// from the door of the clone's host.
     pub fn fit(&self, clone: &mut ClonePlan) -> Result<(), Problem> {
         if let (None, Some(route)) = (&self.root, &self.route) {
-            clone.put_on(&mounted(route, "/", ":ro:follow"));
+            clone.put_on(&mounted(route, "/", LIVE_OPTIONS));
         }
         for place in &mut clone.shared {
             if place.from.is_none() {
@@ -181,6 +181,9 @@ fn seen(path: &Path) -> io::Result<Seen> {
     Ok((meta.dev(), meta.ino(), meta.len(), times))
 }
 
+/// How a live root is mounted.
+const LIVE_OPTIONS: &str = ":ro:follow";
+
 /// A device of `root=`. Its server has no rpcbind; what the clone's kernel knows of a file it believes for a second.
 fn mounted(route: &LiveSource, export: &str, options: &str) -> String {
     let (address, port) = (route.door.ip(), route.door.port());
@@ -251,6 +254,21 @@ pub(crate) fn digest_of(hash: Sha256) -> io::Result<Digest> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_root_line_of_live_clones_is_documented_as_it_is() {
+        let route = LiveSource {
+            reference: "demo".to_owned(),
+            door: "10.77.0.9:2049".parse().unwrap(),
+            origins: vec![],
+        };
+        let line = format!("    {};estive;tmpfs\n", mounted(&route, "/", LIVE_OPTIONS));
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/live.md");
+        assert!(
+            std::fs::read_to_string(page).unwrap().contains(&line),
+            "{line}"
+        );
+    }
 
     #[tokio::test]
     async fn a_file_is_named_by_its_content_and_a_change_is_noticed() {

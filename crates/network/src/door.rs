@@ -7,6 +7,7 @@
 use std::net::Ipv4Addr;
 use std::path::Path;
 
+use serde::Deserialize;
 use tokio::sync::Mutex;
 
 use crate::Error;
@@ -17,6 +18,19 @@ const DOOR: &str = "estive-door";
 const PORT: &str = "estive-door-br";
 /// Locally administered; of no host.
 const MAC: &str = "02:e5:71:fe:d0:0a";
+
+/// What is read of `ip -j address show`.
+#[derive(Deserialize)]
+struct LinkAddresses {
+    #[serde(default)]
+    addr_info: Vec<LinkAddress>,
+}
+
+#[derive(Deserialize)]
+struct LinkAddress {
+    local: Ipv4Addr,
+    prefixlen: u8,
+}
 
 /// The domains of a herd are made at once, and each asks for the door: one looks and makes at a time.
 static MAKING: Mutex<()> = Mutex::const_new(());
@@ -58,7 +72,21 @@ pub async fn door_ensure(bridge: &str, address: Ipv4Addr) -> Result<(), Error> {
     lines.push(format!("link set dev {PORT} master {bridge} up"));
     lines.push(format!("link set dev {DOOR} up"));
     lines.push(format!("address replace {address}/32 dev {DOOR}"));
-    Ip::default().batch(&lines).await?;
+    let ip = Ip::default();
+    ip.batch(&lines).await?;
+    // One that the host's configuration had before: clones must not find it here any more.
+    let shown = ip.json::<LinkAddresses>(&["-4", "address", "show", "dev", DOOR]);
+    let others: Vec<String> = shown
+        .await?
+        .into_iter()
+        .flatten()
+        .flat_map(|link| link.addr_info)
+        .filter(|other| other.local != address)
+        .map(|other| format!("address del {}/{} dev {DOOR}", other.local, other.prefixlen))
+        .collect();
+    if !others.is_empty() {
+        ip.batch(&others).await?;
+    }
     // Sticky: what another host's door says on the wire does not move it.
     bridge_table(&[
         "fdb", "replace", MAC, "dev", PORT, "master", "static", "sticky",

@@ -2,6 +2,7 @@
 //! written whole, so that either may be killed and started at any time without the other.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use estive_model::{Digest, DomainName};
@@ -105,6 +106,18 @@ pub struct CacheAbout {
     pub limit_bytes: u64,
     /// Connections of QEMUs.
     pub clients: u64,
+    /// Where clones of live references are to be let in; `None`: nobody told it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doors: Option<Vec<DoorAbout>>,
+}
+
+/// An address that clones mount live references from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DoorAbout {
+    pub listen: SocketAddr,
+    /// Why nobody listens there; `None`: clones are let in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wrong: Option<String>,
 }
 
 /// Begins the name of a note that is not whole yet; what a kill leaves of it is its writer's to remove.

@@ -1,6 +1,6 @@
 //! Live references: what an agent tells the forwarder of its host, and how that asks the reference.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +31,12 @@ pub struct LiveClone {
 /// The path that is asked for an upgrade to the files of a reference, for a clone.
 pub fn live_path(reference: &str, clone: IpAddr) -> String {
     format!("/v1/live/{reference}?clone={clone}")
+}
+
+/// Whether hosts can have this address for their clones.
+pub fn is_door(address: Ipv4Addr) -> bool {
+    let shared = address.is_multicast() || address.is_broadcast();
+    !address.is_unspecified() && !address.is_loopback() && !shared
 }
 
 /// Whether a live reference may be called so, where it is served and in descriptions of domains.

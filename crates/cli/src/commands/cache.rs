@@ -35,11 +35,13 @@ impl Cache {
         super::speak();
         super::many_files();
         let shutdown = super::shutdown()?;
+        let (doors, told) = tokio::sync::watch::channel(Vec::new());
         let config = CacheConfig {
             listen: self.listen,
             limit_bytes: self.limit,
             memory_bytes: self.memory,
             patience: self.patience,
+            doors: Some(told),
             ..CacheConfig::new(self.directory, self.credentials)
         };
         let ready = |cache: &estive_cache::Cache| {
@@ -56,7 +58,7 @@ impl Cache {
         let directory = estive_api::wire::CacheDirectory(config.directory.clone());
         let forwarding = {
             let shutdown = shutdown.clone();
-            tokio::spawn(async move { forward(&directory, credentials, shutdown).await })
+            tokio::spawn(async move { forward(&directory, credentials, doors, shutdown).await })
         };
         let ends_with_us = shutdown.clone().drop_guard();
         serve_cache(config, ready, shutdown).await.map_err(failed)?;
