@@ -33,6 +33,7 @@ const NEEDS: &[Need] = &[
     program("mkfs.erofs", "erofs-utils"),
     program("mkfs.btrfs", "btrfs-progs"),
     program("ip", "iproute2"),
+    program("nft", "nftables"),
     program("ping", "iputils-ping"),
     program("ssh", "openssh-client"),
     program("unshare", "util-linux"),

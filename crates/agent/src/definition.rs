@@ -7,9 +7,10 @@ use estive_api::wire::CacheDirectory;
 use estive_boot::Identity;
 use estive_boot::identity::Seed;
 use estive_model::{BlockSource, Checksummed, Digest, DomainSpec, Interface, NbdSource};
+use estive_network::{MacAddress, Sender};
 use rand::TryRngCore as _;
 use std::fs;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 /// Reads the description from a domain's directory.
@@ -29,6 +30,19 @@ pub fn read_identity(place: &Path, xml: &DomainXml) -> Result<Identity, Problem>
 fn unreadable(path: &Path, error: &dyn std::error::Error) -> Problem {
     Problem::failed(format!("could not read {}: {error}", path.display()))
         .advice("delete the domain and define it again")
+}
+
+/// What frames from a domain's interface may say of their sender: its identity, unless it has its addresses from
+/// elsewhere (`ip=` on its command line).
+pub fn sender(identity: &Identity, command_line: &str, door: Option<Ipv4Addr>) -> Sender {
+    let mut words = command_line.split_ascii_whitespace();
+    match words.any(|word| word.starts_with("ip=")) {
+        true => Sender::Unknown { door },
+        false => Sender::Known {
+            mac: MacAddress(identity.mac.0),
+            address: identity.address.address,
+        },
+    }
 }
 
 /// What this host adds to a domain's description.
@@ -214,5 +228,26 @@ mod tests {
             assert!(trusted(&domain, disk(host, true), false).is_ok(), "{host}");
             assert!(trusted(&domain, disk(host, false), true).is_ok(), "{host}");
         }
+    }
+
+    #[test]
+    fn a_clone_is_held_to_its_identity_unless_its_addresses_are_from_elsewhere() {
+        let identity = Identity::parse(
+            format!(
+                r#"{{"version": 1, "name": "a", "hostname": "a", "mac": "02:77:00:00:00:65",
+                "address": "10.77.0.101/24", "gateway": null, "seed": "{}"}}"#,
+                String::from(Seed([7; 64]))
+            )
+            .as_bytes(),
+        )
+        .unwrap();
+        let door = Some([10, 77, 0, 9].into());
+        let known = Sender::Known {
+            mac: "02:77:00:00:00:65".parse().unwrap(),
+            address: [10, 77, 0, 101].into(),
+        };
+        let of = |line: &str| sender(&identity, line, door);
+        assert_eq!(of("quiet root=nfs:10.77.0.9:/;tmpfs zip=7"), known);
+        assert_eq!(of("quiet ip=dhcp root=tmpfs"), Sender::Unknown { door });
     }
 }

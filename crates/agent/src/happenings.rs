@@ -2,6 +2,7 @@
 
 use crate::domain::{Doing, Domain};
 use crate::journal::Moving;
+use crate::live;
 use estive_api::fault;
 use estive_api::wire::OperationPhase;
 use estive_hypervisor::{InstanceEvent, InstanceHappening, InstanceState, MigrationStatus};
@@ -82,7 +83,11 @@ impl Domain {
             "found so after a restart of the agent".to_owned(),
         )
         .await;
-        match self.record.entry.holding {
+        let holding = self.record.entry.holding;
+        if live::may_run(holding) && self.see().await != Seen::Gone {
+            self.ensure_tap_again().await;
+        }
+        match holding {
             Holding::Absent => self.clean_up().await,
             Holding::Outgoing(grant) if self.see().await == Seen::Streaming => {
                 self.watch_stream(grant, self.agent.hypervisor.events());

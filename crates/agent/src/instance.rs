@@ -7,6 +7,7 @@ use crate::domain::Domain;
 use crate::journal::Moving;
 use crate::layer;
 use estive_api::Problem;
+use estive_api::domain_xml::DomainXml;
 use estive_boot::record::HostWork;
 use estive_hypervisor::{HypervisorError, InstanceState, MigrationParameters};
 use estive_model::{DomainSpec, Event, EventKind, Generation};
@@ -24,18 +25,7 @@ impl Domain {
         let xml = definition::read_xml(&place)?;
         let bridge = &self.agent.config.bridge;
         let tap = self.agent.taps.name(&self.name);
-        if xml.mac.is_some() {
-            self.agent
-                .taps
-                .ensure(&self.name, bridge)
-                .await
-                .map_err(|reason| {
-                    Problem::failed(format!(
-                        "could not make the network interface of {}: {reason}",
-                        self.name
-                    ))
-                })?;
-        }
+        self.ensure_tap(&xml).await?;
         self.agent.roots.make_ready(&xml).await?;
         self.agent.admit(&xml).await?;
         let layer = layer::path(&place, &self.record);
@@ -48,6 +38,34 @@ impl Domain {
             plain_disks: self.agent.config.plain_disks,
         };
         definition::spec(&place, layer, &xml, host, volume)
+    }
+
+    /// Its interface on this host, if it has one.
+    async fn ensure_tap(&self, xml: &DomainXml) -> Result<(), Problem> {
+        if xml.mac.is_none() {
+            return Ok(());
+        }
+        let config = &self.agent.config;
+        let identity = definition::read_identity(&self.agent.place(&self.name), xml)?;
+        let sender = definition::sender(&identity, &xml.command_line, config.door);
+        let made = self.agent.taps.ensure(&self.name, &config.bridge, &sender);
+        made.await.map_err(|reason| {
+            Problem::failed(format!(
+                "could not make the network interface of {}: {reason}",
+                self.name
+            ))
+        })
+    }
+
+    /// The same of an instance that stands: its interface may be of an agent, or on a bridge, of before.
+    pub(crate) async fn ensure_tap_again(&self) {
+        let made = match definition::read_xml(&self.agent.place(&self.name)) {
+            Ok(xml) => self.ensure_tap(&xml).await,
+            Err(problem) => Err(problem),
+        };
+        if let Err(problem) = made {
+            tracing::warn!(domain = %self.name, %problem, "its network interface was left as it is");
+        }
     }
 
     pub(crate) async fn create(&mut self) -> Result<(), Problem> {

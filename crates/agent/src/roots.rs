@@ -84,8 +84,7 @@ impl Roots {
 
     async fn ask(&self, root: &RootSource) -> Result<(), Problem> {
         let path = format!("/roots/{}", root.name.hex());
-        let ready: RootReady = self.get(&path, &root.name.to_string()).await?;
-        drop(ready);
+        let _: RootReady = self.get(&path, &root.name.to_string()).await?;
         Ok(())
     }
 

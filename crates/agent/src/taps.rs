@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use estive_model::DomainName;
+use estive_network::Sender;
 use std::net::Ipv4Addr;
 
 /// Makes and removes the tap of a domain. All may be asked again.
@@ -9,8 +10,13 @@ use std::net::Ipv4Addr;
 pub trait Taps: Send + Sync {
     /// Its name, at most 15 characters.
     fn name(&self, domain: &DomainName) -> String;
-    /// Makes it and joins it to the bridge.
-    async fn ensure(&self, domain: &DomainName, bridge: &str) -> Result<(), String>;
+    /// Makes it and joins it to the bridge; nothing comes in from it but of its sender.
+    async fn ensure(
+        &self,
+        domain: &DomainName,
+        bridge: &str,
+        sender: &Sender,
+    ) -> Result<(), String>;
     /// Makes the address that domains of this host mount live references from.
     async fn door(&self, bridge: &str, address: Ipv4Addr) -> Result<(), String>;
     /// Removes a domain's tap; one that is not there is no error.
@@ -27,8 +33,13 @@ impl Taps for HostTaps {
         estive_network::tap_name(domain)
     }
 
-    async fn ensure(&self, domain: &DomainName, bridge: &str) -> Result<(), String> {
-        estive_network::tap_ensure(&self.name(domain), bridge)
+    async fn ensure(
+        &self,
+        domain: &DomainName,
+        bridge: &str,
+        sender: &Sender,
+    ) -> Result<(), String> {
+        estive_network::tap_ensure(&self.name(domain), bridge, sender)
             .await
             .map_err(|error| error.to_string())
     }
@@ -56,7 +67,7 @@ impl Taps for NoTaps {
         estive_network::tap_name(domain)
     }
 
-    async fn ensure(&self, _domain: &DomainName, _bridge: &str) -> Result<(), String> {
+    async fn ensure(&self, _: &DomainName, _: &str, _: &Sender) -> Result<(), String> {
         Ok(())
     }
 

@@ -2,14 +2,19 @@
 
 mod common;
 
+use async_trait::async_trait;
 use axum::Router;
 use axum::routing::get;
 use common::*;
+use estive_agent::Taps;
 use estive_api::domain_xml::{DomainXml, LiveSource};
 use estive_api::server::{Listen, serve};
-use estive_api::wire::{CacheAbout, LiveNote, write_note};
-use estive_model::DomainState;
+use estive_api::wire::{CacheAbout, DoorAbout, LiveNote, write_note};
+use estive_model::{DomainName, DomainState};
+use estive_network::Sender;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use tokio_util::sync::CancellationToken;
 
 fn reads_live(name: &str, door: &str) -> Vec<u8> {
@@ -30,9 +35,13 @@ async fn define(host: &Host, name: &str, archive: Vec<u8>) {
 
 /// The part of a cache process that an agent asks.
 fn cache(host: &Host) {
+    cache_that_says(host, CacheAbout::default());
+}
+
+fn cache_that_says(host: &Host, said: CacheAbout) {
     let directory = host.config.cache();
     std::fs::create_dir_all(directory.path()).unwrap();
-    let about = get(async || axum::Json(CacheAbout::default()));
+    let about = get(async move || axum::Json(said.clone()));
     let router = Router::new().route("/about", about);
     let listen = Listen::Unix(directory.control());
     tokio::spawn(async move {
@@ -176,4 +185,101 @@ async fn in_a_move_both_hosts_let_it_in_until_one_alone_may_run_it() {
     let runs = || world.fabric.runs_at(&name("clone01"));
     until("it runs there", async || runs() == [destination.address]).await;
     assert!(there.exists() && !here.exists());
+}
+
+/// What was made, in order.
+#[derive(Default)]
+struct Made(Mutex<Vec<String>>);
+
+impl Made {
+    fn taken(&self) -> Vec<String> {
+        let mut made = std::mem::take(&mut *self.0.lock().unwrap());
+        made.sort();
+        made
+    }
+
+    fn say(&self, text: String) -> Result<(), String> {
+        self.0.lock().unwrap().push(text);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Taps for Made {
+    fn name(&self, domain: &DomainName) -> String {
+        estive_network::tap_name(domain)
+    }
+    async fn ensure(&self, domain: &DomainName, _: &str, sender: &Sender) -> Result<(), String> {
+        match sender {
+            Sender::Known { mac, address } => self.say(format!("{domain} {mac} {address}")),
+            Sender::Unknown { .. } => self.say(format!("{domain} unknown")),
+        }
+    }
+    async fn door(&self, bridge: &str, address: Ipv4Addr) -> Result<(), String> {
+        self.say(format!("door {address} on {bridge}"))
+    }
+    async fn remove(&self, _: &DomainName) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_starts_makes_door_and_interfaces_again_as_its_operator_says_now() {
+    let world = World::new();
+    let mut host = world.host(1);
+    let made = Arc::new(Made::default());
+    host.taps = made.clone();
+    host.start().await;
+    cache(&host);
+    define(&host, "clone01", reads_live("clone01", "10.77.0.9:2049")).await;
+    host.ask("clone01", DomainState::Running).await.unwrap();
+    let all = [
+        "clone01 52:54:00:00:00:01 10.77.1.101",
+        "door 10.77.0.9 on br0",
+    ];
+    assert_eq!(made.taken(), all);
+    let path = note(&host, "clone01");
+    host.restart().await;
+    let mut again = Vec::new();
+    until("both are made again", async || {
+        again.extend(made.taken());
+        again.sort();
+        again == all
+    })
+    .await;
+    // It is let in by no door that is the host's no more.
+    host.config.door = Some([10, 77, 0, 8].into());
+    host.restart().await;
+    assert!(!path.exists());
+    assert!(!made.taken().iter().any(|made| made.starts_with("door")));
+    host.config.door = Some([10, 77, 0, 9].into());
+    host.restart().await;
+    assert!(path.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_starts_by_a_door_where_its_cache_cannot_listen() {
+    let world = World::new();
+    let mut host = world.host(1);
+    host.start().await;
+    let door = |port: u16, wrong: Option<&str>| DoorAbout {
+        listen: ([10, 77, 0, 9], port).into(),
+        wrong: wrong.map(str::to_owned),
+    };
+    let doors = vec![door(2049, Some("it is taken")), door(2050, None)];
+    let said = CacheAbout {
+        doors: Some(doors),
+        ..CacheAbout::default()
+    };
+    cache_that_says(&host, said);
+    define(&host, "clone01", reads_live("clone01", "10.77.0.9:2049")).await;
+    define(&host, "clone02", reads_live("clone02", "10.77.0.9:2050")).await;
+    let refused = host.ask("clone01", DomainState::Running).await.unwrap_err();
+    let problem = refused.problem().unwrap().to_string();
+    assert!(
+        problem.contains("10.77.0.9:2049") && problem.contains("it is taken"),
+        "{problem}"
+    );
+    assert!(world.fabric.runs_at(&name("clone01")).is_empty());
+    host.ask("clone02", DomainState::Running).await.unwrap();
 }

@@ -1,4 +1,4 @@
-//! Runs iproute2's `ip`, in this network namespace or in a named one.
+//! Runs iproute2's `ip`, in this network namespace or in a named one; and `bridge` and `nft` in this one.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -118,7 +118,6 @@ fn name_the_line(error: Error, lines: &[String]) -> Error {
     }
 }
 
-/// Starts `command`, feeds it `input`, waits for its end within [`LIMIT`].
 /// `bridge` of iproute2, for what `ip` has no word for.
 pub(crate) async fn bridge_table(arguments: &[&str]) -> Result<(), Error> {
     let mut command = Command::new("bridge");
@@ -127,6 +126,22 @@ pub(crate) async fn bridge_table(arguments: &[&str]) -> Result<(), Error> {
     finish(command, shown, None).await.map(drop)
 }
 
+/// Has `nft` of nftables do all that a text says, or nothing.
+pub(crate) async fn nft(text: &str) -> Result<(), Error> {
+    let mut command = Command::new("nft");
+    command.args(["-f", "-"]).kill_on_drop(true);
+    let done = finish(command, "nft -f -".to_owned(), Some(text)).await;
+    done.map(drop).map_err(|error| match error {
+        Error::Start { source, .. } => Error::Start {
+            program: "nft".to_owned(),
+            package: "nftables",
+            source,
+        },
+        error => error,
+    })
+}
+
+/// Starts `command`, feeds it `input`, waits for its end within [`LIMIT`].
 async fn finish(
     mut command: Command,
     shown: String,

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 use crate::ip::Ip;
 use crate::names::{MacAddress, NAME_BYTES_MAX, fit, is_tap_name};
+use crate::sender::{Sender, sender_ensure, sender_remove};
 
 /// What went through a tap since it was made, seen from the guest.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -149,7 +150,8 @@ pub async fn bridge_ensure(name: &str, mac: MacAddress) -> Result<(), Error> {
 
 /// Makes the persistent tap `tap` (owner root), attaches it to `bridge` and sets it up. An existing tap is kept, for a
 /// running QEMU may hold it, and attached again if need be. Persistent, so that QEMU never needs the right to make links.
-pub async fn tap_ensure(tap: &str, bridge: &str) -> Result<(), Error> {
+/// What comes in from it is held to `sender` before the bridge sees any of it.
+pub async fn tap_ensure(tap: &str, bridge: &str, sender: &Sender) -> Result<(), Error> {
     fit("an interface", tap, NAME_BYTES_MAX)?;
     fit("an interface", bridge, NAME_BYTES_MAX)?;
     match shown(bridge).await? {
@@ -167,10 +169,15 @@ pub async fn tap_ensure(tap: &str, bridge: &str) -> Result<(), Error> {
         }
         Some(_) => {}
     }
-    let mut lines = Vec::new();
-    match shown(tap).await? {
-        None => lines.push(format!("tuntap add dev {tap} mode tap user root")),
-        Some(link) if link.kind() == "tap" => {}
+    let ip = Ip::default();
+    let is_new = match shown(tap).await? {
+        None => {
+            let user = ["mode", "tap", "user", "root"];
+            ip.run(&[&["tuntap", "add", "dev", tap][..], &user].concat())
+                .await?;
+            true
+        }
+        Some(link) if link.kind() == "tap" => false,
         Some(link) => {
             return Err(Error::Taken {
                 name: tap.to_owned(),
@@ -178,30 +185,38 @@ pub async fn tap_ensure(tap: &str, bridge: &str) -> Result<(), Error> {
                 found: link.kind().to_owned(),
             });
         }
-    }
-    // Without an address of its own the host says nothing on the guest's wire.
-    lines.push(format!("link set dev {tap} addrgenmode none"));
-    lines.push(format!("link set dev {tap} master {bridge} up"));
-    let made = Ip::default().batch(&lines).await;
-    if made.is_err() && lines.len() == 3 {
+    };
+    let lines = [
+        // Without an address of its own the host says nothing on the guest's wire.
+        format!("link set dev {tap} addrgenmode none"),
+        format!("link set dev {tap} master {bridge} up"),
+    ];
+    let made = match sender_ensure(tap, sender).await {
+        Ok(()) => ip.batch(&lines).await,
+        held => held,
+    };
+    if made.is_err() && is_new {
         let _ = tap_remove(tap).await;
     }
     made
 }
 
-/// Removes the tap. One that is not there is no error; a QEMU that still holds it keeps running without a network.
+/// Removes the tap, and what was held to of it. One that is not there is no error; a QEMU that still holds it keeps
+/// running without a network.
 pub async fn tap_remove(tap: &str) -> Result<(), Error> {
     fit("an interface", tap, NAME_BYTES_MAX)?;
     match shown(tap).await? {
-        None => Ok(()),
-        Some(link) if link.kind() == "tap" => match Ip::default()
-            .run(&["link", "delete", "dev", tap])
-            .await
-        {
-            // Someone else removed it between the two.
-            Err(Error::Refused { stderr, .. }) if stderr.contains("Cannot find device") => Ok(()),
-            other => other.map(drop),
-        },
+        None => sender_remove(tap).await,
+        Some(link) if link.kind() == "tap" => {
+            match Ip::default().run(&["link", "delete", "dev", tap]).await {
+                // Someone else removed it between the two.
+                Err(Error::Refused { stderr, .. }) if stderr.contains("Cannot find device") => {
+                    sender_remove(tap).await
+                }
+                Ok(_) => sender_remove(tap).await,
+                Err(error) => Err(error),
+            }
+        }
         Some(link) => Err(Error::Taken {
             name: tap.to_owned(),
             wanted: "tap",

@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use estive_agent::{
-    AccelConfig, AgentConfig, CapacityConfig, MigrationConfig, NoTaps, Parts, run_with,
+    AccelConfig, AgentConfig, CapacityConfig, MigrationConfig, NoTaps, Parts, Taps, run_with,
 };
 use estive_api::authority::Authority;
 use estive_api::clock::SystemClock;
@@ -86,6 +86,7 @@ impl World {
         Host {
             config,
             fabric: Some(self.fabric.clone()),
+            taps: Arc::new(NoTaps),
             address,
             running: None,
         }
@@ -96,6 +97,7 @@ pub struct Host {
     pub config: AgentConfig,
     /// None: real QEMUs.
     pub fabric: Option<SimulatedFabric>,
+    pub taps: Arc<dyn Taps>,
     pub address: IpAddr,
     running: Option<(CancellationToken, tokio::task::JoinHandle<()>)>,
 }
@@ -110,7 +112,7 @@ impl Host {
         let parts = Parts {
             hypervisor,
             clock: Arc::new(SystemClock),
-            taps: Arc::new(NoTaps),
+            taps: self.taps.clone(),
             credentials: Some(credentials),
         };
         let shutdown = CancellationToken::new();
