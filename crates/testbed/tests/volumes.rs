@@ -197,15 +197,7 @@ impl Clone {
         loose.runs().await;
         // It has sent what nobody gets yet.
         until("it writes into the cut cable", async || {
-            let storage = estive_testbed::topology::STORAGE_ADDRESS.to_string();
-            let asked = ["ss", "-tnH", "dst", &storage];
-            let said = self.bed.topology().hosts[0].run_in(&asked).await.ok()?;
-            // The third word: bytes that were sent and are not confirmed.
-            let waiting = |line: &str| {
-                let waiting = line.split_whitespace().nth(2);
-                waiting.is_some_and(|bytes| bytes != "0")
-            };
-            stdout(&said).lines().any(waiting).then_some(())
+            (self.unconfirmed_bytes().await? > 0).then_some(())
         })
         .await;
         self.bed.start_agent(2).await.unwrap();
@@ -218,6 +210,11 @@ impl Clone {
         while self.last < began + 10 * LINES {
             self.writes_on().await;
         }
+        // Judged once nothing of it is on its way any more.
+        until("what it sent came through, or was reset", async || {
+            (self.unconfirmed_bytes().await? == 0).then_some(())
+        })
+        .await;
         assert_eq!(
             loose.written().await,
             before,
@@ -237,6 +234,23 @@ impl Clone {
         self.writes_on().await;
         done(&self.bed, &["migrate", CLONE, "--to", "host1"]).await;
         self.writes_on().await;
+    }
+
+    /// What the first host has sent to the volume's own port and was not told of yet.
+    async fn unconfirmed_bytes(&self) -> Option<u64> {
+        let record = work().join("volumes").join(CLONE).join("record.json");
+        let record: Value = serde_json::from_slice(&std::fs::read(record).ok()?).ok()?;
+        let storage = estive_testbed::topology::STORAGE_ADDRESS.to_string();
+        let port = format!(":{}", record["port"].as_u64()?);
+        let mut asked = vec!["ss", "-tnH", "state", "established"];
+        asked.extend(["dst", &storage, "and", "dport", "=", &port]);
+        let said = self.bed.topology().hosts[0].run_in(&asked).await.ok()?;
+        // The second word of each connection, where one state is asked for: sent and not confirmed.
+        let text = stdout(&said);
+        let waiting = text
+            .lines()
+            .map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
+        waiting.sum()
     }
 
     async fn crashes_and_starts(&mut self) {
