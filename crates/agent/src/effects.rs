@@ -5,7 +5,7 @@ use crate::journal::Record;
 use crate::saved;
 use crate::stream;
 use estive_api::wire::OperationPhase;
-use estive_api::{Problem, ProblemKind, fault};
+use estive_api::{Problem, fault};
 use estive_moves::{Answer, Effect, Entry, Grant, Holding, Input, Seen, step};
 use std::future::Future;
 use std::pin::Pin;
@@ -27,7 +27,9 @@ impl Domain {
             for effect in effects {
                 match effect {
                     Effect::Answer(given) => answer = Some(given),
-                    other => self.perform(other, input, seen, &mut doing).await?,
+                    other => {
+                        self.perform(other, before, input, seen, &mut doing).await?;
+                    }
                 }
             }
             self.after(before, input).await;
@@ -38,6 +40,7 @@ impl Domain {
     async fn perform(
         &mut self,
         effect: Effect,
+        before: Entry,
         input: Input,
         seen: Seen,
         doing: &mut Doing,
@@ -78,13 +81,13 @@ impl Domain {
                     Input::Restore(_) => Some("restore.fenced"),
                     _ => None,
                 };
-                let first = matches!(input, Input::Restore(_));
+                let first = before.holding == Holding::Saved;
                 let fenced = around(point, self.fence(generation, first)).await;
                 match (fenced, self.record.entry.holding) {
                     // Nothing is awaited: what was saved waits for the next time.
                     (Err(problem), Holding::Restoring) => {
                         let doing = Doing {
-                            turned_away: problem.kind != ProblemKind::Unreachable,
+                            turned_away: saved::is_turned_away(problem.kind),
                             ..Doing::because(problem.error.clone())
                         };
                         self.apply(Input::CreateFailed, doing).await?;

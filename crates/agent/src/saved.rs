@@ -6,7 +6,7 @@
 use crate::agent::{Agent, lock};
 use crate::domain::Domain;
 use crate::journal::Record;
-use estive_api::Problem;
+use estive_api::{Problem, ProblemKind};
 use estive_model::{DomainName, Generation};
 use estive_moves::Holding;
 use serde::{Deserialize, Serialize};
@@ -42,7 +42,7 @@ pub(crate) fn path(place: &Path) -> PathBuf {
 
 /// What the journal's record says of it once the entry is `record.entry`.
 ///
-/// `turned_away`: its storage host said that the last try is not let in.
+/// `turned_away`: its storage host's record has refused the last try.
 pub(crate) fn follow(record: &mut Record, written: Option<Saved>, turned_away: bool) {
     let generation = record.entry.generation;
     match record.entry.holding {
@@ -62,6 +62,12 @@ pub(crate) fn follow(record: &mut Record, written: Option<Saved>, turned_away: b
         }
         _ => record.saved = None,
     }
+}
+
+/// Whether the storage host's record has refused a try, so that its fence surely does not stand there. Any other failure may
+/// come after the fence was written down.
+pub(crate) fn is_turned_away(kind: ProblemKind) -> bool {
+    matches!(kind, ProblemKind::Impossible | ProblemKind::Refused)
 }
 
 /// Room that is set aside on the state directory's disk; given back when dropped.

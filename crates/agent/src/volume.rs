@@ -56,7 +56,8 @@ impl Domain {
             generation,
             only_at: self.may_have_had_the_volume(first),
         };
-        let fenced: Result<VolumeReport, _> = client.put_json(&path, &order, FENCE).await;
+        // Sent again after it was done, it would find its own number and take it for somebody else's.
+        let fenced: Result<VolumeReport, _> = client.put_json_once(&path, &order, FENCE).await;
         match fenced {
             Ok(_) => Ok(()),
             Err(error) => {

@@ -357,6 +357,18 @@ async fn what_was_saved_does_not_run_beside_a_volume_that_has_gone_on() {
         assert_eq!(a.report(CLONE).await.state, DomainState::Saved);
     }
     storage.volumes.be_silent(false);
+    // Nor is anything lost when its fence is recorded, and then cannot be done: it stands there from now on.
+    storage.volumes.fail_once_recorded(true);
+    for _ in 0..2 {
+        storage.grant_next(&a).await;
+        let tried = a.entry(CLONE).await.floor.next();
+        let failed = a.restore(CLONE).await.unwrap_err();
+        assert_eq!(failed.problem().unwrap().kind, ProblemKind::Failed);
+        assert_eq!(a.report(CLONE).await.state, DomainState::Saved);
+        let volume = storage.volumes.show(&name(CLONE)).await.unwrap();
+        assert_eq!(volume.fenced, tried);
+    }
+    storage.volumes.fail_once_recorded(false);
     // Tries of its own count for nothing.
     storage.grant_next(&a).await;
     a.restore(CLONE).await.unwrap();

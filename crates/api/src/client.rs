@@ -76,6 +76,8 @@ struct Call {
     path: String,
     headers: HeaderMap,
     body: Bytes,
+    /// Never sent twice, whatever its method.
+    once: bool,
 }
 
 impl Call {
@@ -85,6 +87,7 @@ impl Call {
             path: path.to_owned(),
             headers: HeaderMap::new(),
             body: Bytes::new(),
+            once: false,
         }
     }
 
@@ -94,9 +97,9 @@ impl Call {
         self
     }
 
-    /// Doing it twice is the same as doing it once (RFC 9110 section 9.2.2).
+    /// Doing it twice is the same as doing it once (RFC 9110 section 9.2.2), unless it says otherwise.
     fn is_idempotent(&self) -> bool {
-        self.method != Method::POST
+        self.method != Method::POST && !self.once
     }
 
     fn what(&self) -> String {
@@ -192,6 +195,20 @@ impl Client {
     ) -> Result<T, ClientError> {
         self.call_json(self.with_json(Method::PUT, path, body)?, within)
             .await
+    }
+
+    /// The same for a request that finds something else when it was done before: never sent twice.
+    pub async fn put_json_once<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+        within: Duration,
+    ) -> Result<T, ClientError> {
+        let call = Call {
+            once: true,
+            ..self.with_json(Method::PUT, path, body)?
+        };
+        self.call_json(call, within).await
     }
 
     /// Never sent twice: after [`ClientError::Interrupted`] ask what became of it.

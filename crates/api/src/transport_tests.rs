@@ -568,6 +568,9 @@ async fn only_what_may_be_done_twice_is_sent_twice() {
     client.get_json::<u8>("/again", LONG).await.unwrap();
     let error = client.post_json::<u8>("/once", &1, LONG).await.unwrap_err();
     assert!(matches!(error, ClientError::Interrupted { .. }), "{error}");
+    client.get_json::<u8>("/first", LONG).await.unwrap();
+    let put = client.put_json_once::<u8>("/fence", &1, LONG).await;
+    assert!(matches!(put, Err(ClientError::Interrupted { .. })));
     task.abort();
     let mut seen = Vec::new();
     while let Some(request) = requests.recv().await {
@@ -575,8 +578,15 @@ async fn only_what_may_be_done_twice_is_sent_twice() {
     }
     assert_eq!(
         seen,
-        ["GET /first", "GET /again", "GET /again", "POST /once"]
-            .map(|line| format!("{line} HTTP/1.1"))
+        [
+            "GET /first",
+            "GET /again",
+            "GET /again",
+            "POST /once",
+            "GET /first",
+            "PUT /fence"
+        ]
+        .map(|line| format!("{line} HTTP/1.1"))
     );
 }
 

@@ -23,6 +23,8 @@ struct Volume {
 struct State {
     volumes: BTreeMap<DomainName, Volume>,
     silent: bool,
+    /// What is written down is not done.
+    failing: bool,
 }
 
 /// A simulated storage host. Clones share it.
@@ -35,6 +37,11 @@ impl SimulatedVolumes {
     /// From now on it answers nothing, or answers again.
     pub fn be_silent(&self, silent: bool) {
         self.state().silent = silent;
+    }
+
+    /// From now on a fence is recorded, and then it fails to be done; or it is done again.
+    pub fn fail_once_recorded(&self, failing: bool) {
+        self.state().failing = failing;
     }
 
     /// Writes one byte over a whole MiB through an export, as its host.
@@ -68,6 +75,18 @@ impl SimulatedVolumes {
         answers(&state, name)?;
         let volume = state.volumes.get_mut(name);
         act(volume.ok_or_else(|| VolumeError::Missing(name.clone()))?)
+    }
+
+    fn once_recorded(&self, name: &DomainName) -> Result<VolumeReport, VolumeError> {
+        let failing = self.state().failing;
+        match failing {
+            true => Err(VolumeError::Daemon {
+                name: name.clone(),
+                doing: "cut",
+                detail: "it does not answer".to_owned(),
+            }),
+            false => self.with(name, |volume| Ok(report(volume))),
+        }
     }
 }
 
@@ -201,10 +220,8 @@ impl Volumes for SimulatedVolumes {
         generation: Generation,
         by: By<'_>,
     ) -> Result<VolumeReport, VolumeError> {
-        self.with(name, |volume| {
-            volume.record.fence(generation, by)?;
-            Ok(report(volume))
-        })
+        self.with(name, |volume| volume.record.fence(generation, by))?;
+        self.once_recorded(name)
     }
 
     async fn fence_from(
@@ -215,9 +232,9 @@ impl Volumes for SimulatedVolumes {
         by: By<'_>,
     ) -> Result<VolumeReport, VolumeError> {
         self.with(name, |volume| {
-            volume.record.fence_from(only_at, generation, by)?;
-            Ok(report(volume))
-        })
+            volume.record.fence_from(only_at, generation, by)
+        })?;
+        self.once_recorded(name)
     }
 
     async fn resize(
