@@ -143,7 +143,7 @@ const TABLE: &[Row] = &[
     guests("estive-testbed", "guest", 120),
     guests("estive-testbed", "bed", 120),
     guests("estive-testbed", "volumes", 800),
-    guests("estive-testbed", "capture", 600),
+    guests("estive-testbed", "capture", 700),
     guests("estive-testbed", "reseal", 900),
     guests("estive-testbed", "sealing", 1600),
     guests("estive-testbed", "faults", 1010),
