@@ -12,6 +12,7 @@ use estive_model::DomainState;
 use estive_moves::{Answer, Holding};
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -28,7 +29,8 @@ fn main() {
     let ignored = tree.is_none();
     let init = std::env::var_os("ESTIVE_INIT").map(PathBuf::from);
     let no_init = ignored || init.is_none();
-    let (kernel_tree, other_tree, dirty_tree) = (tree.clone(), tree.clone(), tree);
+    let (kernel_tree, other_tree, dirty_tree) = (tree.clone(), tree.clone(), tree.clone());
+    let saved_tree = tree;
     let trials = vec![
         Trial::test("a_real_guest_moves_and_outlives_its_agents", move || {
             run(moves_and_restarts(&kernel_tree.unwrap_or_default()))
@@ -38,6 +40,10 @@ fn main() {
             "a_guest_too_busy_for_pre_copy_moves_by_post_copy",
             move || run(post_copy(&dirty_tree.unwrap_or_default())),
         )
+        .with_ignored_flag(ignored),
+        Trial::test("a_real_guest_is_saved_and_goes_on", move || {
+            run(saved_and_goes_on(&saved_tree.unwrap_or_default()))
+        })
         .with_ignored_flag(ignored),
         Trial::test("a_clone_gets_its_identity_by_its_port", move || {
             let (tree, init) = (other_tree.unwrap_or_default(), init.unwrap_or_default());
@@ -261,6 +267,65 @@ async fn counts_past(host: &Host, number: u64) -> u64 {
     tokio::time::timeout(BOOT, counting)
         .await
         .expect("the guest does not count on")
+}
+
+async fn saved_and_goes_on(tree: &Path) {
+    let world = World::new();
+    let _ender = Ender(world.home.path());
+    let mut host = world.host(16);
+    host.fabric = None;
+    host.start().await;
+    let archive = guest(tree, world.home.path(), "");
+    host.try_define("clone01", archive).await.unwrap();
+    host.ask("clone01", DomainState::Running).await.unwrap();
+    let mut counted = counts_past(&host, 10).await;
+    // Nothing can be written where its file should be: it runs on as if nothing had been asked.
+    let place = host.config.state.join("domains/clone01");
+    let file = place.join("saved");
+    fs::create_dir(&file).unwrap();
+    host.save("clone01").await.unwrap_err();
+    fs::remove_dir(&file).unwrap();
+    assert_eq!(host.report("clone01").await.state, DomainState::Running);
+    counted = counts_past(&host, counted).await;
+    for _ in 0..2 {
+        let report = host.save("clone01").await.unwrap();
+        assert_eq!((report.state, report.pid), (DomainState::Saved, None));
+        let bytes = fs::metadata(&file).unwrap();
+        assert_eq!(bytes.permissions().mode() & 0o777, 0o600);
+        println!("saved in {} bytes", bytes.len());
+        let before = console(&host).await;
+        let saved_at = counts(&before).last().copied().unwrap_or(0);
+        assert!(saved_at >= counted);
+        host.restart().await;
+        assert_eq!(host.report("clone01").await.state, DomainState::Saved);
+        // What is no state of a guest is not run from, and what was saved is kept.
+        let kept = fs::read(&file).unwrap();
+        fs::write(&file, vec![7; kept.len()]).unwrap();
+        host.restore("clone01").await.unwrap_err();
+        assert_eq!(host.report("clone01").await.state, DomainState::Saved);
+        fs::write(&file, &kept).unwrap();
+        host.restore("clone01").await.unwrap();
+        assert!(!file.exists());
+        counted = counts_past(&host, saved_at + 2).await;
+        // It may have been in the middle of a line.
+        let said = counts(&format!("{before}{}", console(&host).await));
+        let goes_on = said.windows(2).all(|pair| pair[1] == pair[0] + 1);
+        assert!(
+            goes_on,
+            "it repeats itself, or left something out: {said:?}"
+        );
+    }
+    host.ask("clone01", DomainState::Stopped).await.unwrap();
+    host.stop().await;
+}
+
+/// The numbers in a console's whole lines.
+fn counts(log: &str) -> Vec<u64> {
+    let whole = log.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    let lines = whole.lines();
+    lines
+        .filter_map(|line| line.trim().strip_prefix("count ")?.parse().ok())
+        .collect()
 }
 
 async fn moves_and_restarts(tree: &Path) {

@@ -13,6 +13,10 @@ pub enum Order {
     Stop,
     /// A second herd of one clone.
     Up,
+    /// The running domain.
+    Save,
+    /// The saved domain.
+    Restore,
 }
 
 /// One of the two hosts, as the order begins.
@@ -56,6 +60,8 @@ pub enum Ends {
     /// Asked to run, and its QEMU is gone.
     Crashed(Where),
     Stopped(Where),
+    /// Its memory is on disk.
+    Saved(Where),
     /// On record, and its host holds nothing of it.
     Unmade,
     /// Not on record.
@@ -103,6 +109,7 @@ impl fmt::Display for Ends {
             Self::Runs(host) => write!(f, "it runs on {host}"),
             Self::Crashed(host) => write!(f, "it runs nowhere, crashed on {host}"),
             Self::Stopped(host) => write!(f, "it runs nowhere, stopped on {host}"),
+            Self::Saved(host) => write!(f, "it runs nowhere, saved on {host}"),
             Self::Unmade => f.write_str("it runs nowhere, on record and not made"),
             Self::Unknown => f.write_str("it runs nowhere, not on record"),
         }
@@ -138,12 +145,13 @@ const MOVES: Ends = Ends::Runs(Where::There);
 const EITHER: Ends = Ends::Runs(Where::Either);
 const CRASHED: Ends = Ends::Crashed(Where::Here);
 const STOPPED: Ends = Ends::Stopped(Where::Here);
+const SAVED: Ends = Ends::Saved(Where::Here);
 
 /// Every named step. What was not come to is done by whoever finds the order open. A destination that falls silent before
 /// anything was sent ends the move, and so does a source that finds its stream not begun or failed; once the source has
 /// released the domain the move is only ever finished.
 const STEPS: &[Row] = {
-    use Order::{Migrate, Start, Stop, Up};
+    use Order::{Migrate, Restore, Save, Start, Stop, Up};
     use Victim::{Command, Manager};
     &[
         (Migrate, HERE, "move.outgoing_persisted", MOVES, STAYS),
@@ -174,6 +182,21 @@ const STEPS: &[Row] = {
         (Stop, HERE, "stop.killed", STOPPED, STOPPED),
         (Stop, Manager, "stop.asked", STAYS, STOPPED),
         (Stop, Command, "command.sent", STAYS, STOPPED),
+        // A save that is cut off is given up.
+        (Save, HERE, "save.persisted", STAYS, STAYS),
+        (Save, HERE, "save.written", STAYS, STAYS),
+        (Save, HERE, "save.kept", STAYS, SAVED),
+        (Save, HERE, "save.killed", SAVED, SAVED),
+        (Save, Manager, "save.asked", STAYS, SAVED),
+        (Save, Command, "command.sent", STAYS, SAVED),
+        // A restore too, until all of it is loaded.
+        (Restore, HERE, "restore.persisted", SAVED, SAVED),
+        (Restore, HERE, "restore.fenced", SAVED, SAVED),
+        (Restore, HERE, "restore.created", SAVED, STAYS),
+        (Restore, HERE, "restore.taken", STAYS, STAYS),
+        (Restore, HERE, "restore.resumed", STAYS, STAYS),
+        (Restore, Manager, "restore.asked", SAVED, STAYS),
+        (Restore, Command, "command.sent", SAVED, STAYS),
         (Up, Manager, "up.recorded", Ends::Unknown, Ends::Unmade),
         (Up, Manager, "up.defined", Ends::Unmade, STOPPED),
         (Up, Manager, "up.started", STOPPED, STAYS),
@@ -183,7 +206,7 @@ const STEPS: &[Row] = {
 
 /// QEMU has no steps of its own: it is killed where somebody else was held up. And everybody while memory is copied.
 const HELD_UP: &[Case] = {
-    use Order::{Migrate, Start};
+    use Order::{Migrate, Restore, Save, Start};
     use Side::{After, Before};
     use Then::{Process, Qemu};
     use Victim::{Command, Manager};
@@ -200,6 +223,10 @@ const HELD_UP: &[Case] = {
     const RELEASED: Halt = Halt::Fault(HERE, "move.released_persisted", After);
     const TAKEN: Halt = Halt::Fault(THERE, "move.taken_persisted", After);
     const CREATED: Halt = Halt::Fault(HERE, "start.created", After);
+    const WRITING: Halt = Halt::Fault(HERE, "save.written", Before);
+    const KEPT: Halt = Halt::Fault(HERE, "save.kept", After);
+    const MADE: Halt = Halt::Fault(HERE, "restore.created", After);
+    const RUNS: Halt = Halt::Fault(HERE, "restore.taken", After);
     const OWN: Then = Qemu(Where::Here);
     const OTHER: Then = Qemu(Where::There);
     // Past the point of no return its memory is in one place only.
@@ -220,6 +247,11 @@ const HELD_UP: &[Case] = {
         killed(Migrate, RELEASED, OTHER, LOST),
         killed(Migrate, TAKEN, OTHER, LOST),
         killed(Start, CREATED, OWN, CRASHED),
+        killed(Save, WRITING, OWN, CRASHED),
+        killed(Save, KEPT, OWN, SAVED),
+        killed(Restore, MADE, OWN, SAVED),
+        // What it was made of is not run from again: it may have run.
+        killed(Restore, RUNS, OWN, CRASHED),
     ]
 };
 

@@ -131,6 +131,9 @@ impl Field {
         if order == Order::Start {
             self.succeeds(&["stop", DOMAIN, "--grace", "0"]).await?;
         }
+        if order == Order::Restore {
+            self.succeeds(&["save", DOMAIN]).await?;
+        }
         Ok(Hosts {
             here,
             there: 3 - here,
@@ -177,6 +180,8 @@ impl Field {
             Order::Start => vec!["start", DOMAIN],
             Order::Stop => vec!["stop", DOMAIN, "--grace", "0"],
             Order::Up => vec!["up", &self.folders[1]],
+            Order::Save => vec!["save", DOMAIN],
+            Order::Restore => vec!["restore", DOMAIN],
         });
         if let Halt::Fault(Victim::Command, point, side) = case.halt {
             command.env("ESTIVE_FAULT", fault(point, side));
@@ -267,6 +272,7 @@ impl Field {
         self.revive().await?;
         let _ = self.nothing_ran_twice();
         let _ = self.bed.estive(&["down", "second"]).await;
+        let _ = self.bed.estive(&["restore", DOMAIN]).await;
         let _ = self.bed.estive(&["start", DOMAIN]).await;
         let running = async |field: &Self| {
             let show = field.show(DOMAIN).await.ok()?;

@@ -1,4 +1,4 @@
-//! Never twice: each process is killed at each named step of start, stop and migrate, on a real guest.
+//! Never twice: each process is killed at each named step of start, stop, migrate, save and restore, on a real guest.
 //!
 //! A witness at the switch's ports hears the guest's numbered beats all the time. Nobody but the test restarts anything.
 //! After each case the domain runs once or not at all, `estive show` says so, and the next `estive migrate` works.
@@ -24,6 +24,9 @@ fn whatever_is_killed_a_domain_never_runs_twice() {
     common::on_guests("inside_kills");
 }
 
+/// What steps are of.
+const ORDERS: [&str; 7] = ["start", "stop", "up", "move", "command", "save", "restore"];
+
 /// The names of steps in the text of a crate.
 fn steps_in(directory: &Path, found: &mut BTreeSet<String>) {
     for entry in fs::read_dir(directory).unwrap() {
@@ -35,10 +38,8 @@ fn steps_in(directory: &Path, found: &mut BTreeSet<String>) {
         let text = fs::read_to_string(&path).unwrap();
         let is_step = |word: &&str| {
             let plain = |c: char| c.is_ascii_lowercase() || c == '_';
-            word.split_once('.').is_some_and(|(order, step)| {
-                ["start", "stop", "up", "move", "command"].contains(&order)
-                    && step.chars().all(plain)
-            })
+            word.split_once('.')
+                .is_some_and(|(order, step)| ORDERS.contains(&order) && step.chars().all(plain))
         };
         found.extend(text.split('"').filter(is_step).map(str::to_owned));
     }

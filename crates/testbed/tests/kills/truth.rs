@@ -48,7 +48,7 @@ impl Field {
                 };
                 self.until("it is said to run, so it is heard", heard).await
             }
-            "stopped" | "crashed" => match self.bed.qemu_pid(&name(domain), owner) {
+            "stopped" | "crashed" | "saved" => match self.bed.qemu_pid(&name(domain), owner) {
                 None => Ok(()),
                 // A kill may be under way.
                 Some(_) => {
@@ -96,11 +96,13 @@ impl Field {
     pub async fn next_move_works(&mut self, case: &Case, on: u8, boots: usize) -> Fact<()> {
         let domain = case.order.domain();
         let runs = matches!(case.ends, Ends::Runs(_));
+        let is_saved = matches!(case.ends, Ends::Saved(_));
         match case.order {
-            // A stop that was not done is taken back by it.
-            Order::Stop if runs => self.succeeds(&["start", domain]).await?,
+            // A stop or a save that was not done is taken back by it.
+            Order::Stop | Order::Save if runs => self.succeeds(&["start", domain]).await?,
             _ if runs => {}
             Order::Up => self.succeeds(&["up", &self.folders[1]]).await?,
+            _ if is_saved => self.succeeds(&["restore", domain]).await?,
             _ => self.succeeds(&["start", domain]).await?,
         }
         self.is_heard_from(domain, on).await?;
@@ -113,7 +115,9 @@ impl Field {
             return Err(format!("after the next move it is shown as {show}"));
         }
         let ordered = matches!(case.order, Order::Start | Order::Up);
-        let (heard, expected) = (self.boots(domain), boots + usize::from(ordered || !runs));
+        // From what was saved it goes on: that is no boot.
+        let booted = ordered || !runs && !is_saved;
+        let (heard, expected) = (self.boots(domain), boots + usize::from(booted));
         if heard != expected {
             return Err(format!("{heard} boots of it were heard, not {expected}"));
         }
@@ -170,6 +174,7 @@ fn fitting(
         Ends::Runs(place) => ("running", place),
         Ends::Crashed(place) => ("crashed", place),
         Ends::Stopped(place) => ("stopped", place),
+        Ends::Saved(place) => ("saved", place),
         Ends::Unmade => ("unknown", Where::Here),
         Ends::Unknown => {
             let unknown = show.as_ref().is_err_and(|why| why.contains(domain));
