@@ -39,7 +39,7 @@ async fn inside_reseal() {
     config.volumes = Some(work().join("volumes"));
     config.root_names = BTreeMap::from([("default".to_owned(), "web".to_owned())]);
     let bed = ShownBed::start(config).await;
-    let folder = herd("reseal", &yaml());
+    let folder = herd("reseal", &yaml(""));
     done(&bed, &["up", &folder]).await;
     for (clone, _) in CLONES {
         reads(&bed, clone, "first").await;
@@ -62,7 +62,7 @@ async fn inside_reseal() {
     done(&bed, &["migrate", "moves", "--to", "host2"]).await;
     reads(&bed, "moves", "first").await;
     for clone in ["stops", "keeps"] {
-        done(&bed, &["stop", clone]).await;
+        done(&bed, &["stop", clone, "--grace", "0"]).await;
     }
     done(&bed, &["start", "stops"]).await;
     reads(&bed, "stops", "second").await;
@@ -79,16 +79,27 @@ async fn inside_reseal() {
     ];
     let expected = expected.map(|(clone, older)| (clone.to_owned(), older));
     assert_eq!(older(&bed).await, BTreeMap::from(expected));
+    let rm = ["references", "rm", &old, "--out", &shown(&place)];
+    fails(&bed, 2, &rm, &["moves on host2", "keeps on host2"]).await;
+
+    done(&bed, &["down", "reseal"]).await;
+    fails(&bed, 3, &["up", &folder], &words).await;
+    assert_eq!(bed.estive_json(&["ls"]).await.unwrap(), json!([]));
+    let folder = herd("reseal", &yaml(", words: estive.over=any"));
+    done(&bed, &["up", &folder]).await;
+    for (clone, _) in CLONES {
+        reads(&bed, clone, "second").await;
+    }
     done(&bed, &["down", "reseal"]).await;
     bed.stop().await;
 }
 
-fn yaml() -> String {
+fn yaml(words: &str) -> String {
     let [moves, stops, keeps] = CLONES.map(|(_, address)| address);
     format!(
         "network: 10.77.0.0/24\nmemory_mib: 160\ncpus: 1\nsets: []\nup: [ping]\nhosts:\n\
          \x20 moves: {{host: host1, address: {moves}}}\n  stops: {{host: host1, address: {stops}}}\n\
-         \x20 keeps: {{host: host2, address: {keeps}, mode: stateful, volume: {{size: 64M}}}}\n"
+         \x20 keeps: {{host: host2, address: {keeps}, mode: stateful, volume: {{size: 64M}}{words}}}\n"
     )
 }
 
