@@ -69,7 +69,7 @@ struct Place {
 
 struct Served {
     manifest: Bytes,
-    image: File,
+    /// Opened at each read: whoever wants to remove the image sees who has it open, and this is nobody's need.
     path: PathBuf,
 }
 
@@ -222,8 +222,9 @@ impl Origin {
             .map(|directory| directory.join(&image_name))
             .find(|path| path.is_file())
             .ok_or_else(|| format!("its image {image_name} is not there"))?;
-        let image = File::open(&image_path).map_err(|error| error.to_string())?;
-        let size_bytes = image.metadata().map_err(|error| error.to_string())?.len();
+        let size_bytes = fs::metadata(&image_path)
+            .map_err(|error| error.to_string())?
+            .len();
         if size_bytes != signed.manifest.size_bytes() {
             return Err(format!(
                 "its image has {size_bytes} bytes, not {}",
@@ -232,7 +233,6 @@ impl Origin {
         }
         let served = Served {
             manifest: bytes.into(),
-            image,
             path: image_path,
         };
         Ok((signed, Arc::new(served)))
@@ -257,8 +257,7 @@ impl Origin {
             .collect()
     }
 
-    /// What `find` gives of what is there by now. A root that was removed is not given out any more, though its image is
-    /// open.
+    /// What `find` gives of what is there by now. A root that was removed is not given out any more.
     fn find<T>(&self, find: impl Fn(&Index) -> Option<T>) -> Option<T> {
         let times = self.times();
         let known = {
@@ -283,25 +282,26 @@ impl Origin {
             return Ok(None);
         };
         let mut bytes = vec![0; place.length];
-        place
-            .root
-            .image
-            .read_exact_at(&mut bytes, place.offset)
-            .map_err(|error| {
-                Problem::failed(format!(
-                    "could not read {} at {}: {error}",
-                    place.root.path.display(),
-                    place.offset
-                ))
-            })?;
-        Ok(Some(bytes.into()))
+        let read = File::open(&place.root.path)
+            .and_then(|image| image.read_exact_at(&mut bytes, place.offset));
+        match read {
+            Ok(()) => Ok(Some(bytes.into())),
+            // Removed at this moment.
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Problem::failed(format!(
+                "could not read {} at {}: {error}",
+                place.root.path.display(),
+                place.offset
+            ))),
+        }
     }
 
     /// The manifest of the root that `NAME.manifest` stands for, as it is served; where that cannot be, why.
     fn standing_for(&self, name: &ReferenceName) -> Result<Option<Bytes>, Problem> {
         let place = |directory: &PathBuf| directory.join(format!("{name}.manifest"));
         let mut places = self.directories.iter().map(place);
-        let Some(path) = places.find(|path| path.exists()) else {
+        // Also one that leads nowhere: what a later directory has under that name is older.
+        let Some(path) = places.find(|path| fs::symlink_metadata(path).is_ok()) else {
             return Ok(None);
         };
         let wrong = |what: String| Problem::failed(format!("the reference {name}: {what}"));

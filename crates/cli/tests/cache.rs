@@ -289,3 +289,28 @@ fn a_second_process_reads_the_same_and_says_what_is_wrong_with_what_it_is_told()
         assert!(size > 20 + 32 * ROOT_MIB + 60, "{size}");
     }
 }
+
+/// The door that gives roots out is always open where they lie; it is nobody who needs one.
+#[test]
+fn a_root_is_removed_beside_the_origin_that_gives_it_out() {
+    let place = Place::new();
+    let _origin = place.origin();
+    let cache = place.cache();
+    assert_eq!(place.reader(1).end(), 1);
+    drop(cache);
+    let rm = |more: &[&str]| {
+        let words = ["references", "rm", &place.root, "--dir", "roots"];
+        let output = place.command().args([&words[..], more].concat()).output();
+        let output = output.unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        (output.status.code(), said)
+    };
+    // Only the manager is missing.
+    let (code, said) = rm(&[]);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(!said.contains("process"), "{said}");
+    let (code, said) = rm(&["--force"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("cannot be asked"), "{said}");
+    assert_eq!(fs::read_dir(place.path("roots")).unwrap().count(), 0);
+}

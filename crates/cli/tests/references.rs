@@ -117,6 +117,9 @@ fn a_reference_is_made_made_anew_compared_and_removed() {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let said = place.refused(&words, 2);
     assert!(said.contains("the manager's reference default"), "{said}");
+    let forced = [&words[..], &["--force"]].concat();
+    let said = place.refused(&forced, 2);
+    assert!(said.contains("the manager's reference default"), "{said}");
     let words = rm("web");
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     place.said(&words);

@@ -3,6 +3,7 @@
 //!
 //! `NAME.reference` says what NAME is made from, and how; `NAME.erofs` and `NAME.manifest` are links to the image of now.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, symlink};
@@ -15,6 +16,8 @@ use crate::ExportError;
 use crate::seal::{Asked, SealOptions, Sealed, manifest_path, put_file, read_manifest, seal_with};
 
 const RECORD_BYTES_MAX: u64 = 4 << 20;
+/// How a user that is a process of this machine is told.
+pub const PROCESS: &str = "process ";
 const RECORD: &str = "reference";
 
 /// What a named reference is made from.
@@ -137,7 +140,8 @@ pub fn list(dir: &Path) -> Result<Vec<Reference>, ExportError> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         other => other.map_err(ExportError::io("reading the directory", dir))?,
     };
-    let mut names = Vec::new();
+    let mut recorded = BTreeMap::new();
+    let mut linked = BTreeMap::new();
     let mut references = Vec::new();
     for entry in entries.flatten() {
         let path = entry.path();
@@ -148,7 +152,12 @@ pub fn list(dir: &Path) -> Result<Vec<Reference>, ExportError> {
         if ending == Some(RECORD)
             && let Ok(record) = read(dir, stem)
         {
-            names.push((record.name, record.digest));
+            recorded.insert(record.name, record.digest);
+        }
+        if ending == Some("manifest")
+            && let Some(hex) = linked_to(&path)
+        {
+            linked.insert(stem.to_owned(), format!("sha256:{hex}"));
         }
         if ending != Some("erofs") || !is_hex(stem) {
             continue;
@@ -173,10 +182,12 @@ pub fn list(dir: &Path) -> Result<Vec<Reference>, ExportError> {
             path,
         });
     }
+    // What the links say counts: they are changed first, and the record may be behind.
+    recorded.append(&mut linked);
     for reference in &mut references {
-        let mine = names
+        let mine = recorded
             .iter()
-            .filter(|(_, digest)| *digest == reference.digest);
+            .filter(|(_, digest)| **digest == reference.digest);
         reference.names = mine.map(|(name, _)| name.clone()).collect();
         reference.names.sort();
     }
@@ -207,11 +218,26 @@ pub fn find<'a>(references: &'a [Reference], word: &str) -> Result<&'a Reference
     }
 }
 
-/// Removes an image, its manifest, and the names that stand for it. Nobody is asked whether it is used.
+/// The image that a name's link stands for.
+fn linked_to(link: &Path) -> Option<String> {
+    let to = fs::read_link(link).ok()?;
+    let hex = to.file_stem()?.to_str()?;
+    is_hex(hex).then(|| hex.to_owned())
+}
+
+/// Removes an image, its manifest, and the names that stand for it still. Nobody is asked whether it is used.
 pub fn remove(dir: &Path, reference: &Reference) -> Result<(), ExportError> {
+    let hex = &reference.digest["sha256:".len()..];
     for name in &reference.names {
-        for ending in [RECORD, "erofs", "manifest"] {
-            remove_file(&dir.join(format!("{name}.{ending}")))?;
+        // Resealed meanwhile, a name stands for another.
+        for ending in ["erofs", "manifest"] {
+            let link = dir.join(format!("{name}.{ending}"));
+            if linked_to(&link).is_some_and(|to| to == hex) {
+                remove_file(&link)?;
+            }
+        }
+        if read(dir, name).is_ok_and(|record| record.digest == reference.digest) {
+            remove_file(&record_path(dir, name))?;
         }
     }
     // The image first: one never lies there without its manifest.
@@ -244,7 +270,7 @@ fn processes(file: (u64, u64)) -> Vec<String> {
             });
         if has && pid != std::process::id() {
             let program = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
-            found.push(format!("process {pid} ({})", program.trim()));
+            found.push(format!("{PROCESS}{pid} ({})", program.trim()));
         }
     }
     found
@@ -294,7 +320,23 @@ mod tests {
         fs::write(root.join("a"), "2").unwrap();
         let again = read(&dir, "web").unwrap().seal(&dir).unwrap();
         record.before = Some(std::mem::replace(&mut record.digest, again.digest.clone()));
+        let before = list(&dir).unwrap();
+        let before = find(&before, "web").unwrap();
+        // As far as a reseal comes that is cut off: the links are of the new one, the record is of the old.
+        let behind = fs::read(record_path(&dir, "web")).unwrap();
         write(&dir, &record).unwrap();
+        let renewed = fs::read(record_path(&dir, "web")).unwrap();
+        fs::write(record_path(&dir, "web"), behind).unwrap();
+        let seen = list(&dir).unwrap();
+        assert_eq!(find(&seen, "web").unwrap().digest, again.digest);
+        fs::write(record_path(&dir, "web"), renewed).unwrap();
+        // One who chose the old one before the reseal does not take the new one's name with it.
+        let (image, manifest) = (fs::read(&before.path), manifest_path(&before.path));
+        let checked_by = fs::read(&manifest).unwrap();
+        remove(&dir, before).unwrap();
+        assert!(!before.path.exists());
+        fs::write(&before.path, image.unwrap()).unwrap();
+        fs::write(&manifest, checked_by).unwrap();
         assert_eq!(read(&dir, "web").unwrap(), record);
         assert_eq!(
             fs::read(dir.join("web.erofs")).unwrap(),

@@ -15,7 +15,8 @@ pub struct Rm {
     references: Vec<String>,
     #[command(flatten)]
     users: Users,
-    /// Also what is in use: clones that run from it fail at the next read.
+    /// Also while a process of this machine has it open, or while nobody can tell which clones need it: these fail at the
+    /// next read. What the manager says is needed stays all the same.
     #[arg(long)]
     force: bool,
 }
@@ -29,16 +30,37 @@ impl Rm {
         let mut chosen = Vec::new();
         for word in &self.references {
             let reference = references::find(&all, word).map_err(of_export)?;
-            if !self.force && !reference.used_by.is_empty() {
-                return Err(Failure::impossible(format!(
+            let (passable, needed): (Vec<_>, Vec<_>) = reference
+                .used_by
+                .iter()
+                .cloned()
+                .partition(|user| user.starts_with(references::PROCESS));
+            if !needed.is_empty() || !passable.is_empty() && !self.force {
+                let failure = Failure::impossible(format!(
                     "{word} is in use by {}; nothing was removed",
                     reference.used_by.join(", ")
-                ))
-                .advice("stop what uses it, take it out of the configuration, or add --force"));
+                ));
+                return Err(failure.advice(match needed.is_empty() {
+                    true => "stop what uses it, or add --force",
+                    false => {
+                        "take it out of the configuration, or take what is made of it down: estive down, and \
+                         estive volume rm for its volume"
+                    }
+                }));
+            }
+            if !passable.is_empty() {
+                eprintln!(
+                    "{word} is removed though {} has it open",
+                    passable.join(", ")
+                );
             }
             chosen.push(reference);
         }
-        if let Some(why) = cannot_tell.filter(|_| !self.force) {
+        if let Some(why) = &cannot_tell
+            && self.force
+        {
+            eprintln!("removed all the same: {why}");
+        } else if let Some(why) = cannot_tell {
             return Err(Failure {
                 code: ExitCode::Refused,
                 ..Failure::failed(format!("{why}; nothing was removed"))
