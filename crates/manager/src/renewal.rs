@@ -5,7 +5,7 @@ use crate::agents::{self, Agent};
 use crate::clone_archive;
 use crate::floor::believed;
 use crate::made_of::MadeOf;
-use crate::manager::Manager;
+use crate::manager::{Manager, lock};
 use crate::migrate::{missing_files, refuse_moving};
 use crate::records::{Change, DomainRecord};
 use crate::reference::Reference;
@@ -14,7 +14,7 @@ use estive_api::domain_xml::{CONFIG_FILE, DiskSource, DomainXml};
 use estive_api::fault;
 use estive_api::wire::DomainReport;
 use estive_api::{ClientError, Problem};
-use estive_model::{Digest, Generation};
+use estive_model::{Digest, DomainName, Generation};
 use estive_moves::{Entry, Holding, HostView};
 use std::io::Read;
 
@@ -77,6 +77,7 @@ impl Manager {
         made_of: &MadeOf,
     ) -> Result<DomainRecord, Problem> {
         let name = record.name.clone();
+        let _giving = Giving::of(self, &name, &made_of.root);
         let failed =
             |error: ClientError| agents::problem(&agent.name, format!("sending {name}"), &error);
         let floor = believed(floor, record.ownership.granted, &name, &agent.name)?;
@@ -117,6 +118,26 @@ impl Manager {
             }))
         };
         self.records.change_domain(&name, made_of).await
+    }
+}
+
+/// Keeps a root among those in use, until what its clone is made of is recorded.
+pub(crate) struct Giving<'a> {
+    manager: &'a Manager,
+    name: DomainName,
+}
+
+impl<'a> Giving<'a> {
+    pub fn of(manager: &'a Manager, name: &DomainName, root: &str) -> Self {
+        lock(&manager.giving).insert(name.clone(), root.to_owned());
+        let name = name.clone();
+        Self { manager, name }
+    }
+}
+
+impl Drop for Giving<'_> {
+    fn drop(&mut self) {
+        lock(&self.manager.giving).remove(&self.name);
     }
 }
 

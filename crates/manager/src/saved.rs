@@ -87,9 +87,21 @@ impl Manager {
         fault::before("restore.asked");
         let restored = agent.restore(name, record.ownership.generation).await;
         fault::after("restore.asked");
-        restored
-            .map_err(|error| agents::problem(&agent.name, format!("restoring {name}"), &error))?;
-        Ok(true)
+        let Err(error) = restored else {
+            return Ok(true);
+        };
+        // It answered, so it is saved as before, and nobody wants it to run. One that is silent may be at it still.
+        if !agents::is_silence(&error)
+            && let Ok((entry, _)) = held(agent, name, "asking for").await
+            && entry.holding == Holding::Saved
+        {
+            self.want(&record, Wanted::Saved).await?;
+        }
+        Err(agents::problem(
+            &agent.name,
+            format!("restoring {name}"),
+            &error,
+        ))
     }
 
     /// Has what was saved dropped: the domain is stopped.
@@ -105,7 +117,10 @@ impl Manager {
                 agent.name
             )));
         }
-        self.want(&record, Wanted::Stopped).await?;
+        // One that was only stopped is wanted as it was.
+        if entry.holding == Holding::Saved || record.ownership.wanted == Wanted::Saved {
+            self.want(&record, Wanted::Stopped).await?;
+        }
         let dropped = agent.drop_saved(name).await;
         dropped.map_err(|error| {
             agents::problem(
@@ -117,7 +132,7 @@ impl Manager {
         self.herd_domain_now(name).await
     }
 
-    async fn want(&self, record: &DomainRecord, wanted: Wanted) -> Result<(), Problem> {
+    pub(crate) async fn want(&self, record: &DomainRecord, wanted: Wanted) -> Result<(), Problem> {
         let change = |record: &DomainRecord| {
             refuse_moving(record)?;
             let mut changed = record.clone();

@@ -201,24 +201,27 @@ impl Manager {
         let agent = &self.host(&record.ownership.host)?.agent;
         let failed = |error| agents::problem(&agent.name, format!("stopping {name}"), &error);
         // A silent host changes nothing, not even what is wanted.
-        match agent.status(name).await.map_err(failed)? {
-            None => return Ok(()),
-            Some(report) => {
-                // Nor does one that has lost its journal.
-                refuse_doubt(&report)?;
-                // It does not run, and what was saved stays.
-                if report.state == DomainState::Saved {
-                    return Ok(());
-                }
-            }
-        }
+        let Some(report) = agent.status(name).await.map_err(failed)? else {
+            return Ok(());
+        };
+        // Nor does one that has lost its journal.
+        refuse_doubt(&report)?;
+        // What was saved stays, and is no more to run.
+        let wanted = match agents::view_of(&report) {
+            HostView::Says(entry, _) => match entry.holding {
+                Holding::Saved => return self.want(record, Wanted::Saved).await,
+                Holding::Restoring => Wanted::Saved,
+                _ => Wanted::Stopped,
+            },
+            HostView::Silent => Wanted::Stopped,
+        };
         fault::before("stop.asked");
         let record = self
             .records
             .change_domain(name, |record| {
                 refuse_moving(record)?;
                 let mut stopped = record.clone();
-                stopped.ownership.wanted = Wanted::Stopped;
+                stopped.ownership.wanted = wanted;
                 Ok(Change::Write(stopped))
             })
             .await?;

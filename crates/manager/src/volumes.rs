@@ -336,15 +336,7 @@ impl Manager {
                     .advice(format!("estive stop {name} first"))
             };
             let ownership = &record.ownership;
-            if ownership.wanted == Wanted::Saved {
-                return Err(Problem::impossible(format!(
-                    "{name} is saved, and its memory goes with the volume as it is"
-                ))
-                .advice(format!(
-                    "estive restore {name}, then stop it; or drop its memory: estive save {name} --drop"
-                )));
-            }
-            if ownership.moving.is_some() || ownership.wanted != Wanted::Stopped {
+            if ownership.moving.is_some() {
                 return Err(stop_first());
             }
             let agent = &self.host(&ownership.host)?.agent;
@@ -362,7 +354,21 @@ impl Manager {
                         ..
                     },
                     Seen::Gone,
-                )) => {}
+                )) if ownership.wanted != Wanted::Running => {}
+                Some(HostView::Says(
+                    Entry {
+                        holding: Holding::Saved | Holding::Restoring,
+                        ..
+                    },
+                    _,
+                )) => {
+                    return Err(Problem::impossible(format!(
+                        "{name} is saved, and its memory goes with the volume as it is"
+                    ))
+                    .advice(format!(
+                        "estive restore {name}, then stop it; or drop its memory: estive save {name} --drop"
+                    )));
+                }
                 _ => return Err(stop_first()),
             }
             // The next start is granted this one, at least.
@@ -373,10 +379,8 @@ impl Manager {
             only_at: Vec::new(),
         };
         let path = format!("{}/fence", path(name));
+        // Also when nobody has it open: what was saved over the volume as it was must find that it has gone on.
         let doing = format!("cutting off who had the volume {name}");
-        if report.exports.is_empty() {
-            return Ok(());
-        }
         let _: VolumeReport = self.storage()?.put(&path, &order, &doing).await?;
         Ok(())
     }

@@ -97,8 +97,39 @@ async fn what_fails_is_said_and_leaves_it_as_it_was() {
     fails(Step::Restore);
     world.restore("clone01").await.unwrap_err();
     let shown = world.show("clone01").await;
-    assert_eq!(shown.state, DomainState::Saved);
-    assert!(shown.note.unwrap().contains("estive restore clone01"));
+    assert_eq!(
+        (shown.state, shown.wanted),
+        (DomainState::Saved, DomainState::Saved)
+    );
+    assert!(shown.note.unwrap().contains("no space"));
+    // Its host was driven alone: a stop says that nobody wants it to run.
+    let alone = SaveOrder::default();
+    let (memory, status) = ("/domain/clone01/saved", "/domain/clone01/status");
     world.restore("clone01").await.unwrap();
+    let saved = world.agent(1);
+    let saved = saved.put_json(memory, &alone, BOUND);
+    let _: DomainReport = saved.await.unwrap();
+    assert_eq!(world.show("clone01").await.wanted, DomainState::Running);
+    let stopped = world.order("clone01", DomainState::Stopped).await.unwrap();
+    assert_eq!(
+        (stopped.state, stopped.wanted),
+        (DomainState::Saved, DomainState::Saved)
+    );
+    // A drop of what is only stopped changes nothing of what is wanted.
+    world.restore("clone01").await.unwrap();
+    let order = StatusOrder {
+        state: DomainState::Stopped,
+        generation: None,
+        grace_ms: 0,
+    };
+    let agent = world.agent(1);
+    let stopped = agent.put_json(status, &order, BOUND);
+    let _: DomainReport = stopped.await.unwrap();
+    let dropped: HerdDomain = world.client().delete_json(memory, BOUND).await.unwrap();
+    assert_eq!(
+        (dropped.state, dropped.wanted),
+        (DomainState::Stopped, DomainState::Running)
+    );
+    world.order("clone01", DomainState::Running).await.unwrap();
     assert_eq!(world.show("clone01").await.state, DomainState::Running);
 }

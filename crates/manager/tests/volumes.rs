@@ -265,3 +265,42 @@ async fn a_host_that_lies_about_generations_brings_no_clone_to_their_end() {
     assert_eq!(world.show("b").await.generation, before);
     world.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_that_is_taken_back_has_gone_on_for_whoever_was_saved_over_it() {
+    let storage = Storage::start().await;
+    let world = storage.world(1, &[1]).await;
+    comes_up(&world).await;
+    let clone = name("keeps");
+    let first = SnapshotName::new("first").unwrap();
+    storage.volumes.snapshot(&clone, &first).await.unwrap();
+    let client = world.client();
+    let restored = async || {
+        let order = RestoreOrder {
+            snapshot: first.clone(),
+        };
+        let path = "/volume/keeps/restore";
+        let restored: Result<VolumeReport, _> = client.post_json(path, &order, BOUND).await;
+        restored
+    };
+    // Saved on its host, which the manager was not told: what the host holds counts.
+    let path = "/domain/keeps/saved";
+    let order = SaveOrder::default();
+    let saved: Result<DomainReport, _> = world.agent(1).put_json(path, &order, BOUND).await;
+    saved.unwrap();
+    world.order("keeps", DomainState::Stopped).await.unwrap();
+    let refused = restored().await.unwrap_err();
+    let said = refused.problem().unwrap().to_string();
+    assert!(said.contains("is saved"), "{said}");
+    let dropped: HerdDomain = client.delete_json(path, BOUND).await.unwrap();
+    assert_eq!(dropped.state, DomainState::Stopped);
+    until("nobody has it open", async || {
+        storage.is().await[1].is_empty()
+    })
+    .await;
+    let before = storage.volumes.show(&clone).await.unwrap().fenced;
+    let report = restored().await.unwrap();
+    assert!(report.fenced > before, "{report:?}");
+    world.order("keeps", DomainState::Running).await.unwrap();
+    world.stop().await;
+}

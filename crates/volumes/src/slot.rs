@@ -328,7 +328,11 @@ impl Slot {
             self.write(&mut state, record)?;
         }
         // Looked at in the daemon, not believed from the record: that may have been written by one who then died.
-        self.served(&mut state).await?;
+        match self.served(&mut state).await {
+            // That is served to nobody, and a snapshot may be restored or the volume removed.
+            Ok(_) | Err(VolumeError::Damaged { .. }) => {}
+            Err(error) => return Err(error),
+        }
         Ok(self.reported(&mut state).await)
     }
 
