@@ -69,7 +69,13 @@ impl Domain {
                 }
                 Err(problem) => {
                     let failed = Doing::because(problem.error.clone());
-                    self.apply(Input::SaveFailed, failed).await?;
+                    let problem = match self.apply(Input::SaveFailed, failed).await {
+                        Ok(_) => problem,
+                        Err(worse) => Problem {
+                            error: format!("{}; and then: {}", problem.error, worse.error),
+                            ..problem
+                        },
+                    };
                     self.note(problem.error.clone());
                     Err(problem)
                 }
@@ -104,13 +110,24 @@ impl Domain {
                     Input::Restore(_) => Some("restore.resumed"),
                     _ => None,
                 };
-                let goes_on = matches!(input, Input::Commit(_) | Input::Restore(_));
-                match goes_on || seen == Seen::Loaded {
-                    true => around(point, self.resume()).await?,
-                    false => around(point, self.resume_boot()).await?,
+                // What was being saved goes on too, also when the agent has died meanwhile: this is no boot.
+                let goes_on = matches!(input, Input::Commit(_) | Input::Restore(_))
+                    || before.holding == Holding::Saving
+                    || seen == Seen::Loaded;
+                let resumed = match goes_on {
+                    true => around(point, self.resume()).await,
+                    false => around(point, self.resume_boot()).await,
+                };
+                if let Err(problem) = resumed {
+                    // The journal says that it runs: nobody else comes back to it.
+                    if self.record.entry.holding == Holding::Running {
+                        self.note(problem.error.clone());
+                        self.look_again();
+                    }
+                    return Err(problem);
                 }
                 // Its processors stood still for as long as that took.
-                if goes_on || seen == Seen::Loaded || input == Input::SaveFailed {
+                if goes_on {
                     self.set_guest_clock();
                 }
                 Ok(())

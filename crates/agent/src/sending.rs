@@ -124,7 +124,7 @@ impl Domain {
             (Holding::Released(_), Holding::Absent) => EventKind::MoveCommitted,
             (Holding::Running, Holding::Outgoing(_)) => EventKind::MoveOrdered,
             (Holding::Absent, Holding::Incoming(_)) => EventKind::MovePrepared,
-            (Holding::Stopped, Holding::Absent) => EventKind::Deleted,
+            (Holding::Stopped | Holding::Saved, Holding::Absent) => EventKind::Deleted,
             (Holding::Running, Holding::Stopped) => EventKind::Stopped,
             (Holding::Saving, Holding::Saved) => EventKind::Saved,
             (Holding::Restoring, Holding::Running) => EventKind::Restored,

@@ -78,6 +78,7 @@ async fn a_save_that_fails_leaves_it_running() {
     let world = World::new();
     let mut host = runs(&world).await;
     let full = || Fault::Refuse("no space left on device".into());
+    let boot = host.report(CLONE).await.boot;
     for fault in [full(), Fault::AnswerLost, Fault::Silent] {
         world
             .fabric
@@ -86,9 +87,25 @@ async fn a_save_that_fails_leaves_it_running() {
         assert!(failed.problem().unwrap().error.contains("save"));
         let report = host.report(CLONE).await;
         assert_eq!((report.state, report.saved), (DomainState::Running, None));
+        assert_eq!(report.boot, boot, "going on is no boot");
         assert_eq!(world.fabric.runs_at(&name(CLONE)), [host.address]);
         assert!(!file(&host).exists());
     }
+    // When it cannot go on either, both are said.
+    let silent = || (Step::Resume, Fault::Silent);
+    for (step, fault) in [(Step::Save, Fault::AnswerLost), silent(), silent()] {
+        world.fabric.inject(host.address, &name(CLONE), step, fault);
+    }
+    let failed = host.save(CLONE).await.unwrap_err();
+    let said = failed.problem().unwrap().error.clone();
+    assert!(
+        said.contains("could not save") && said.contains("start the processors"),
+        "{said}"
+    );
+    until("it is looked at again, and goes on", async || {
+        host.report(CLONE).await.state == DomainState::Running
+    })
+    .await;
     // Its QEMU dies while it is written: that is a crash, and nothing is left to go on from.
     world
         .fabric
@@ -144,6 +161,9 @@ async fn what_was_saved_is_dropped_or_deleted_with_its_domain() {
     let path = format!("/domain/{CLONE}");
     let _: () = host.client().delete_json(&path, BOUND).await.unwrap();
     assert!(!file(&host).exists());
+    let events: Vec<estive_model::Event> = host.client().get_json("/events", BOUND).await.unwrap();
+    let deleted = |told: &&estive_model::Event| told.kind == EventKind::Deleted;
+    assert_eq!(events.iter().filter(deleted).count(), 1);
     host.holds(CLONE, "nothing is held", |held| held == Holding::Absent)
         .await;
     host.stop().await;
@@ -225,6 +245,30 @@ async fn what_an_agent_that_died_had_begun_is_given_up_and_nothing_is_lost() {
     std::fs::write(file(&host), &kept).unwrap();
     host.restart().await;
     until("it is removed", async || !file(&host).exists()).await;
+    assert_eq!(world.fabric.runs_at(&name(CLONE)), [host.address]);
+    assert!(world.fabric.ran_twice().is_empty());
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_restored_and_not_started_is_started_by_a_start() {
+    let world = World::new();
+    let mut host = runs(&world).await;
+    host.save(CLONE).await.unwrap();
+    for _ in 0..2 {
+        world
+            .fabric
+            .inject(host.address, &name(CLONE), Step::Resume, Fault::Silent);
+    }
+    host.restore(CLONE).await.unwrap_err();
+    let report = host.report(CLONE).await;
+    assert_eq!(
+        host.entry(CLONE).await.holding,
+        Holding::Running,
+        "{report:?}"
+    );
+    host.ask(CLONE, DomainState::Running).await.unwrap();
+    assert_eq!(host.report(CLONE).await.state, DomainState::Running);
     assert_eq!(world.fabric.runs_at(&name(CLONE)), [host.address]);
     assert!(world.fabric.ran_twice().is_empty());
     host.stop().await;

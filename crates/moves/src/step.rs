@@ -282,7 +282,8 @@ fn define(entry: Entry, seen: Seen, generation: Generation) -> Vec<Effect> {
 fn start(entry: Entry, seen: Seen, generation: Generation) -> Vec<Effect> {
     match entry.holding {
         Running if generation == entry.generation && seen != Seen::Gone => {
-            if seen == Seen::Prelaunch {
+            // Made, or loaded of what was saved or sent, and not started for whatever reason.
+            if matches!(seen, Seen::Prelaunch | Seen::Loaded) {
                 vec![Fence(generation), Resume, Effect::Answer(Done)]
             } else {
                 answer(Done)
