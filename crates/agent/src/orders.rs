@@ -72,6 +72,7 @@ impl Domain {
             }
             Order::Restore(generation) => {
                 self.refuse_endless_tries()?;
+                self.refuse_another_emulator()?;
                 let held = matches!(entry.holding, Holding::Running | Holding::Restoring);
                 let generation =
                     generation.unwrap_or(match held && self.see().await == Seen::Loaded {

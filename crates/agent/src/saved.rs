@@ -30,6 +30,9 @@ pub struct Saved {
     /// Under which it was saved, and each that a restore was tried under since and may have been let in: nobody but
     /// these may have had its volume.
     pub generations: Vec<Generation>,
+    /// By which emulator, under what. Unknown of what was saved before this was noted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
 }
 
 /// Tries that are remembered. One more needs a look at what goes wrong.
@@ -139,6 +142,7 @@ impl Domain {
             saved_ms: self.agent.clock.now_ms(),
             bytes: std::fs::metadata(&path).map_err(unread)?.len(),
             generations: vec![self.record.entry.generation],
+            by: Some(self.agent.hypervisor.describe()),
         })
     }
 
@@ -183,6 +187,22 @@ impl Domain {
             tried.retain(|tried| *tried != self.record.entry.generation);
         }
         tried
+    }
+
+    /// Another emulator may read the same bytes as something else, or the guest miss what its processor had.
+    pub(crate) fn refuse_another_emulator(&self) -> Result<(), Problem> {
+        let here = self.agent.hypervisor.describe();
+        match self.record.saved.as_ref().and_then(|saved| saved.by.as_ref()) {
+            Some(by) if *by != here => Err(Problem::impossible(format!(
+                "{} was saved by {by}; this host has {here}",
+                self.name
+            ))
+            .advice(format!(
+                "have that one again on this host, or give it up: estive save {} --drop, then start it",
+                self.name
+            ))),
+            _ => Ok(()),
+        }
     }
 
     /// A restore that has been tried so often goes wrong for a reason.

@@ -273,3 +273,26 @@ async fn what_was_restored_and_not_started_is_started_by_a_start() {
     assert!(world.fabric.ran_twice().is_empty());
     host.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_emulator_saved_is_refused_by_name() {
+    let world = World::new();
+    let mut host = runs(&world).await;
+    host.save(CLONE).await.unwrap();
+    host.stop().await;
+    let journal = host.config.state.join("journal").join("clone01.json");
+    let before = std::fs::read_to_string(&journal).unwrap();
+    let mut row: serde_json::Value = serde_json::from_str(&before).unwrap();
+    row["saved"]["by"] = "QEMU 7.2.0, kvm".into();
+    std::fs::write(&journal, row.to_string()).unwrap();
+    host.start().await;
+    let refused = host.restore(CLONE).await.unwrap_err();
+    let said = refused.problem().unwrap().error.clone();
+    assert!(said.contains("saved by QEMU 7.2.0, kvm"), "{said}");
+    assert_eq!(host.report(CLONE).await.state, DomainState::Saved);
+    host.stop().await;
+    std::fs::write(&journal, before).unwrap();
+    host.start().await;
+    host.restore(CLONE).await.unwrap();
+    host.stop().await;
+}
