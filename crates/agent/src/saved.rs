@@ -177,16 +177,16 @@ impl Domain {
 
     /// Where its volume's fence may stand, while it is being restored; elsewhere: anywhere. `first`: this try has not
     /// fenced yet, so that whoever has its number is somebody else.
-    pub(crate) fn may_have_had_the_volume(&self, first: bool) -> Vec<Generation> {
+    pub(crate) fn may_have_had_the_volume(&self, first: bool) -> Option<Vec<Generation>> {
         let saved = self.record.saved.as_ref();
         if self.record.entry.holding != Holding::Restoring {
-            return Vec::new();
+            return None;
         }
         let mut tried = saved.map_or(Vec::new(), |saved| saved.generations.clone());
         if first {
             tried.retain(|tried| *tried != self.record.entry.generation);
         }
-        tried
+        Some(tried)
     }
 
     /// Another emulator may read the same bytes as something else, or the guest miss what its processor had.

@@ -434,7 +434,7 @@ async fn nobody_but_the_manager_grants_and_a_stranger_gets_nothing() {
     let fenced = async |client: &Client, generation: u64| {
         let order = FenceOrder {
             generation: Generation(generation),
-            only_at: Vec::new(),
+            only_at: None,
         };
         let fenced: Result<VolumeReport, _> = client.put_json(&path("fence"), &order, BOUND).await;
         fenced
@@ -467,6 +467,13 @@ async fn nobody_but_the_manager_grants_and_a_stranger_gets_nothing() {
     opened(&host7, 1).await.unwrap();
     assert_eq!(storage.open_to().await, self::opened(&[(1, "host7")]));
     assert!(fenced(&host7, 2).await.is_err());
+    // Of no generation at all it may not stand anywhere.
+    let order = FenceOrder {
+        generation: Generation(1),
+        only_at: Some(Vec::new()),
+    };
+    let nowhere: Result<VolumeReport, _> = host7.put_json(&path("fence"), &order, BOUND).await;
+    assert!(nowhere.is_err());
     fenced(&host7, 1).await.unwrap();
     granted(&manager, 2, "host8").await.unwrap();
     opened(&host8, 2).await.unwrap();

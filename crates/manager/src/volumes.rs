@@ -376,7 +376,7 @@ impl Manager {
         }
         let order = FenceOrder {
             generation: fence.next(),
-            only_at: Vec::new(),
+            only_at: None,
         };
         let path = format!("{}/fence", path(name));
         // Also when nobody has it open: what was saved over the volume as it was must find that it has gone on.

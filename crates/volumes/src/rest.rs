@@ -166,9 +166,9 @@ async fn fence(
 ) -> Answer<VolumeReport> {
     peer.require(RUNNERS)?;
     let name = named(&name)?;
-    let fenced = match &order.only_at[..] {
-        [] => volumes.fence(&name, order.generation, by(&peer)).await,
-        only_at => {
+    let fenced = match &order.only_at {
+        None => volumes.fence(&name, order.generation, by(&peer)).await,
+        Some(only_at) => {
             let fenced = volumes.fence_from(&name, only_at, order.generation, by(&peer));
             fenced.await
         }

@@ -142,10 +142,10 @@ pub fn export_name(volume: &DomainName, generation: Generation) -> String {
 pub struct FenceOrder {
     /// The lowest that stays.
     pub generation: Generation,
-    /// Unless it is empty: only if the fence stands at one of these. Whoever goes on from what was
+    /// If it is there: only if the fence stands at one of these, of none at all nowhere. Whoever goes on from what was
     /// saved must be sure that nobody has had the volume meanwhile.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub only_at: Vec<Generation>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub only_at: Option<Vec<Generation>>,
 }
 
 /// A new size.

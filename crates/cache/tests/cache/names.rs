@@ -48,6 +48,10 @@ async fn a_name_stands_for_one_signed_root_at_a_time() {
     refused("web", "is not there").await;
     fs::write(origin.images.join("half.manifest"), b"ESTIVE-M").unwrap();
     refused("half", "half.manifest").await;
+    // It leads nowhere: that is said, and hides what a later directory has under that name.
+    symlink("gone.manifest", origin.images.join("lost.manifest")).unwrap();
+    assert!(!ask("lost").await.unwrap_err().is_not_found());
+    refused("lost", "lost.manifest").await;
 
     let credentials = Credentials::load(bed.credentials(Role::User, "anna")).unwrap();
     let anna = Client::new(origin.endpoint.clone(), Some(&credentials)).unwrap();
