@@ -295,9 +295,9 @@ fn a_variable_that_no_set_reads_is_warned_of_with_what_was_meant() {
 #[test]
 fn a_variable_is_read_when_one_clone_below_it_reads_it() {
     let plan = plan(
-        "shared: 1\ngroups:\n  g: {only: 2, hosts: {a: }}\n  h: {only: 2, sets: [own], hosts: {b: }}\n",
+        "common: 1\ngroups:\n  g: {only: 2, hosts: {a: }}\n  h: {only: 2, sets: [own], hosts: {b: }}\n",
     );
-    let own = [set("own", "help: x", "{{ shared }}{{ only }}")];
+    let own = [set("own", "help: x", "{{ common }}{{ only }}")];
     let warnings = check_variables(
         &plan,
         |clone| if clone.sets.is_empty() { &[] } else { &own },

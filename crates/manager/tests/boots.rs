@@ -187,6 +187,12 @@ async fn only_so_many_boots_are_kept_and_none_of_a_clone_that_is_gone() {
             world.order("a", wanted).await.unwrap();
         }
     }
+    // The last is seen to answer after its order was done.
+    until("the last is seen to answer", async || {
+        let last = boots(&world, "a").await;
+        last.last().is_some_and(|boot| boot.answered.is_some())
+    })
+    .await;
     let kept = boots(&world, "a").await;
     // Which of those before the last is a matter of who answered in time.
     assert_eq!(kept.0.len(), BOOTS_MAX);
