@@ -188,6 +188,52 @@ fn whatever_writes_meanwhile_each_file_is_whole_or_listed() {
     assert_eq!(sealed.consistency.changing_count, 0);
 }
 
+/// File systems give the number of a removed file to the next one, while a walk goes on.
+#[test]
+fn no_file_has_the_content_of_another_that_had_its_number() {
+    const DIRECTORIES: u64 = 40;
+    const FILES: u64 = 20;
+    let home = tempfile::tempdir().unwrap();
+    let root = home.path().join("root");
+    let name = |number: u64| format!("{:02}/{}", number / FILES, number % FILES);
+    for directory in 0..DIRECTORIES {
+        fs::create_dir_all(root.join(format!("{directory:02}"))).unwrap();
+    }
+    fs::create_dir_all(root.join("aside")).unwrap();
+    let put = move |root: &Path, number: u64| {
+        let name = name(number);
+        let aside = root.join("aside/new");
+        fs::write(&aside, &name).unwrap();
+        fs::rename(&aside, root.join(name)).unwrap();
+    };
+    for number in 0..DIRECTORIES * FILES {
+        put(&root, number);
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    let writer = {
+        let (root, stop) = (root.clone(), stop.clone());
+        thread::spawn(move || {
+            let mut number = 1;
+            while !stop.load(Ordering::Relaxed) {
+                // To and fro over all of them: every number goes round.
+                number = number * 16807 % 2_147_483_647;
+                put(&root, number % (DIRECTORIES * FILES));
+            }
+        })
+    };
+    for _ in 0..5 {
+        let sealed = seal(&root, &home.path().join("out")).unwrap();
+        for (path, inode, bytes) in read(&sealed.path) {
+            if inode.kind == Kind::File && !path.starts_with("aside/") {
+                assert_eq!(String::from_utf8_lossy(&bytes), path);
+            }
+        }
+        fs::remove_file(&sealed.path).unwrap();
+    }
+    stop.store(true, Ordering::Relaxed);
+    writer.join().unwrap();
+}
+
 /// What a path of a root is, however it came to be.
 fn make(root: &Path, reversed: bool) {
     let mut names: Vec<usize> = (0..300).collect();

@@ -39,7 +39,8 @@ pub(super) struct Roots {
 /// What rounds leave to each other.
 #[derive(Default)]
 pub(super) struct Known {
-    things: HashMap<(u64, u64), Captured>,
+    /// With the name that each was read by.
+    things: HashMap<(u64, u64), (Captured, Vec<u8>)>,
 }
 
 /// What a round has found.
@@ -79,7 +80,8 @@ struct Walk<'a, 'b, 'f> {
     roots: &'a Roots,
     into: &'a mut Into<'b, 'f>,
     known: &'a mut Known,
-    numbers: HashMap<(u64, u64), usize>,
+    /// Of what this walk has met: a file's number alone is nothing, since file systems give those of removed files again.
+    numbers: HashMap<(u64, u64), (usize, Signature)>,
     hasher: DefaultHasher,
     round: Round,
 }
@@ -302,22 +304,25 @@ impl Walk<'_, '_, '_> {
             return Ok(Some(self.push(node_of(stat, false))));
         }
         signature.hash(&mut self.hasher);
-        if let Some(number) = self.numbers.get(&key) {
+        // Another name of the same file. One whose names change meanwhile is kept as two.
+        if let Some((number, met)) = self.numbers.get(&key)
+            && *met == signature
+        {
             return Ok(Some(*number));
         }
         let known = self
             .known
             .things
             .get(&key)
-            .filter(|known| known.signature == signature && !known.torn);
+            .filter(|(known, _)| known.signature == signature && !known.torn);
         let mut captured = match known {
-            Some(known) => known.clone(),
+            Some((known, _)) => known.clone(),
             None => {
                 self.round.changed.add(path);
-                let before = self.known.things.get(&key).cloned();
-                match before {
+                let before = self.known.things.get(&key);
+                match before.filter(|(_, by)| by == path).cloned() {
                     // As it was in an earlier walk, where it changes more than can be kept up with.
-                    Some(before) if !self.into.may_again(signature.size_bytes) => before,
+                    Some((before, _)) if !self.into.may_again(signature.size_bytes) => before,
                     _ => match self.capture(directory, name, path, stat)? {
                         Some(captured) => captured,
                         None => return Ok(None),
@@ -331,8 +336,8 @@ impl Walk<'_, '_, '_> {
         }
         let number = self.push(captured.node.clone());
         let key = captured.signature.key();
-        self.numbers.insert(key, number);
-        self.known.things.insert(key, captured);
+        self.numbers.insert(key, (number, captured.signature));
+        self.known.things.insert(key, (captured, path.to_vec()));
         Ok(Some(number))
     }
 
