@@ -144,13 +144,22 @@ fn call_nfs(server: &str) -> io::Result<String> {
     stream.set_read_timeout(Some(Duration::from_secs(20)))?;
     // One record: its length, a number, a call of RPC 2 to program, version and procedure, nobody's.
     let call = [0x8000_0028_u32, 1, 0, 2, 100_003, 3, 0, 0, 0, 0, 0].map(u32::to_be_bytes);
-    stream.write_all(&call.concat())?;
     let mut answer = [0; 28];
-    let read = stream.read(&mut answer)?;
-    Ok(match read {
-        0 => "turned away".to_owned(),
-        _ => "answered".to_owned(),
-    })
+    let read = stream
+        .write_all(&call.concat())
+        .and_then(|()| stream.read(&mut answer));
+    // Who closes before the call has come resets the connection.
+    let away = |error: &io::Error| {
+        matches!(
+            error.kind(),
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+        )
+    };
+    match read {
+        Ok(0) => Ok("turned away".to_owned()),
+        Err(error) if away(&error) => Ok("turned away".to_owned()),
+        read => read.map(|_| "answered".to_owned()),
+    }
 }
 
 fn whole(mut stream: &TcpStream, status: &str, body: &str) -> io::Result<()> {
