@@ -329,7 +329,7 @@ impl Manager {
     /// Has every export of a volume cut whose domain surely does not run. Whoever calls holds the domain's lock.
     async fn free_volume(&self, name: &DomainName) -> Result<(), Problem> {
         let report = self.volume(name).await?;
-        let mut fence = highest(&report);
+        let mut fence = highest(&report).next();
         if let Some(record) = self.live(name).await? {
             let stop_first = || {
                 Problem::impossible(format!("{name} is not stopped"))
@@ -371,11 +371,12 @@ impl Manager {
                 }
                 _ => return Err(stop_first()),
             }
-            // The next start is granted this one, at least.
-            fence = fence.max(ownership.granted);
+            // What the next start is granted, so it must not be above that, however often this is done before.
+            let had = had(&report).fold(ownership.granted, Generation::max);
+            fence = had.next().max(report.fenced);
         }
         let order = FenceOrder {
-            generation: fence.next(),
+            generation: fence,
             only_at: None,
         };
         let path = format!("{}/fence", path(name));
@@ -388,9 +389,13 @@ impl Manager {
 
 /// The highest generation that the volume has seen.
 fn highest(report: &VolumeReport) -> Generation {
+    had(report).fold(report.fenced, Generation::max)
+}
+
+/// The generations that have it, or may.
+fn had(report: &VolumeReport) -> impl Iterator<Item = Generation> {
     let seen = report.exports.iter().chain(&report.granted);
-    let seen = seen.map(|export| export.generation);
-    seen.fold(report.fenced, Generation::max)
+    seen.map(|export| export.generation)
 }
 
 fn other_size(volume: &VolumeReport, wished_bytes: u64) -> Option<String> {
