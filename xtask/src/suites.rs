@@ -134,6 +134,7 @@ const TABLE: &[Row] = &[
     plain("estive-testbed", "namespaces", 120),
     plain("estive-testbed", "gauges", 300),
     guests("estive-api", "qemu_tls", 300),
+    guests("estive-agent", "images", 60),
     guests("estive-init", "guest", 300),
     guests_of_loaders("estive-init", "loaders", 600),
     guests_of_generic("estive-cli", "image", 600),

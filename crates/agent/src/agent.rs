@@ -6,6 +6,7 @@ use crate::config::AgentConfig;
 use crate::domain::{Domain, Handle, Message, Shown};
 use crate::events::EventLog;
 use crate::files::Files;
+use crate::images::Proofs;
 use crate::journal::{Journal, Record};
 use crate::observe::{domain_state, see};
 use crate::operations::Operations;
@@ -54,6 +55,7 @@ pub struct Agent {
     pub(crate) events: EventLog,
     pub(crate) operations: Operations,
     pub(crate) roots: Roots,
+    pub(crate) image_proofs: Proofs,
     credentials: Option<Credentials>,
     domains: Mutex<BTreeMap<DomainName, Handle>>,
     /// Memory of every domain that is held or about to be, in MiB.
@@ -113,6 +115,7 @@ impl Agent {
             events: EventLog::open(state.join("events.jsonl"), parts.clock.clone())?,
             operations: Operations::open(state.join("operations"))
                 .map_err(file("open the operations in"))?,
+            image_proofs: Proofs::default(),
             roots: Roots::new(config.cache(), state.join("domains")),
             journal,
             hypervisor: parts.hypervisor,

@@ -1,15 +1,16 @@
 //! A domain's archive: taken apart into a directory, and put together again. What comes in is hostile.
 
 use crate::files::Files;
+use crate::images::{ImageProof, PROOFS_FILE};
 use crate::journal::sync_directory;
 use estive_api::Problem;
-use estive_api::domain_xml::{CONFIG_FILE, DomainXml, IDENTITY_FILE, LAYER_FILE};
+use estive_api::domain_xml::{CONFIG_FILE, Description, IDENTITY_FILE, LAYER_FILE};
 use estive_api::wire::{MAX_ARCHIVE_BYTES, MissingFiles};
 use estive_boot::identity::IDENTITY_BYTES_MAX;
 use estive_model::{Digest, DomainName, LAYER_DISK_BYTES};
 use std::collections::HashSet;
 use std::fs;
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::Path;
 use tar::EntryType;
 
@@ -23,13 +24,17 @@ const MAX_MEMBERS: usize = 64;
 pub struct Staged {
     directory: tempfile::TempDir,
     /// Its description.
-    pub xml: DomainXml,
+    pub xml: Description,
     /// Size of the layer's archive; the file itself is padded to [`LAYER_DISK_BYTES`].
     pub layer_bytes: u64,
+    /// What its source shows of its images.
+    pub proofs: Vec<ImageProof>,
 }
 
 impl Staged {
     /// Takes an archive (tar, plain or in gzip or bzip2) apart beneath `temporary`; shared files go to `files`.
+    ///
+    /// An ordinary machine needs no more than its description, which may come by itself and in no archive.
     ///
     /// Refused: members other than `config.xml`, `layer`, `identity.json` and `files/<hex>`, links and devices,
     /// anything too large, a description that is not understood, another domain's name. Files that the description
@@ -46,22 +51,32 @@ impl Staged {
             .prefix("domain-")
             .tempdir_in(temporary)
             .map_err(failed)?;
-        let layer_bytes = unpack_members(archive, directory.path(), files)?;
+        let mut archive = BufReader::new(archive);
+        let members = match archive.fill_buf().map_err(failed)?.starts_with(b"<") {
+            true => Members::description(archive, directory.path())?,
+            false => unpack_members(archive, directory.path(), files)?,
+        };
         let config = fs::read_to_string(directory.path().join(CONFIG_FILE))
             .map_err(|error| bad(format!("{CONFIG_FILE}: {error}")))?;
-        let xml = DomainXml::parse(&config).map_err(|error| {
+        let xml = Description::parse(&config).map_err(|error| {
             Problem::invalid(error.to_string())
                 .details(serde_json::json!({"line": error.line, "column": error.column}))
         })?;
-        if xml.name != *name {
+        if xml.name() != name {
             return Err(bad(format!(
                 "{CONFIG_FILE} describes {}, not {name}",
-                xml.name
+                xml.name()
             )));
         }
-        let identity = fs::read(directory.path().join(IDENTITY_FILE))
-            .map_err(|error| bad(format!("{IDENTITY_FILE}: {error}")))?;
-        crate::definition::complete_identity(&identity, &xml)?;
+        match &xml {
+            Description::Clone(xml) => {
+                members.need([LAYER_FILE, IDENTITY_FILE])?;
+                let identity = fs::read(directory.path().join(IDENTITY_FILE))
+                    .map_err(|error| bad(format!("{IDENTITY_FILE}: {error}")))?;
+                crate::definition::complete_identity(&identity, xml)?;
+            }
+            Description::Images(_) => members.need_no([LAYER_FILE, IDENTITY_FILE])?,
+        }
         let missing: Vec<Digest> = xml
             .digests()
             .into_iter()
@@ -80,7 +95,8 @@ impl Staged {
         Ok(Self {
             directory,
             xml,
-            layer_bytes,
+            layer_bytes: members.layer_bytes,
+            proofs: members.proofs,
         })
     }
 
@@ -101,12 +117,62 @@ fn bad(reason: impl std::fmt::Display) -> Problem {
     Problem::invalid(format!("the domain's archive cannot be taken: {reason}"))
 }
 
-fn unpack_members(archive: impl Read, directory: &Path, files: &Files) -> Result<u64, Problem> {
+/// What was found in an archive.
+#[derive(Default)]
+struct Members {
+    seen: HashSet<String>,
+    layer_bytes: u64,
+    proofs: Vec<ImageProof>,
+}
+
+impl Members {
+    /// A description that came by itself.
+    fn description(from: impl Read, directory: &Path) -> Result<Self, Problem> {
+        let mut text = Vec::new();
+        from.take(MAX_CONFIG_BYTES + 1)
+            .read_to_end(&mut text)
+            .map_err(bad)?;
+        if text.len() as u64 > MAX_CONFIG_BYTES {
+            return Err(bad(format!(
+                "the description has more than {MAX_CONFIG_BYTES} bytes"
+            )));
+        }
+        let target = directory.join(CONFIG_FILE);
+        store(&mut &text[..], text.len() as u64, &target, None).map_err(bad)?;
+        Ok(Self {
+            seen: HashSet::from([CONFIG_FILE.to_owned()]),
+            ..Self::default()
+        })
+    }
+
+    fn need<const N: usize>(&self, names: [&str; N]) -> Result<(), Problem> {
+        match names.into_iter().find(|name| !self.seen.contains(*name)) {
+            Some(name) => Err(bad(format!("it lacks {name}"))),
+            None => Ok(()),
+        }
+    }
+
+    /// An ordinary machine has nothing that a clone has.
+    fn need_no<const N: usize>(&self, names: [&str; N]) -> Result<(), Problem> {
+        match names.into_iter().find(|name| self.seen.contains(*name)) {
+            Some(name) => Err(bad(format!(
+                "it has {name}, and a domain with image files reads none"
+            ))),
+            None => Ok(()),
+        }
+    }
+}
+
+fn unpack_members(
+    archive: impl BufRead,
+    directory: &Path,
+    files: &Files,
+) -> Result<Members, Problem> {
     let failed =
         |error: io::Error| Problem::failed(format!("could not store the domain's files: {error}"));
-    let mut layer_bytes = 0;
+    let (mut layer_bytes, mut proofs) = (0, Vec::new());
     let mut seen = HashSet::new();
-    let plain = decompressed(BufReader::new(archive)).map_err(bad)?;
+    let plain = decompressed(archive).map_err(bad)?;
     // Raw: nothing is done for us, neither long names read into memory nor sparse files laid out.
     let mut archive = tar::Archive::new(plain.take(2 * MAX_ARCHIVE_BYTES));
     for member in archive.entries().map_err(bad)?.raw(true) {
@@ -151,6 +217,11 @@ fn unpack_members(archive: impl Read, directory: &Path, files: &Files) -> Result
                 limited(IDENTITY_BYTES_MAX as u64)?;
                 store(&mut member, size, &target, None).map_err(bad)?;
             }
+            PROOFS_FILE => {
+                limited(MAX_CONFIG_BYTES)?;
+                proofs = serde_json::from_reader((&mut member).take(size))
+                    .map_err(|error| bad(format!("{PROOFS_FILE}: {error}")))?;
+            }
             LAYER_FILE => {
                 limited(LAYER_DISK_BYTES)?;
                 store(&mut member, size, &target, Some(LAYER_DISK_BYTES)).map_err(bad)?;
@@ -177,13 +248,13 @@ fn unpack_members(archive: impl Read, directory: &Path, files: &Files) -> Result
             }
         }
     }
-    match [CONFIG_FILE, LAYER_FILE, IDENTITY_FILE]
-        .into_iter()
-        .find(|name| !seen.contains(*name))
-    {
-        Some(name) => Err(bad(format!("it lacks {name}"))),
-        None => Ok(layer_bytes),
-    }
+    let members = Members {
+        seen,
+        layer_bytes,
+        proofs,
+    };
+    members.need([CONFIG_FILE])?;
+    Ok(members)
 }
 
 /// Writes a member's `size` bytes, sparse up to `padded`.
@@ -219,7 +290,7 @@ pub fn pack(
     to: impl Write,
     place: &Path,
     (layer, layer_bytes): (&Path, u64),
-    files: Option<(&Files, &DomainXml)>,
+    files: Option<(&Files, &Description)>,
 ) -> io::Result<()> {
     let mut archive = tar::Builder::new(to);
     let mut add = |name: &str, path: &Path, size: Option<u64>| -> io::Result<()> {
@@ -245,6 +316,23 @@ pub fn pack(
                 None,
             )?;
         }
+    }
+    archive.into_inner()?.flush()
+}
+
+/// Writes the archive of an ordinary machine: its description, and what shows which files it has.
+pub fn pack_images(to: impl Write, place: &Path, proofs: &[ImageProof]) -> io::Result<()> {
+    let mut archive = tar::Builder::new(to);
+    let mut add = |name: &str, content: &[u8]| -> io::Result<()> {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o600);
+        header.set_mtime(0);
+        archive.append_data(&mut header, name, content)
+    };
+    add(CONFIG_FILE, &fs::read(place.join(CONFIG_FILE))?)?;
+    if !proofs.is_empty() {
+        add(PROOFS_FILE, &serde_json::to_vec(proofs)?)?;
     }
     archive.into_inner()?.flush()
 }

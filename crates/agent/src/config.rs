@@ -36,6 +36,9 @@ pub struct AgentConfig {
     /// can say so for this host.
     #[serde(default)]
     pub plain_disks: bool,
+    /// Directories beneath which ordinary machines may have their image files; none without it.
+    #[serde(default)]
+    pub images: Vec<PathBuf>,
     /// Bridge that domains are joined to.
     pub bridge: String,
     /// Address on the bridge that domains mount live references and shared directories from: the same on every host,
@@ -133,6 +136,12 @@ impl AgentConfig {
                 "door: {door} is no address that one interface can have"
             ));
         }
+        if let Some(relative) = config.images.iter().find(|path| !path.is_absolute()) {
+            return Err(format!(
+                "images: {} is not an absolute path",
+                relative.display()
+            ));
+        }
         if config.capacity.memory_mib == 0 || config.capacity.cores == 0 {
             return Err("capacity: a host without memory or cores can hold no domain".into());
         }
@@ -204,6 +213,7 @@ migration: {address: 10.77.0.11, first_port: 49152, last_port: 49215, tls: true}
             ("bridge: br0", "bridge: br0\ndoor: 0.0.0.0", "door: 0.0.0.0"),
             ("bridge: br0", "bridge: br0\ndoor: 224.0.0.1", "door: 224"),
             ("name: host1", "name: ../host1", "host name"),
+            ("bridge: br0", "bridge: br0\nimages: [srv]", "absolute"),
             (
                 "state: /var/lib/estive",
                 &format!("state: /{}", "x".repeat(100)),

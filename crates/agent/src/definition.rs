@@ -2,7 +2,7 @@
 
 use crate::files::Files;
 use estive_api::Problem;
-use estive_api::domain_xml::{CONFIG_FILE, DiskSource, DomainXml, IDENTITY_FILE};
+use estive_api::domain_xml::{CONFIG_FILE, Description, DiskSource, DomainXml, IDENTITY_FILE};
 use estive_api::wire::CacheDirectory;
 use estive_boot::Identity;
 use estive_boot::identity::Seed;
@@ -14,10 +14,18 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 /// Reads the description from a domain's directory.
-pub fn read_xml(place: &Path) -> Result<DomainXml, Problem> {
+pub fn read_xml(place: &Path) -> Result<Description, Problem> {
     let path = place.join(CONFIG_FILE);
     let text = fs::read_to_string(&path).map_err(|error| unreadable(&path, &error))?;
-    DomainXml::parse(&text).map_err(|error| unreadable(&path, &error))
+    Description::parse(&text).map_err(|error| unreadable(&path, &error))
+}
+
+/// Likewise, of a clone; none of an ordinary machine.
+pub fn read_clone(place: &Path) -> Result<Option<DomainXml>, Problem> {
+    read_xml(place).map(|description| match description {
+        Description::Clone(xml) => Some(xml),
+        Description::Images(_) => None,
+    })
 }
 
 /// Reads the identity from a domain's directory, completed with fresh random bytes.

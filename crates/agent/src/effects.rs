@@ -144,6 +144,7 @@ impl Domain {
                         watch.abort();
                     }
                     let killed = self.agent.hypervisor.kill(&self.name).await;
+                    self.agent.image_proofs.end(&self.name);
                     killed.map_err(|error| self.failed("end QEMU of", &error))
                 })
                 .await
@@ -243,8 +244,8 @@ impl Domain {
         }
         let staged = doing.staged.take();
         if let Some(staged) = &staged {
-            record.memory_mib = staged.xml.memory_mib;
-            record.cpus = staged.xml.cpus;
+            record.memory_mib = staged.xml.memory_mib();
+            record.cpus = staged.xml.cpus();
             record.layer_bytes = staged.layer_bytes;
             record.pushed = None;
         }

@@ -4,14 +4,16 @@ use crate::boot_log::BootLog;
 use crate::boot_watch::BootWatch;
 use crate::definition;
 use crate::domain::Domain;
+use crate::images;
 use crate::journal::Moving;
 use crate::layer;
 use estive_api::Problem;
-use estive_api::domain_xml::DomainXml;
+use estive_api::domain_xml::Description;
 use estive_boot::record::HostWork;
 use estive_hypervisor::{HypervisorError, InstanceState, MigrationParameters};
-use estive_model::{DomainSpec, Event, EventKind, Generation};
+use estive_model::{Event, EventKind, Generation, Machine};
 use estive_moves::{Grant, Holding};
+use estive_network::Sender;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,12 +22,19 @@ const RESUME_PATIENCE: Duration = Duration::from_secs(5);
 
 impl Domain {
     /// For an instance that may use the domain's volume as this generation.
-    pub(crate) async fn spec(&self, generation: Generation) -> Result<DomainSpec, Problem> {
+    pub(crate) async fn spec(&self, generation: Generation) -> Result<Machine, Problem> {
         let place = self.agent.place(&self.name);
         let xml = definition::read_xml(&place)?;
         let bridge = &self.agent.config.bridge;
         let tap = self.agent.taps.name(&self.name);
         self.ensure_tap(&xml).await?;
+        let xml = match xml {
+            Description::Clone(xml) => xml,
+            Description::Images(xml) => {
+                let allowed = &self.agent.config.images;
+                return images::spec(&xml, allowed, bridge, tap).map(Machine::Images);
+            }
+        };
         self.agent.roots.make_ready(&xml).await?;
         self.agent.admit(&xml).await?;
         let layer = layer::path(&place, &self.record);
@@ -37,17 +46,23 @@ impl Domain {
             tap,
             plain_disks: self.agent.config.plain_disks,
         };
-        definition::spec(&place, layer, &xml, host, volume)
+        definition::spec(&place, layer, &xml, host, volume).map(Machine::Clone)
     }
 
     /// Its interface on this host, if it has one.
-    async fn ensure_tap(&self, xml: &DomainXml) -> Result<(), Problem> {
-        if xml.mac.is_none() {
+    async fn ensure_tap(&self, description: &Description) -> Result<(), Problem> {
+        if !description.has_interface() {
             return Ok(());
         }
         let config = &self.agent.config;
-        let identity = definition::read_identity(&self.agent.place(&self.name), xml)?;
-        let sender = definition::sender(&identity, &xml.command_line, config.door);
+        let sender = match description {
+            Description::Clone(xml) => {
+                let identity = definition::read_identity(&self.agent.place(&self.name), xml)?;
+                definition::sender(&identity, &xml.command_line, config.door)
+            }
+            // Which addresses it has is its own business, but for the door.
+            Description::Images(_) => Sender::Unknown { door: config.door },
+        };
         let made = self.agent.taps.ensure(&self.name, &config.bridge, &sender);
         made.await.map_err(|reason| {
             Problem::failed(format!(
@@ -73,6 +88,8 @@ impl Domain {
         if let Some(former) = self.boot_watch.take() {
             former.abort();
         }
+        // What stands at its paths by now is what it gets.
+        self.agent.image_proofs.end(&self.name);
         let now_ms = || self.agent.clock.now_ms();
         let asked_ms = now_ms();
         let spec = self.spec(self.record.entry.generation).await?;
@@ -179,7 +196,13 @@ impl Domain {
         let is_over = self.boot_log().is_over();
         // A domain that moved here has booted elsewhere.
         let boots = !is_over && self.record.asked_ms.is_some();
-        let identity = match definition::read_xml(&place) {
+        let xml = match definition::read_clone(&place) {
+            Ok(Some(xml)) => Ok(xml),
+            Err(problem) => Err(problem),
+            // Nothing in it reports to us.
+            Ok(None) => return,
+        };
+        let identity = match xml {
             Ok(xml) if boots && !xml.identity_by_fw_cfg => definition::read_identity(&place, &xml)
                 .and_then(|identity| definition::identity_line(&identity))
                 .inspect_err(|problem| self.note(problem.error.clone()))
@@ -218,6 +241,7 @@ impl Domain {
             watch.abort();
         }
         self.agent.release(&self.name);
+        self.agent.image_proofs.end(&self.name);
         *self.boot_log() = BootLog::new(&self.agent.config.name);
         let place = self.agent.place(&self.name);
         if place.exists()

@@ -24,6 +24,7 @@ mod events;
 mod files;
 mod guest_clock;
 mod happenings;
+mod images;
 mod instance;
 mod journal;
 mod layer;

@@ -132,11 +132,12 @@ impl Agent {
     /// The cache's directory may have been emptied, the bridge been made anew, the host's door become another.
     async fn admit_again(&self, name: &DomainName, door_is_made: &mut bool) -> Result<(), Problem> {
         let place = self.place(name);
-        let read = definition::read_xml(&place)?;
-        let Some(live) = &read.live else {
+        let read = definition::read_clone(&place)?;
+        let read = read.as_ref();
+        let Some((read, live)) = read.and_then(|xml| Some((xml, xml.live.as_ref()?))) else {
             return Ok(());
         };
-        if let Err(problem) = self.check_door(&read, live) {
+        if let Err(problem) = self.check_door(read, live) {
             self.dismiss(name).await;
             return Err(problem);
         }
@@ -147,7 +148,7 @@ impl Agent {
                 tracing::warn!(%problem, "nobody comes to a live reference by it");
             }
         }
-        let note = note(&place, &read, live)?;
+        let note = note(&place, read, live)?;
         let path = self.roots.directory().live_note(name);
         write(&path, &note).map_err(|error| {
             Problem::failed(format!("could not write {}: {error}", path.display()))

@@ -1,8 +1,10 @@
 //! What a domain is ordered to do: each order as the input it means.
 
 use crate::archive::Staged;
+use crate::definition;
 use crate::domain::{Answered, Doing, Domain, Order};
 use crate::journal::Moving;
+use estive_api::domain_xml::Description;
 use estive_api::wire::{MoveOrder, PrepareQuery, Prepared};
 use estive_api::{Peer, Problem};
 use estive_model::Generation;
@@ -62,6 +64,9 @@ impl Domain {
                     .await
             }
             Order::Save(generation) => {
+                self.only_of_a_clone(
+                    "its memory is not saved, as nobody keeps the disks as they were; stop it, or move it",
+                )?;
                 let runs = entry.holding == Holding::Running;
                 if runs {
                     self.room_to_save()?;
@@ -99,6 +104,7 @@ impl Domain {
                 self.answered(Input::Discard(generation), doing).await
             }
             Order::TakeLayer(layer, generation, reason) => {
+                self.only_of_a_clone("no layer is pushed to it")?;
                 self.take_layer(layer, generation, reason).await
             }
             Order::AskReady(generation, peer) => {
@@ -136,6 +142,31 @@ impl Domain {
         }
     }
 
+    /// An ordinary machine is taken in where its files are.
+    async fn prove_images(&self, staged: &Staged) -> Result<(), Problem> {
+        let Description::Images(xml) = &staged.xml else {
+            return Ok(());
+        };
+        let (agent, xml, proofs) = (self.agent.clone(), xml.clone(), staged.proofs.clone());
+        tokio::task::spawn_blocking(move || agent.prove_images(&xml, &proofs))
+            .await
+            .unwrap_or_else(|error| {
+                Err(Problem::failed(format!("the work was cut short: {error}")))
+            })
+    }
+
+    /// What only a clone has.
+    fn only_of_a_clone(&self, what: &str) -> Result<(), Problem> {
+        match definition::read_xml(&self.agent.place(&self.name)) {
+            Ok(Description::Images(_)) => Err(Problem::impossible(format!(
+                "{} has disks in image files: {what}",
+                self.name
+            ))),
+            // No description, no domain: the answer to that is the order's own.
+            _ => Ok(()),
+        }
+    }
+
     async fn define(&mut self, staged: Staged, generation: Option<Generation>) -> Answered {
         let entry = self.record.entry;
         let generation = generation.unwrap_or(match entry.holding {
@@ -143,12 +174,14 @@ impl Domain {
             _ => entry.floor.next(),
         });
         if entry.holding == Holding::Absent {
-            self.agent.reserve(&self.name, staged.xml.memory_mib)?;
+            self.agent.reserve(&self.name, staged.xml.memory_mib())?;
         }
         let doing = Doing {
             reason: format!(
                 "{} MiB, {} processors, a layer of {} bytes",
-                staged.xml.memory_mib, staged.xml.cpus, staged.layer_bytes
+                staged.xml.memory_mib(),
+                staged.xml.cpus(),
+                staged.layer_bytes
             ),
             staged: Some(staged),
             ..Doing::default()
@@ -171,7 +204,8 @@ impl Domain {
             _ => false,
         };
         if is_new {
-            self.agent.reserve(&self.name, staged.xml.memory_mib)?;
+            self.prove_images(&staged).await?;
+            self.agent.reserve(&self.name, staged.xml.memory_mib())?;
             let (address, port) = self.agent.take_port(&self.name).inspect_err(|_| {
                 self.agent.release(&self.name);
             })?;

@@ -150,7 +150,7 @@ impl Roots {
         let reading = move || {
             let places = fs::read_dir(domains).into_iter().flatten().flatten();
             places
-                .filter_map(|place| definition::read_xml(&place.path()).ok())
+                .filter_map(|place| definition::read_clone(&place.path()).ok().flatten())
                 .collect::<Vec<_>>()
         };
         for xml in tokio::task::spawn_blocking(reading)
@@ -193,8 +193,9 @@ fn sweep(roots: &Path, domains: &Path) -> io::Result<()> {
     let mut needed = BTreeSet::new();
     for place in fs::read_dir(domains)? {
         let place = place?.path();
-        match definition::read_xml(&place) {
-            Ok(xml) => needed.extend(sealed(&xml).map(|root| root.name.hex().to_owned())),
+        match definition::read_clone(&place) {
+            Ok(None) => {}
+            Ok(Some(xml)) => needed.extend(sealed(&xml).map(|root| root.name.hex().to_owned())),
             // "Cannot tell" changes nothing.
             Err(_) if place.join(estive_api::domain_xml::CONFIG_FILE).exists() => return Ok(()),
             Err(_) => {}

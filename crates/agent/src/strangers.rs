@@ -120,7 +120,7 @@ impl Agent {
     pub(crate) fn distrusted(&self, name: &DomainName) -> Record {
         let mut record = Record::new(name.clone());
         if let Ok(xml) = definition::read_xml(&self.place(name)) {
-            (record.memory_mib, record.cpus) = (xml.memory_mib, xml.cpus);
+            (record.memory_mib, record.cpus) = (xml.memory_mib(), xml.cpus());
         }
         record
     }

@@ -46,8 +46,8 @@ impl Domain {
         generation: Generation,
         first: bool,
     ) -> Result<(), Problem> {
-        let xml = definition::read_xml(&self.agent.place(&self.name))?;
-        let Some(volume) = &xml.volume else {
+        let xml = definition::read_clone(&self.agent.place(&self.name))?;
+        let Some(volume) = xml.as_ref().and_then(|xml| xml.volume.as_ref()) else {
             return Ok(());
         };
         let path = format!("/v1/volumes/{}/fence", volume.export);
@@ -89,8 +89,8 @@ impl Domain {
     /// Gives an export back that no instance uses any more. If the storage host does not hear it, the next generation's
     /// fence does it.
     pub(crate) fn withdraw_export(&self, generation: Generation) {
-        let xml = definition::read_xml(&self.agent.place(&self.name));
-        let Some(volume) = xml.ok().and_then(|xml| xml.volume) else {
+        let xml = definition::read_clone(&self.agent.place(&self.name));
+        let Some(volume) = xml.ok().flatten().and_then(|xml| xml.volume) else {
             return;
         };
         let Ok(client) = self.storage(&volume) else {

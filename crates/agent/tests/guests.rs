@@ -60,37 +60,6 @@ fn run(case: impl Future<Output = ()>) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Ends what QEMUs a failed case has left.
-struct Ender<'a>(&'a Path);
-
-impl Drop for Ender<'_> {
-    fn drop(&mut self) {
-        for host in fs::read_dir(self.0).into_iter().flatten().flatten() {
-            for domain in fs::read_dir(host.path().join("run"))
-                .into_iter()
-                .flatten()
-                .flatten()
-            {
-                let pid = fs::read_to_string(domain.path().join("pid")).unwrap_or_default();
-                let pid = pid
-                    .trim()
-                    .parse()
-                    .ok()
-                    .and_then(rustix::process::Pid::from_raw);
-                let command = pid.map(|pid| format!("/proc/{}/cmdline", pid.as_raw_nonzero()));
-                let command = command
-                    .and_then(|path| fs::read(path).ok())
-                    .unwrap_or_default();
-                if let Some(pid) = pid
-                    && String::from_utf8_lossy(&command).contains(&*self.0.to_string_lossy())
-                {
-                    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-                }
-            }
-        }
-    }
-}
-
 fn counter(home: &Path) -> Vec<u8> {
     let program = home.join("counter");
     let built = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))

@@ -3,6 +3,7 @@
 //! Everything outside the subset is refused by name, line and column: a description that is accepted is obeyed whole.
 //! Reader and writer stand here together, so that manager and agent cannot differ.
 
+mod images;
 mod tree;
 
 use crate::Endpoint;
@@ -12,6 +13,10 @@ use quick_xml::escape::escape;
 use std::fmt::Write;
 use std::net::SocketAddrV4;
 use tree::{Element, Place};
+
+pub use images::{
+    Description, ImageDiskXml, ImagesXml, InterfaceXml, KernelXml, SET_ASIDE, SET_ASIDE_DEVICES,
+};
 
 /// Machine type of every domain: known to QEMU 7.2 and all later ones, so that all hosts agree.
 pub const MACHINE: &str = "pc-q35-7.2";
@@ -402,7 +407,17 @@ fn parse_os(os: &Element) -> Result<(Digest, Digest, String), DomainXmlError> {
     if kind.text()? != "hvm" {
         return Err(kind.wrong("is not \"hvm\""));
     }
-    let command_line = match os.child_if_any("cmdline") {
+    let command_line = parse_command_line(os)?;
+    Ok((
+        leaf(os, "kernel", str::parse::<Digest>)?,
+        leaf(os, "initrd", str::parse::<Digest>)?,
+        command_line,
+    ))
+}
+
+/// One line; empty without `<cmdline>`.
+fn parse_command_line(os: &Element) -> Result<String, DomainXmlError> {
+    match os.child_if_any("cmdline") {
         Some(element) => {
             element.only_text(&[])?;
             let line = element.text().unwrap_or_default();
@@ -411,15 +426,10 @@ fn parse_os(os: &Element) -> Result<(Digest, Digest, String), DomainXmlError> {
                     "must be one line of at most {MAX_COMMAND_LINE_BYTES} bytes"
                 )));
             }
-            line.to_owned()
+            Ok(line.to_owned())
         }
-        None => String::new(),
-    };
-    Ok((
-        leaf(os, "kernel", str::parse::<Digest>)?,
-        leaf(os, "initrd", str::parse::<Digest>)?,
-        command_line,
-    ))
+        None => Ok(String::new()),
+    }
 }
 
 fn parse_sysinfo(sysinfo: &Element) -> Result<(), DomainXmlError> {
@@ -647,7 +657,10 @@ fn parse_interface(interface: &Element) -> Result<String, DomainXmlError> {
     interface
         .child("model")?
         .is_exactly(&[("type", "virtio")])?;
-    let mac = interface.child("mac")?;
+    parse_mac(interface.child("mac")?)
+}
+
+fn parse_mac(mac: &Element) -> Result<String, DomainXmlError> {
     mac.only(&["address"], &[], &[])?;
     let address = mac.attribute("address")?;
     let parts: Vec<&str> = address.split(':').collect();

@@ -1,7 +1,7 @@
 //! The seam: what every hypervisor can do, and the words it does it in.
 
 use async_trait::async_trait;
-use estive_model::{DomainName, DomainSpec};
+use estive_model::{DomainName, Machine};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -230,13 +230,13 @@ pub struct Found {
 #[async_trait]
 pub trait Hypervisor: Send + Sync {
     /// Makes an instance, processors halted ([`InstanceState::Prelaunch`]). Fails with `Exists` if one stands.
-    async fn create(&self, spec: &DomainSpec) -> Result<(), HypervisorError>;
+    async fn create(&self, machine: &Machine) -> Result<(), HypervisorError>;
 
     /// Makes an instance that waits for a stream ([`InstanceState::AwaitingStream`]) on `port` of `listen`
     /// (own port for each migration). Processors stay halted when the stream is complete ([`InstanceState::Loaded`]).
     async fn create_incoming(
         &self,
-        spec: &DomainSpec,
+        machine: &Machine,
         listen: IpAddr,
         port: u16,
         tls: bool,
@@ -246,7 +246,7 @@ pub trait Hypervisor: Send + Sync {
     /// Makes an instance from a file written by [`Hypervisor::save`]; processors halted ([`InstanceState::Loaded`]).
     async fn restore(
         &self,
-        spec: &DomainSpec,
+        machine: &Machine,
         from: &std::path::Path,
     ) -> Result<(), HypervisorError>;
 

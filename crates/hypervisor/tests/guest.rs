@@ -4,9 +4,12 @@
 //! the cases are ignored. `ESTIVE_QEMU`: another emulator.
 
 use async_trait::async_trait;
-use estive_hypervisor::conformance::{self, Bench, Side};
+use estive_hypervisor::conformance::{self, Bench, Side, counting_disk};
 use estive_hypervisor::*;
-use estive_model::{BlockSource, Checksummed, DomainName, DomainSpec, LAYER_DISK_BYTES};
+use estive_model::{
+    BlockSource, Checksummed, DomainName, DomainSpec, ImageDisk, ImageFile, ImageFormat, ImageSpec,
+    LAYER_DISK_BYTES,
+};
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::collections::HashMap;
 use std::fs;
@@ -47,7 +50,10 @@ async fn a_halted_process_is_left_alone(bench: &dyn Bench) {
     use rustix::process::{Pid, Signal, kill_process};
     let domain = DomainName::new("silent").unwrap();
     let hypervisor = bench.hypervisor(Side::Here);
-    hypervisor.create(&bench.spec(&domain)).await.unwrap();
+    hypervisor
+        .create(&bench.spec(&domain).into())
+        .await
+        .unwrap();
     let found = hypervisor.adopt().await.unwrap();
     let pid = Pid::from_raw(i32::try_from(found[0].pid).unwrap()).unwrap();
     kill_process(pid, Signal::STOP).unwrap();
@@ -76,7 +82,7 @@ async fn a_halted_process_is_left_alone(bench: &dyn Bench) {
         matches!(state, Err(HypervisorError::Silent { .. })),
         "{state:?}"
     );
-    let again = impatient.create(&bench.spec(&domain)).await;
+    let again = impatient.create(&bench.spec(&domain).into()).await;
     assert!(
         matches!(again, Err(HypervisorError::Exists(_))),
         "{again:?}"
@@ -426,17 +432,37 @@ impl Bench for RealBench {
         }
     }
 
+    fn image_spec(&self, domain: &DomainName) -> ImageSpec {
+        let path = format!("{domain}.raw");
+        let images = self.directory.path();
+        counting_disk::make(&images.join(&path)).unwrap();
+        ImageSpec {
+            name: domain.clone(),
+            uuid: "6f2c4b1e-4c8e-4d8b-9f43-0c1f6a2f5a10".into(),
+            memory_mib: 64,
+            cpus: 1,
+            kernel: None,
+            disks: vec![ImageDisk {
+                file: ImageFile {
+                    top: images.to_owned(),
+                    path,
+                },
+                format: ImageFormat::Raw,
+                read_only: false,
+                discard: false,
+                serial: None,
+            }],
+            interface: None,
+        }
+    }
+
+    fn image_holds(&self, domain: &DomainName) -> Option<u64> {
+        let disk = self.directory.path().join(format!("{domain}.raw"));
+        Some(counting_disk::holds(&disk).unwrap())
+    }
+
     async fn count(&self, side: Side, domain: &DomainName) -> u64 {
-        let log = self.hypervisor(side).channels(domain).console_log;
-        let log = fs::read(log).unwrap_or_default();
-        let log = String::from_utf8_lossy(&log);
-        // The last line may be cut, and the first one after a move begins in the middle.
-        let whole = log.rsplit_once('\n').map_or("", |(whole, _)| whole);
-        whole
-            .lines()
-            .filter_map(|line| line.trim().strip_prefix("count ")?.parse().ok())
-            .max()
-            .unwrap_or(0)
+        counting_disk::shown(&self.hypervisor(side).channels(domain).console_log)
     }
 
     async fn crash(&self, side: Side, domain: &DomainName) {

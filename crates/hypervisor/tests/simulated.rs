@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use estive_hypervisor::conformance::{self, Bench, Side};
 use estive_hypervisor::simulated::{BROKEN_KERNEL, Fault, SimulatedFabric, Step};
 use estive_hypervisor::*;
-use estive_model::{BlockSource, Checksummed, DomainName, DomainSpec};
+use estive_model::{BlockSource, Checksummed, DomainName, DomainSpec, ImageSpec};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -107,6 +107,22 @@ impl Bench for SimulatedBench {
         }
     }
 
+    fn image_spec(&self, domain: &DomainName) -> ImageSpec {
+        ImageSpec {
+            name: domain.clone(),
+            uuid: "6f2c4b1e-4c8e-4d8b-9f43-0c1f6a2f5a10".into(),
+            memory_mib: 64,
+            cpus: 1,
+            kernel: None,
+            disks: Vec::new(),
+            interface: None,
+        }
+    }
+
+    fn image_holds(&self, _domain: &DomainName) -> Option<u64> {
+        None
+    }
+
     async fn count(&self, side: Side, domain: &DomainName) -> u64 {
         self.fabric.count(self.address(side), domain)
     }
@@ -153,7 +169,7 @@ async fn rest(step: Step, fault: Fault) -> (InstanceState, InstanceState, Migrat
     let (here, there) = (bench.hypervisor(Side::Here), bench.hypervisor(Side::There));
     let parameters = MigrationParameters::default();
     let (host, port) = (bench.address(Side::There), 4444);
-    let spec = bench.spec(&domain);
+    let spec = bench.spec(&domain).into();
     here.create(&spec).await.unwrap();
     here.resume(&domain).await.unwrap();
     there
@@ -232,7 +248,7 @@ async fn an_answer_that_is_lost_may_have_had_its_effect() {
     let bench = SimulatedBench::new().await;
     let domain = DomainName::new("unclear").unwrap();
     let here = bench.hypervisor(Side::Here);
-    here.create(&bench.spec(&domain)).await.unwrap();
+    here.create(&bench.spec(&domain).into()).await.unwrap();
     let host = bench.address(Side::Here);
     for (fault, after) in [
         (Fault::Silent, InstanceState::Prelaunch),
@@ -255,7 +271,10 @@ async fn processors_that_run_at_two_places_are_noticed() {
     for side in [Side::Here, Side::There] {
         assert_eq!(bench.fabric.ran_twice(), []);
         let hypervisor = bench.hypervisor(side);
-        hypervisor.create(&bench.spec(&domain)).await.unwrap();
+        hypervisor
+            .create(&bench.spec(&domain).into())
+            .await
+            .unwrap();
         hypervisor.resume(&domain).await.unwrap();
     }
     assert_eq!(bench.fabric.ran_twice(), [domain]);

@@ -7,6 +7,7 @@ mod domain;
 mod event;
 mod exit;
 mod host;
+mod image;
 mod name;
 
 pub use clock::{Clock, ManualClock};
@@ -17,6 +18,7 @@ pub use domain::{
 pub use event::{Event, EventKind};
 pub use exit::ExitCode;
 pub use host::{Capacity, HostHealth};
+pub use image::{ImageDisk, ImageFile, ImageFormat, ImageKernel, ImageSpec, Machine};
 pub use name::{
     DeploymentName, Digest, DomainName, Generation, HostName, NameError, OperationId, ReferenceName,
 };

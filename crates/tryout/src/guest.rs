@@ -69,7 +69,7 @@ impl Guest {
             console: None,
             hypervisor,
         };
-        guest.hypervisor.create(&spec).await?;
+        guest.hypervisor.create(&spec.into()).await?;
         match guest.begin().await {
             Ok(()) => Ok(guest),
             Err(error) => {

@@ -1,7 +1,7 @@
 //! Large bodies: archives and files, always by way of the disk and never whole in memory.
 
 use crate::agent::Agent;
-use crate::archive::{Staged, pack};
+use crate::archive::{Staged, pack, pack_images};
 use crate::definition;
 use crate::domain::Handle;
 use crate::layer::{self, PushedLayer};
@@ -9,6 +9,7 @@ use axum::body::Body;
 use axum::http::{StatusCode, header};
 use axum::response::Response;
 use estive_api::Problem;
+use estive_api::domain_xml::Description;
 use estive_api::wire::MAX_ARCHIVE_BYTES;
 use estive_model::{Digest, DomainName, LAYER_DISK_BYTES};
 use futures_util::StreamExt as _;
@@ -76,7 +77,14 @@ pub(super) async fn unpack(
     receive(body, MAX_ARCHIVE_BYTES, &mut file).await?;
     file.rewind().map_err(&storing)?;
     let (agent, name) = (agent.clone(), name.clone());
-    blocking(move || Staged::unpack(file, &name, &agent.temporary(), &agent.files)).await
+    blocking(move || {
+        let staged = Staged::unpack(file, &name, &agent.temporary(), &agent.files)?;
+        if let Description::Images(xml) = &staged.xml {
+            agent.check_images(xml)?;
+        }
+        Ok(staged)
+    })
+    .await
 }
 
 /// Takes a layer from a request's body; small enough for memory.
@@ -99,9 +107,14 @@ pub(super) async fn packed(
         let xml = definition::read_xml(&place)?;
         let packing = io_problem("pack the domain's archive");
         let mut file = tempfile::tempfile_in(agent.temporary()).map_err(&packing)?;
-        let files = whole.then_some((&agent.files, &xml));
-        let layer = layer::path(&place, &record);
-        pack(&mut file, &place, (&layer, record.layer_bytes), files).map_err(&packing)?;
+        if let Description::Images(xml) = &xml {
+            let proofs = agent.image_proofs.give(&agent.config.images, xml)?;
+            pack_images(&mut file, &place, &proofs).map_err(&packing)?;
+        } else {
+            let files = whole.then_some((&agent.files, &xml));
+            let layer = layer::path(&place, &record);
+            pack(&mut file, &place, (&layer, record.layer_bytes), files).map_err(&packing)?;
+        }
         file.rewind().map_err(&packing)?;
         Ok(file)
     })

@@ -65,7 +65,13 @@ pub(super) async fn tcp(
         .ok_or_else(|| Problem::invalid(format!("{port:.10} is not a TCP port")))?;
     let place = agent.place(&named(&name)?);
     // The domain's own address and no other.
-    let identity = definition::read_identity(&place, &definition::read_xml(&place)?)?;
+    let Some(xml) = definition::read_clone(&place)? else {
+        return Err(Problem::impossible(format!(
+            "{name} is no clone: which address it has is not known here"
+        ))
+        .advice("reach it by the network it is in, or by its console"));
+    };
+    let identity = definition::read_identity(&place, &xml)?;
     let address = (identity.address.address, port);
     let stream = timeout(CONNECT, TcpStream::connect(address)).await;
     let stream = stream

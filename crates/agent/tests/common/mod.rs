@@ -61,6 +61,7 @@ impl World {
         let config = AgentConfig {
             cache: None,
             plain_disks: false,
+            images: Vec::new(),
             name: HostName::new(&name).unwrap(),
             listen: Some(listen),
             socket: place.join("agent.sock"),
@@ -89,6 +90,37 @@ impl World {
             taps: Arc::new(NoTaps),
             address,
             running: None,
+        }
+    }
+}
+
+/// Ends what QEMUs a failed case has left.
+pub struct Ender<'a>(pub &'a Path);
+
+impl Drop for Ender<'_> {
+    fn drop(&mut self) {
+        for host in std::fs::read_dir(self.0).into_iter().flatten().flatten() {
+            for domain in std::fs::read_dir(host.path().join("run"))
+                .into_iter()
+                .flatten()
+                .flatten()
+            {
+                let pid = std::fs::read_to_string(domain.path().join("pid")).unwrap_or_default();
+                let pid = pid
+                    .trim()
+                    .parse()
+                    .ok()
+                    .and_then(rustix::process::Pid::from_raw);
+                let command = pid.map(|pid| format!("/proc/{}/cmdline", pid.as_raw_nonzero()));
+                let command = command
+                    .and_then(|path| std::fs::read(path).ok())
+                    .unwrap_or_default();
+                if let Some(pid) = pid
+                    && String::from_utf8_lossy(&command).contains(&*self.0.to_string_lossy())
+                {
+                    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+                }
+            }
         }
     }
 }

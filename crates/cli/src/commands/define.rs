@@ -13,7 +13,8 @@ use std::path::PathBuf;
 pub struct Define {
     /// The domain.
     domain: DomainName,
-    /// Its archive: tar, plain or packed by gzip or bzip2, with config.xml at its root.
+    /// Its archive: tar, plain or packed by gzip or bzip2, with config.xml at its root. Of a domain with image files also
+    /// its XML by itself.
     archive: PathBuf,
 }
 

@@ -93,7 +93,7 @@ pub(super) async fn an_instance_is_made_once(bench: &dyn Bench) {
 
 pub(super) async fn an_instance_that_dies_at_its_start_leaves_nothing(bench: &dyn Bench) {
     let stage = Stage::new(bench, "stillborn");
-    let broken = bench.broken_spec(&stage.domain);
+    let broken = bench.broken_spec(&stage.domain).into();
     match stage.on(Here).create(&broken).await {
         Err(HypervisorError::DiedAtStart { domain, detail }) => {
             assert_eq!(domain, stage.domain);

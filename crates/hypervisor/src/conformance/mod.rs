@@ -2,12 +2,14 @@
 //!
 //! A case fails by a panic that says what was expected. Every wait has a bound and ends with what is waited for.
 
+pub mod counting_disk;
+mod images;
 mod lives;
 mod moves;
 
 use crate::seam::*;
 use async_trait::async_trait;
-use estive_model::{DomainName, DomainSpec};
+use estive_model::{DomainName, DomainSpec, ImageSpec, Machine};
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -44,6 +46,10 @@ pub trait Bench: Send + Sync {
     fn spec(&self, domain: &DomainName) -> DomainSpec;
     /// One whose instance ends at its start.
     fn broken_spec(&self, domain: &DomainName) -> DomainSpec;
+    /// An ordinary machine that counts, its disk fresh in an image file that both sides see.
+    fn image_spec(&self, domain: &DomainName) -> ImageSpec;
+    /// Up to which number the machine's disk has every one, where there is a disk.
+    fn image_holds(&self, domain: &DomainName) -> Option<u64>;
     /// The highest number the instance that stands (or stood last) on this side has shown; 0 if it showed none.
     async fn count(&self, side: Side, domain: &DomainName) -> u64;
     /// Ends the instance from outside, as a crash does.
@@ -96,6 +102,8 @@ pub fn cases() -> Vec<Case> {
         moves::the_source_dies_after_completion,
         moves::the_driver_restarts_in_pre_copy,
         moves::post_copy_lets_the_destination_run_first,
+        images::a_machine_with_an_image_moves_and_its_disk_has_all,
+        images::a_machine_with_an_image_goes_on_where_it_was_after_the_stream,
     ]
     .into()
 }
@@ -104,22 +112,33 @@ pub fn cases() -> Vec<Case> {
 struct Stage<'a> {
     bench: &'a dyn Bench,
     domain: DomainName,
+    machine: Machine,
 }
 
 impl<'a> Stage<'a> {
     fn new(bench: &'a dyn Bench, name: &str) -> Self {
+        let domain = DomainName::new(name).expect("cases use names that are fit");
+        let machine = bench.spec(&domain).into();
         Self {
             bench,
-            domain: DomainName::new(name).expect("cases use names that are fit"),
+            domain,
+            machine,
         }
+    }
+
+    /// One with an image.
+    fn with_image(bench: &'a dyn Bench, name: &str) -> Self {
+        let stage = Self::new(bench, name);
+        let machine = bench.image_spec(&stage.domain).into();
+        Self { machine, ..stage }
     }
 
     fn on(&self, side: Side) -> Arc<dyn Hypervisor> {
         self.bench.hypervisor(side)
     }
 
-    fn spec(&self) -> DomainSpec {
-        self.bench.spec(&self.domain)
+    fn spec(&self) -> Machine {
+        self.machine.clone()
     }
 
     async fn state(&self, side: Side) -> InstanceState {

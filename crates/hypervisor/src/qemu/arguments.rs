@@ -2,7 +2,7 @@
 
 use super::directory::Directory;
 use super::{QemuConfig, UserNetwork};
-use estive_model::{BlockSource, DomainSpec, NbdSource};
+use estive_model::{BlockSource, DomainName, DomainSpec, Interface, NbdSource};
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -29,43 +29,19 @@ const LOCAL_OPEN_S: u32 = 5;
 pub fn arguments(spec: &DomainSpec, config: &QemuConfig, incoming: bool) -> Vec<String> {
     let directory = Directory::of(&config.runtime_dir, &spec.name);
     let mut line = Line(Vec::new());
-    line.pair("-pidfile", text(&directory.pid()));
-    line.pair("-name", escaped(spec.name.as_str()));
-    line.pair("-uuid", &spec.uuid);
-    line.word("-nodefaults").word("-no-user-config").word("-S");
-    // The guest's power-off leaves the halted process standing, so that it can be told from a crash, also by an
-    // agent that was not there when it happened.
-    line.word("-no-shutdown");
-    line.pair("-display", "none");
-    line.pair(
-        "-machine",
-        format!(
-            "{MACHINE},memory-backend=ram,graphics=off,hpet=off,usb=off,sata=off,smbus=off,vmport=off,dump-guest-core=off"
-        ),
-    );
-    line.pair("-accel", config.accel.as_str());
-    line.pair("-cpu", "max");
-    line.pair("-smp", format!("cpus={}", spec.cpus));
-    line.pair("-m", format!("size={}M", spec.memory_mib));
-    line.pair(
-        "-object",
-        format!("memory-backend-ram,id=ram,size={}M", spec.memory_mib),
+    let size = (spec.memory_mib, spec.cpus);
+    machine(
+        &mut line,
+        &directory,
+        (&spec.name, &spec.uuid),
+        size,
+        config,
     );
     line.pair("-bios", FIRMWARE);
     line.pair("-kernel", text(&spec.kernel.path));
     line.pair("-initrd", text(&spec.initramfs.path));
     line.pair("-append", &spec.command_line);
-    if let Some(credentials) = &config.credentials {
-        for (id, endpoint) in [("tls-server", "server"), ("tls-client", "client")] {
-            line.pair(
-                "-object",
-                format!(
-                    "tls-creds-x509,id={id},endpoint={endpoint},verify-peer=yes,dir={}",
-                    path(credentials)
-                ),
-            );
-        }
-    }
+    credentials(&mut line, config);
     channels(&mut line, &directory);
     devices(&mut line, spec, config);
     if spec
@@ -87,8 +63,55 @@ pub fn arguments(spec: &DomainSpec, config: &QemuConfig, incoming: bool) -> Vec<
     line.0
 }
 
+/// What every machine begins with.
+pub(super) fn machine(
+    line: &mut Line,
+    directory: &Directory,
+    (name, uuid): (&DomainName, &str),
+    (memory_mib, cpus): (u64, u32),
+    config: &QemuConfig,
+) {
+    line.pair("-pidfile", text(&directory.pid()));
+    line.pair("-name", escaped(name.as_str()));
+    line.pair("-uuid", uuid);
+    line.word("-nodefaults").word("-no-user-config").word("-S");
+    // The guest's power-off leaves the halted process standing, so that it can be told from a crash, also by an
+    // agent that was not there when it happened.
+    line.word("-no-shutdown");
+    line.pair("-display", "none");
+    line.pair(
+        "-machine",
+        format!(
+            "{MACHINE},memory-backend=ram,graphics=off,hpet=off,usb=off,sata=off,smbus=off,vmport=off,dump-guest-core=off"
+        ),
+    );
+    line.pair("-accel", config.accel.as_str());
+    line.pair("-cpu", "max");
+    line.pair("-smp", format!("cpus={cpus}"));
+    line.pair("-m", format!("size={memory_mib}M"));
+    line.pair(
+        "-object",
+        format!("memory-backend-ram,id=ram,size={memory_mib}M"),
+    );
+}
+
+/// For streams and disks over TLS.
+pub(super) fn credentials(line: &mut Line, config: &QemuConfig) {
+    if let Some(credentials) = &config.credentials {
+        for (id, endpoint) in [("tls-server", "server"), ("tls-client", "client")] {
+            line.pair(
+                "-object",
+                format!(
+                    "tls-creds-x509,id={id},endpoint={endpoint},verify-peer=yes,dir={}",
+                    path(credentials)
+                ),
+            );
+        }
+    }
+}
+
 /// Monitor, console and the ports of the virtual serial controller.
-fn channels(line: &mut Line, directory: &Directory) {
+pub(super) fn channels(line: &mut Line, directory: &Directory) {
     let socket =
         |id: &str, at: &Path| format!("socket,id={id},path={},server=on,wait=off", path(at));
     line.pair("-chardev", socket("qmp", &directory.qmp()));
@@ -131,23 +154,7 @@ fn channels(line: &mut Line, directory: &Directory) {
 }
 
 fn devices(line: &mut Line, spec: &DomainSpec, config: &QemuConfig) {
-    if let Some(interface) = &spec.interface {
-        let backend = match &config.user_network {
-            Some(network) => user_network(network),
-            None => {
-                let tap = escaped(&interface.tap);
-                format!("tap,id=n0,ifname={tap},script=no,downscript=no")
-            }
-        };
-        line.pair("-netdev", backend);
-        let mac = escaped(&interface.mac);
-        line.pair(
-            "-device",
-            format!("virtio-net-pci,netdev=n0,mac={mac},romfile=,addr=0x2"),
-        );
-    }
-    line.pair("-object", "rng-random,id=rng,filename=/dev/urandom");
-    line.pair("-device", "virtio-rng-pci,rng=rng,addr=0x3");
+    network_and_randomness(line, spec.interface.as_ref(), config);
     let layer = BlockSource::File(spec.layer.clone());
     for (name, source, address) in [
         ("layer", &layer, "0x5"),
@@ -170,6 +177,30 @@ fn devices(line: &mut Line, spec: &DomainSpec, config: &QemuConfig) {
             "virtio-blk-pci,drive=volume,id=volume-disk,serial=estive-volume,addr=0x8,werror=report,rerror=report",
         );
     }
+}
+
+pub(super) fn network_and_randomness(
+    line: &mut Line,
+    interface: Option<&Interface>,
+    config: &QemuConfig,
+) {
+    if let Some(interface) = interface {
+        let backend = match &config.user_network {
+            Some(network) => user_network(network),
+            None => {
+                let tap = escaped(&interface.tap);
+                format!("tap,id=n0,ifname={tap},script=no,downscript=no")
+            }
+        };
+        line.pair("-netdev", backend);
+        let mac = escaped(&interface.mac);
+        line.pair(
+            "-device",
+            format!("virtio-net-pci,netdev=n0,mac={mac},romfile=,addr=0x2"),
+        );
+    }
+    line.pair("-object", "rng-random,id=rng,filename=/dev/urandom");
+    line.pair("-device", "virtio-rng-pci,rng=rng,addr=0x3");
 }
 
 fn user_network(network: &UserNetwork) -> String {
@@ -230,21 +261,21 @@ fn nbd_server(nbd: &NbdSource, reconnect_delay_s: u32) -> String {
     server
 }
 
-struct Line(Vec<String>);
+pub(super) struct Line(pub(super) Vec<String>);
 
 impl Line {
-    fn word(&mut self, word: &str) -> &mut Self {
+    pub(super) fn word(&mut self, word: &str) -> &mut Self {
         self.0.push(word.to_owned());
         self
     }
 
-    fn pair(&mut self, option: &str, value: impl AsRef<str>) {
+    pub(super) fn pair(&mut self, option: &str, value: impl AsRef<str>) {
         self.word(option).word(value.as_ref());
     }
 }
 
 /// A path as one word of the command line.
-fn text(path: &Path) -> String {
+pub(super) fn text(path: &Path) -> String {
     path.display().to_string()
 }
 
@@ -254,14 +285,14 @@ fn path(path: &Path) -> String {
 }
 
 /// QEMU's `key=value,...`: a comma in a value is written twice, nothing else is special.
-fn escaped(value: &str) -> String {
+pub(super) fn escaped(value: &str) -> String {
     value.replace(',', ",,")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use estive_model::{Checksummed, DomainName, Interface};
+    use estive_model::Checksummed;
 
     fn spec() -> DomainSpec {
         let file = |path: &str| Checksummed {

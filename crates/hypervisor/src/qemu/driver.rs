@@ -4,7 +4,7 @@ use super::directory::{Directory, failed};
 use super::{Accel, QemuHypervisor};
 use crate::seam::*;
 use async_trait::async_trait;
-use estive_model::{DomainName, DomainSpec};
+use estive_model::{DomainName, Machine};
 use serde_json::Value;
 use std::net::IpAddr;
 use std::path::Path;
@@ -13,28 +13,30 @@ use tokio::sync::broadcast;
 
 #[async_trait]
 impl Hypervisor for QemuHypervisor {
-    async fn create(&self, spec: &DomainSpec) -> Result<(), HypervisorError> {
-        let (inner, spec) = (self.inner.clone(), spec.clone());
+    async fn create(&self, machine: &Machine) -> Result<(), HypervisorError> {
+        let (inner, machine) = (self.inner.clone(), machine.clone());
         detached(async move {
-            let _turn = inner.turn(&spec.name).await;
-            inner.launch(&spec, false).await.map(drop)
+            let _turn = inner.turn(machine.name()).await;
+            inner.launch(&machine, false).await.map(drop)
         })
         .await
     }
 
     async fn create_incoming(
         &self,
-        spec: &DomainSpec,
+        machine: &Machine,
         listen: IpAddr,
         port: u16,
         tls: bool,
         parameters: &MigrationParameters,
     ) -> Result<(), HypervisorError> {
-        let (inner, spec, parameters) = (self.inner.clone(), spec.clone(), parameters.clone());
+        let (inner, machine, parameters) =
+            (self.inner.clone(), machine.clone(), parameters.clone());
         detached(async move {
-            let _turn = inner.turn(&spec.name).await;
-            let instance = inner.launch(&spec, true).await?;
-            let listening = instance.listen(listen, port, tls, &parameters).await;
+            let _turn = inner.turn(machine.name()).await;
+            let late = matches!(machine, Machine::Images(_));
+            let instance = inner.launch(&machine, true).await?;
+            let listening = instance.listen(listen, port, tls, &parameters, late).await;
             if listening.is_err() {
                 inner.remove(&instance).await?;
                 instance.directory.discard();
@@ -44,11 +46,11 @@ impl Hypervisor for QemuHypervisor {
         .await
     }
 
-    async fn restore(&self, spec: &DomainSpec, from: &Path) -> Result<(), HypervisorError> {
-        let (inner, spec, from) = (self.inner.clone(), spec.clone(), from.to_owned());
+    async fn restore(&self, machine: &Machine, from: &Path) -> Result<(), HypervisorError> {
+        let (inner, machine, from) = (self.inner.clone(), machine.clone(), from.to_owned());
         detached(async move {
-            let _turn = inner.turn(&spec.name).await;
-            let instance = inner.launch(&spec, true).await?;
+            let _turn = inner.turn(machine.name()).await;
+            let instance = inner.launch(&machine, true).await?;
             let loaded = instance.load(&from).await;
             if loaded.is_err() {
                 inner.remove(&instance).await?;

@@ -19,19 +19,26 @@ const UNLIMITED_BYTES_PER_S: u64 = 1 << 40;
 const FILE_STREAMS: (u64, u64, u64) = (8, 2, 0);
 
 impl Instance {
-    /// Listens for a stream.
+    /// Listens for a stream. `late`: its disks are taken over (and locked) no sooner than its processors are started,
+    /// so that until then the source can go on.
     pub(super) async fn listen(
         &self,
         address: IpAddr,
         port: u16,
         tls: bool,
         parameters: &MigrationParameters,
+        late: bool,
     ) -> Result<(), HypervisorError> {
         self.execute(
             "migrate-set-capabilities",
             capabilities(true, false, parameters.post_copy),
         )
         .await?;
+        if late {
+            let late =
+                json!({"capabilities": [{"capability": "late-block-activate", "state": true}]});
+            self.execute("migrate-set-capabilities", late).await?;
+        }
         let credentials = if tls { "tls-server" } else { "" };
         self.execute("migrate-set-parameters", json!({"tls-creds": credentials}))
             .await?;

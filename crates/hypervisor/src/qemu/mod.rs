@@ -11,6 +11,8 @@
 mod arguments;
 mod directory;
 mod driver;
+mod image_arguments;
+mod images;
 mod incoming;
 mod instance;
 mod kvm;
@@ -18,11 +20,12 @@ mod outgoing;
 mod process;
 
 pub use arguments::{MACHINE, arguments};
+use image_arguments::image_arguments;
 pub use kvm::KvmVerdict;
 
 use crate::seam::*;
 use directory::{Directory, failed};
-use estive_model::{DomainName, DomainSpec};
+use estive_model::{DomainName, Machine};
 use instance::Instance;
 use process::Process;
 use serde::{Deserialize, Serialize};
@@ -293,27 +296,41 @@ impl Inner {
     /// Starts a process and waits until its monitor answers. Leaves nothing behind when it fails.
     async fn launch(
         self: &Arc<Self>,
-        spec: &DomainSpec,
+        machine: &Machine,
         incoming: bool,
     ) -> Result<Arc<Instance>, HypervisorError> {
-        if self.find(&spec.name)?.is_some() {
-            return Err(HypervisorError::Exists(spec.name.clone()));
+        let name = machine.name();
+        if self.find(name)?.is_some() {
+            return Err(HypervisorError::Exists(name.clone()));
         }
-        let directory = self.directory(&spec.name);
-        let stderr = directory.prepare(spec.identity.as_deref(), incoming)?;
-        let line = arguments(spec, &self.config, incoming);
+        // Before anything is made: what cannot be opened leaves nothing.
+        let opened = match machine {
+            Machine::Clone(_) => images::Opened::default(),
+            Machine::Images(spec) => images::Opened::open(spec)?,
+        };
+        let directory = self.directory(name);
+        let (identity, line) = match machine {
+            Machine::Clone(spec) => (
+                spec.identity.as_deref(),
+                arguments(spec, &self.config, incoming),
+            ),
+            Machine::Images(spec) => (None, image_arguments(spec, &opened, &self.config, incoming)),
+        };
+        let stderr = directory.prepare(identity, incoming)?;
         let emulator = &self.config.emulator;
-        let process = Process::start(emulator, &line, stderr).map_err(|source| {
-            directory.discard();
-            failed(format!("starting {}", emulator.display()), source)
-        })?;
+        let process = Process::start(emulator, &line, stderr, opened.into_descriptors()).map_err(
+            |source| {
+                directory.discard();
+                failed(format!("starting {}", emulator.display()), source)
+            },
+        )?;
         if let Some(cgroup) = &self.config.cgroup
             && let Err(error) = process.enter_cgroup(cgroup)
         {
             let cgroup = cgroup.display();
-            tracing::warn!(domain = %spec.name, %cgroup, %error, "QEMU runs outside of its cgroup");
+            tracing::warn!(domain = %name, %cgroup, %error, "QEMU runs outside of its cgroup");
         }
-        let instance = self.hold(spec.name.clone(), process);
+        let instance = self.hold(name.clone(), process);
         match instance.execute("query-status", Value::Null).await {
             Ok(_) => {
                 let _ = std::fs::remove_file(directory.identity_file());

@@ -26,11 +26,13 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts `emulator` in a session of its own, with nothing of ours but `stderr`.
+    /// Starts `emulator` in a session of its own, with nothing of ours but `stderr` and `kept`, which it has at the
+    /// numbers that they have here.
     pub(super) fn start(
         emulator: &Path,
         arguments: &[String],
         stderr: fs::File,
+        kept: Vec<OwnedFd>,
     ) -> io::Result<Self> {
         let mut command = Command::new(emulator);
         command
@@ -39,9 +41,15 @@ impl Process {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(stderr);
-        // SAFETY: setsid is async-signal-safe and touches no memory of the parent.
+        // SAFETY: setsid and fcntl are async-signal-safe and touch no memory of the parent; the descriptors stay open
+        // until the command is dropped.
         unsafe {
-            command.pre_exec(|| Ok(rustix::process::setsid().map(drop)?));
+            command.pre_exec(move || {
+                for descriptor in &kept {
+                    rustix::io::fcntl_setfd(descriptor, rustix::io::FdFlags::empty())?;
+                }
+                Ok(rustix::process::setsid().map(drop)?)
+            });
         }
         let mut child = command.spawn()?;
         // The child is not reaped before `watch` does it, so the pid is still its own. Dropping `Child` neither

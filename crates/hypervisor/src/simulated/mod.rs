@@ -9,7 +9,7 @@ pub use guest_agent::{SimulatedCall, SimulatedGuestAgent};
 
 use crate::seam::*;
 use async_trait::async_trait;
-use estive_model::{DomainName, DomainSpec};
+use estive_model::{DomainName, Machine};
 use fabric::{Place, World};
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
@@ -91,20 +91,20 @@ impl SimulatedHypervisor {
     fn make(
         world: &mut World,
         place: &Place,
-        spec: &DomainSpec,
+        machine: &Machine,
         state: InstanceState,
         count: u64,
     ) -> Result<(), HypervisorError> {
         if world.guests.contains_key(place) {
-            return Err(HypervisorError::Exists(spec.name.clone()));
+            return Err(HypervisorError::Exists(machine.name().clone()));
         }
-        if spec.kernel.path == Path::new(BROKEN_KERNEL) {
+        if matches!(machine, Machine::Clone(spec) if spec.kernel.path == Path::new(BROKEN_KERNEL)) {
             return Err(HypervisorError::DiedAtStart {
-                domain: spec.name.clone(),
+                domain: machine.name().clone(),
                 detail: format!("could not load kernel '{BROKEN_KERNEL}'"),
             });
         }
-        world.born(place, state, spec.memory_mib, count);
+        world.born(place, state, machine.memory_mib(), count);
         Ok(())
     }
 }
@@ -130,30 +130,30 @@ fn io(doing: String) -> impl FnOnce(std::io::Error) -> HypervisorError {
 
 #[async_trait]
 impl Hypervisor for SimulatedHypervisor {
-    async fn create(&self, spec: &DomainSpec) -> Result<(), HypervisorError> {
-        self.command(&spec.name, Step::Create, |world, place| {
-            Self::make(world, place, spec, InstanceState::Prelaunch, 0)
+    async fn create(&self, machine: &Machine) -> Result<(), HypervisorError> {
+        self.command(machine.name(), Step::Create, |world, place| {
+            Self::make(world, place, machine, InstanceState::Prelaunch, 0)
         })
         .await
     }
 
     async fn create_incoming(
         &self,
-        spec: &DomainSpec,
+        machine: &Machine,
         listen: IpAddr,
         port: u16,
         _tls: bool,
         parameters: &MigrationParameters,
     ) -> Result<(), HypervisorError> {
-        self.command(&spec.name, Step::CreateIncoming, |world, place| {
+        self.command(machine.name(), Step::CreateIncoming, |world, place| {
             if world.listener(SocketAddr::new(listen, port)).is_some() {
                 return Err(rejected(
-                    &spec.name,
+                    machine.name(),
                     "migrate-incoming",
                     "address already in use",
                 ));
             }
-            Self::make(world, place, spec, InstanceState::AwaitingStream, 0)?;
+            Self::make(world, place, machine, InstanceState::AwaitingStream, 0)?;
             if let Some(guest) = world.guests.get_mut(place) {
                 guest.listens = Some((port, parameters.post_copy));
             }
@@ -162,13 +162,13 @@ impl Hypervisor for SimulatedHypervisor {
         .await
     }
 
-    async fn restore(&self, spec: &DomainSpec, from: &Path) -> Result<(), HypervisorError> {
-        self.command(&spec.name, Step::Restore, |world, place| {
+    async fn restore(&self, machine: &Machine, from: &Path) -> Result<(), HypervisorError> {
+        self.command(machine.name(), Step::Restore, |world, place| {
             let doing = format!("opening the saved state {}", from.display());
             let saved = std::fs::read(from).map_err(io(doing))?;
             let count = serde_json::from_slice(&saved)
-                .map_err(|error| rejected(&spec.name, "migrate-incoming", error.to_string()))?;
-            Self::make(world, place, spec, InstanceState::Loaded, count)
+                .map_err(|error| rejected(machine.name(), "migrate-incoming", error.to_string()))?;
+            Self::make(world, place, machine, InstanceState::Loaded, count)
         })
         .await
     }

@@ -13,7 +13,7 @@ use estive_manager::{
     EarlyConfig, LiveConfig, ManagerConfig, Parts, Prober, ReferenceConfig, RootConfig, RootName,
     VolumesConfig,
 };
-use estive_model::{DomainName, DomainSpec, HostName};
+use estive_model::{DomainName, HostName, Machine};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
@@ -36,25 +36,25 @@ struct Reporting {
 
 #[async_trait]
 impl Hypervisor for Reporting {
-    async fn create(&self, spec: &DomainSpec) -> Result<(), HypervisorError> {
-        let _ = std::fs::remove_file(self.channels(&spec.name).report);
-        self.fresh.lock().unwrap().insert(spec.name.clone());
-        self.inner.create(spec).await
+    async fn create(&self, machine: &Machine) -> Result<(), HypervisorError> {
+        let _ = std::fs::remove_file(self.channels(machine.name()).report);
+        self.fresh.lock().unwrap().insert(machine.name().clone());
+        self.inner.create(machine).await
     }
     async fn create_incoming(
         &self,
-        spec: &DomainSpec,
+        machine: &Machine,
         listen: IpAddr,
         port: u16,
         tls: bool,
         parameters: &MigrationParameters,
     ) -> Result<(), HypervisorError> {
         self.inner
-            .create_incoming(spec, listen, port, tls, parameters)
+            .create_incoming(machine, listen, port, tls, parameters)
             .await
     }
-    async fn restore(&self, spec: &DomainSpec, from: &Path) -> Result<(), HypervisorError> {
-        self.inner.restore(spec, from).await
+    async fn restore(&self, machine: &Machine, from: &Path) -> Result<(), HypervisorError> {
+        self.inner.restore(machine, from).await
     }
     async fn save(&self, domain: &DomainName, to: &Path) -> Result<(), HypervisorError> {
         self.inner.save(domain, to).await
@@ -253,6 +253,7 @@ impl World {
             credentials: self.agent_credentials.clone(),
             cache: None,
             plain_disks: false,
+            images: Vec::new(),
             bridge: "br0".into(),
             door: Some([10, 77, 0, 9].into()),
             capacity: CapacityConfig {
