@@ -13,6 +13,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 use common::{boot_parts, on_guests, place, run, stderr, stdout, told};
 use estive_boot::KernelTree;
@@ -25,6 +26,8 @@ const FILES: usize = 120;
 const LINES: usize = 300;
 /// In the system: the packages that are installed and removed.
 const DEBS: &str = "usr/lib/estive-load";
+/// In the system: the number of the step that the load is at.
+const STEP: &str = "etc/estive-load-step";
 /// A boot takes ten seconds alone; with what it checks, on a busy machine, ten times that, and some.
 const BOOT_BOUND_S: &str = "240";
 
@@ -57,6 +60,7 @@ fn inside_sealing() {
     let mut load = system.start_load();
     let images: Vec<PathBuf> = (1..=seals)
         .map(|number| {
+            system.wait_for_another_step(&mut load);
             let before = system.dpkg_has_done();
             let sealed = system.seal();
             assert!(
@@ -195,8 +199,9 @@ impl System {
     fn start_load(&self) -> Load {
         let log = fs::File::create(self.images.join("load.log")).unwrap();
         let script = format!(
-            "set -e; cd /{DEBS}; while test ! -e /run/end-load; do dpkg -i a_1.deb b_1.deb; dpkg -i a_2.deb; \
-             dpkg -r estive-load-b; dpkg -P estive-load-a; dpkg -P estive-load-b; done"
+            "set -e; cd /{DEBS}; n=0; step() {{ n=$((n + 1)); echo $n >/{STEP}.new; mv /{STEP}.new /{STEP}; dpkg \"$@\"; }}; \
+             while test ! -e /run/end-load; do step -i a_1.deb b_1.deb; step -i a_2.deb; \
+             step -r estive-load-b; step -P estive-load-a; step -P estive-load-b; done"
         );
         let child = self
             .command(&["sh", "-c", &script])
@@ -214,6 +219,18 @@ impl System {
 
     fn load_log(&self) -> String {
         fs::read_to_string(self.images.join("load.log")).unwrap_or_default()
+    }
+
+    /// A seal keeps no times, so two of the same step of the load may well be the same bytes; two of different steps
+    /// never are, unless one holds what was read for the other.
+    fn wait_for_another_step(&self, load: &mut Load) {
+        let now = || fs::read_to_string(self.root.join(STEP)).unwrap_or_default();
+        let before = now();
+        while now() == before {
+            let ended = load.0.try_wait().unwrap();
+            assert!(ended.is_none(), "the load ended: {}", self.load_log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// What dpkg has noted down so far.
