@@ -1,0 +1,7 @@
+//! Where each domain should be, the way there, and why: pure functions of a world and a question.
+//!
+//! No I/O, no clock, no randomness but a seed.
+
+mod question;
+
+pub use question::{Budget, Objective, Question, Term, Weighted};
