@@ -3,5 +3,9 @@
 //! No I/O, no clock, no randomness but a seed.
 
 mod question;
+mod room;
+#[cfg(test)]
+mod samples;
 
 pub use question::{Budget, Objective, Question, Term, Weighted};
+pub use room::{Amounts, KINDS, Kind, Rooms, expected_use, held, ratio_of};
