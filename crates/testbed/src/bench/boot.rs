@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use estive_api::wire::{DomainReport, StatusOrder};
+use estive_api::wire::StatusOrder;
 use estive_api::{Client, Endpoint};
 use estive_model::DomainState;
 use serde_json::{Value, json};
@@ -81,7 +81,7 @@ pub(super) async fn order(client: &Client, domain: &str, state: DomainState) -> 
         grace_ms: 0,
     };
     client
-        .put_json::<DomainReport>(
+        .put_json::<Value>(
             &format!("/domain/{domain}/status"),
             &order,
             Duration::from_secs(60),

@@ -86,7 +86,9 @@ pub(super) struct Shape<'a> {
 /// The clones of one mode; the first is the one that measures.
 pub(super) struct Clones {
     pub mode: Mode,
-    clones: Vec<(String, Client)>,
+    /// The manager: a stateful clone starts only by its word, which the storage host asks for.
+    manager: Client,
+    names: Vec<String>,
     console: std::path::PathBuf,
 }
 
@@ -119,18 +121,15 @@ impl Clones {
         write_herd(&herd, &text, files)?;
         bed.estive_json(&["up", &herd.display().to_string(), "--name", &name])
             .await?;
-        let clone = |(number, place): (usize, &usize)| {
-            let host = u8::try_from(place + 1).unwrap_or(1);
-            let client = Client::new(Endpoint::Unix(bed.agent_socket(host)), None)
-                .map_err(|error| problem(&error.to_string()))?;
-            Ok((clone_name(mode, number), client))
-        };
-        let clones = shape.places.iter().enumerate().map(clone);
+        let manager = Client::new(Endpoint::Unix(bed.manager_socket()), None)
+            .map_err(|error| problem(&error.to_string()))?;
+        let names = 0..shape.places.len();
         let first = shape.places.first().map_or(1, |place| place + 1);
         let first = host_name(u8::try_from(first).unwrap_or(1));
         let clones = Self {
             mode,
-            clones: clones.collect::<Result<_, Error>>()?,
+            manager,
+            names: names.map(|number| clone_name(mode, number)).collect(),
             console: bed
                 .config()
                 .directory
@@ -160,8 +159,8 @@ impl Clones {
 
     /// The first one last: it waits for the others.
     async fn all_are(&self, state: DomainState) -> Result<(), Error> {
-        for (name, client) in self.clones.iter().rev() {
-            order(client, name, state).await?;
+        for name in self.names.iter().rev() {
+            order(&self.manager, name, state).await?;
         }
         Ok(())
     }
