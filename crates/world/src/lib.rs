@@ -5,14 +5,17 @@
 
 mod amounts;
 mod domain;
+mod error;
 mod host;
 mod index;
 mod plan;
 mod rules;
+pub mod text;
 mod world;
 
 pub use amounts::{RESERVED, Ratio, Reserved, ReservedKind, USED, Used, UsedKind};
 pub use domain::{Domain, DomainLife, Window};
+pub use error::WorldError;
 pub use host::{Host, HostPower, OwnerHours, PowerCurve};
 pub use index::{DomainIx, HostIx, Indexed, SiteIx, UserIx, VolumeIx};
 pub use plan::{Act, Alternative, Figures, Hindrance, Plan, Reason, Report, Step, StepIx};
