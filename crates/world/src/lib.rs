@@ -4,13 +4,17 @@
 //! walked and compared fast; names are for people and for the text form.
 
 mod amounts;
+mod digest;
 mod domain;
 mod error;
+pub mod ganeti;
 mod host;
 mod index;
 mod plan;
+mod plan_file;
 mod rules;
 pub mod text;
+pub mod traces;
 mod world;
 
 pub use amounts::{RESERVED, Ratio, Reserved, ReservedKind, USED, Used, UsedKind};
@@ -19,5 +23,6 @@ pub use error::WorldError;
 pub use host::{Host, HostPower, OwnerHours, PowerCurve};
 pub use index::{DomainIx, HostIx, Indexed, SiteIx, UserIx, VolumeIx};
 pub use plan::{Act, Alternative, Figures, Hindrance, Plan, Reason, Report, Step, StepIx};
+pub use plan_file::PlanFile;
 pub use rules::{Hysteresis, Relation, Rules, Scope};
 pub use world::{Deployment, Link, Operation, Site, Talk, Tariff, User, Volume, World};

@@ -6,17 +6,19 @@
 mod fields;
 mod hours;
 mod lexer;
-mod limits;
+pub(crate) mod limits;
 mod names;
 mod read;
 #[cfg(test)]
 mod tests;
-mod units;
+pub(crate) mod units;
 mod write;
 
+pub use common::{domain, host, site, speed_of};
+pub use fields::Fields;
 pub use lexer::{Line, Value, quoted};
 pub use read::Document;
-pub use units::{COUNT, Measure, SHARE};
+pub use units::{COUNT, Measure, SHARE, read_real};
 
 use crate::{World, WorldError};
 
@@ -83,9 +85,9 @@ const RESERVED_MEASURES: [&Measure; 4] = [&units::CORES, &units::MIB, &units::MI
 const USED_MEASURES: [&Measure; 4] = [&units::MICROCORES, &units::KIB, &units::RATE, &units::RATE];
 
 /// What a noun has where its line says nothing of it.
-mod common {
+pub(crate) mod common {
     use crate::{
-        Domain, DomainLife, Host, HostPower, PowerCurve, Reserved, Site, SiteIx, Used, World,
+        Domain, DomainLife, Host, HostPower, Indexed, PowerCurve, Reserved, Site, SiteIx, Used,
     };
 
     /// The site of a world that names none.
@@ -127,12 +129,12 @@ mod common {
     }
 
     /// What a host can do when nothing is said: all its cores and memory, the rate of its site, no figure for disks.
-    pub fn speed(world: &World, host: &Host) -> Used {
+    pub fn speed_of(sites: &[Site], host: &Host) -> Used {
         Used([
             host.capacity.0[0].saturating_mul(1_000_000),
             host.capacity.0[1].saturating_mul(1024),
             0,
-            world.sites[host.site].rate_bytes_per_s,
+            sites[host.site.at()].rate_bytes_per_s,
         ])
     }
 

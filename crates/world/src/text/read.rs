@@ -263,7 +263,7 @@ impl<'a> Reader<'a> {
         host.capacity =
             Reserved(fields.amounts(&RESERVED_KEYS, &RESERVED_MEASURES, host.capacity.0)?);
         host.system = Reserved(fields.amounts(&SYSTEM_KEYS, &RESERVED_MEASURES, [0; 4])?);
-        let speed = common::speed(&self.document.world, &host);
+        let speed = common::speed_of(&self.document.world.sites, &host);
         host.speed = Used(fields.amounts(&SPEED_KEYS, &USED_MEASURES, speed.0)?);
         host.own_use = Used(fields.amounts(&OWN_KEYS, &USED_MEASURES, [0; 4])?);
         host.core_speed_milli = fields.small("core-speed", &RATIO, host.core_speed_milli)?;

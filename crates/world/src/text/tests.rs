@@ -63,7 +63,7 @@ impl Choices {
     }
     /// Places of a vector, no one twice.
     fn places(&mut self, of: usize) -> Vec<usize> {
-        (0..of).filter(|_| self.next() % 3 == 0).collect()
+        (0..of).filter(|_| self.next().is_multiple_of(3)).collect()
     }
     fn name(&mut self, word: &str, number: usize) -> String {
         let odd = ["", " ", "\"", "\\", ",", "=", "#", "é", "\u{2028}"];

@@ -273,7 +273,7 @@ fn host(out: &mut Out, world: &World, host: &Host) {
         &SPEED_KEYS,
         &USED_MEASURES,
         &host.speed.0,
-        &common::speed(world, host).0,
+        &common::speed_of(&world.sites, host).0,
     );
     out.amounts(&OWN_KEYS, &USED_MEASURES, &host.own_use.0, &[0; 4]);
     out.amount(
