@@ -53,6 +53,12 @@ pub fn demo(options: &Options) -> Result<()> {
 pub fn bench(name: &str, runs: Option<u32>, modes: &[String]) -> Result<()> {
     let mut command = match name {
         "layers" => without_guests("bench-layers")?,
+        "power" => {
+            let data = shared("power/planetlab-20110303.tar.gz")?;
+            let mut command = without_guests("bench-power")?;
+            command.arg("--data").arg(data);
+            command
+        }
         "read" => without_guests("bench-read")?,
         "seal" => {
             let root = setup::setup(Wanted::default())?.reference_root;
@@ -69,6 +75,18 @@ pub fn bench(name: &str, runs: Option<u32>, modes: &[String]) -> Result<()> {
         command.arg(format!("--runs={runs}"));
     }
     hand_over(command)
+}
+
+/// Data of a benchmark that is kept beside the repository, not in it.
+fn shared(name: &str) -> Result<PathBuf> {
+    let path = machine::repository().join("../shared/bench").join(name);
+    if path.is_file() {
+        return Ok(path);
+    }
+    Err(Failure::Unfit(format!(
+        "this benchmark needs {}, which is not here: put it there, or run another",
+        path.display()
+    )))
 }
 
 /// One that needs no guest, and nothing but the release.

@@ -36,6 +36,7 @@ const FLOORS: &[(&str, Floor)] = &[
     ("estive-moves", Floor::At(1)),
     ("estive-planner", Floor::At(1)),
     ("estive-layers", Floor::At(2)),
+    ("estive-rehearsal", Floor::At(2)),
     ("estive-hypervisor", Floor::At(3)),
     ("estive-network", Floor::At(3)),
     ("estive-exports", Floor::At(3)),

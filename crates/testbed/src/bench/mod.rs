@@ -11,6 +11,7 @@ mod migrate;
 mod mode;
 mod moves;
 mod peer;
+pub mod power;
 pub mod read;
 mod rootfs;
 pub mod seal;
@@ -53,7 +54,7 @@ pub struct BenchConfig {
 pub async fn run(name: &str, config: BenchConfig) -> Result<i32, Error> {
     if !["boot", "migrate", "downtime", "lost", "rootfs", "work"].contains(&name) {
         eprintln!(
-            "there is no benchmark called {name:?}; there are: boot, migrate, downtime, lost, rootfs, work, layers, read, seal"
+            "there is no benchmark called {name:?}; there are: boot, migrate, downtime, lost, rootfs, work, layers, power, read, seal"
         );
         return Ok(2);
     }

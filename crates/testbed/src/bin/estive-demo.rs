@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use estive_testbed::bed::{BedConfig, BedReference};
 use estive_testbed::bench::layers::{self, LayersConfig};
+use estive_testbed::bench::power::{self, PowerConfig};
 use estive_testbed::bench::read::{self, ReadConfig};
 use estive_testbed::bench::seal::{self, SealConfig};
 use estive_testbed::bench::{self, BenchConfig, Mode};
@@ -41,6 +42,14 @@ enum Command {
         /// The root to seal
         #[arg(long)]
         root: PathBuf,
+    },
+    /// The benchmark of policies that save energy: a replayed day
+    BenchPower {
+        #[command(flatten)]
+        bench: WithoutGuests,
+        /// The day's traces, a compressed archive
+        #[arg(long)]
+        data: PathBuf,
     },
     /// Take a demo that was kept up down
     Down,
@@ -152,6 +161,12 @@ fn main() -> ExitCode {
         Command::BenchSeal { bench, root } => seal::run(&SealConfig {
             estive: bench.estive,
             root,
+            results: bench.results,
+            runs: bench.runs,
+        })
+        .map(|()| 0),
+        Command::BenchPower { bench, data } => power::run(&PowerConfig {
+            data,
             results: bench.results,
             runs: bench.runs,
         })
