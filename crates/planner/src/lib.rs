@@ -3,13 +3,38 @@
 //! No I/O, no clock, no randomness but a seed.
 
 mod ask;
+mod books;
+mod constraints;
+mod explain;
+mod ground;
+mod host_set;
+#[cfg(test)]
+mod laws;
+mod ledger;
+mod objectives;
+mod obstacle;
+mod place;
+mod places;
+mod plan;
 mod question;
 mod room;
 #[cfg(test)]
 mod samples;
 mod schedule;
+mod search;
+mod toll;
 
 pub use ask::{Asked, asked};
+pub use books::Books;
+pub use explain::{Choice, Gain, choice, choices, why, why_not};
+pub use ground::Ground;
+pub use ledger::Ledger;
+pub use objectives::{Gauge, MOST_RANKS, Meter, Value};
+pub use obstacle::Obstacle;
+pub use place::{NoPlace, Placed, Placer};
+pub use places::{Change, Places, Spot};
+pub use plan::{Target, after, plan, target};
 pub use question::{Budget, Objective, Question, Term, Weighted};
 pub use room::{Amounts, KINDS, Kind, Rooms, expected_use, held, ratio_of};
 pub use schedule::{Schedule, Stage};
+pub use toll::{Cost, Toll};

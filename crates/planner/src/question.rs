@@ -8,8 +8,12 @@ use serde::{Deserialize, Serialize};
 pub struct Question {
     /// What is better.
     pub objective: Objective,
-    /// The most moves (of domains and replicas, not of power) in the answer; none: no bound.
+    /// The most domains that are elsewhere, or have their replica elsewhere, after the answer; none: no bound. One that
+    /// is placed for the first time is not counted.
     pub moves_at_most: Option<u32>,
+    /// The most bytes that its moves may carry; none: no bound.
+    #[serde(default)]
+    pub bytes_at_most: Option<u64>,
     /// How much work may be done.
     pub budget: Budget,
     /// For all choices between equals.

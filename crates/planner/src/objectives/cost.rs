@@ -1,0 +1,186 @@
+//! The term `cost`: currency an hour, for hosts that are in use, their energy by tariff, and bytes between sites.
+
+use std::sync::Arc;
+
+use estive_world::{DomainIx, HostIx, Indexed, SiteIx, World};
+
+use super::Meter;
+use super::occupied::{HostCost, Occupied, may_be_off};
+use crate::books::Books;
+use crate::places::Change;
+
+/// Millionths of the currency.
+const MICRO: f64 = 1e6;
+
+/// Currency an hour.
+#[derive(Debug, Clone)]
+pub struct Cost {
+    hosts: Occupied,
+    traffic: Arc<Traffic>,
+    carried: i64,
+}
+
+/// Who talks over what.
+#[derive(Debug)]
+struct Traffic {
+    /// By domain: the other, and mebibytes an hour.
+    talks: Vec<Vec<(DomainIx, u64)>>,
+    /// Millionths of the currency for a GiB, by pair of sites.
+    prices: Vec<Vec<u64>>,
+}
+
+impl Cost {
+    /// Measures a state.
+    pub fn new(books: &Books<'_>) -> Self {
+        let world = books.ground.world;
+        let mut talks = vec![Vec::new(); world.domains.len()];
+        for talk in &world.talks {
+            let mib_per_h =
+                u64::try_from((u128::from(talk.bytes_per_s) * 3600) >> 20).unwrap_or(u64::MAX);
+            talks[talk.pair.0.at()].push((talk.pair.1, mib_per_h));
+            talks[talk.pair.1.at()].push((talk.pair.0, mib_per_h));
+        }
+        let sites = world.sites.len();
+        let mut cost = Self {
+            hosts: Occupied::new(
+                books,
+                (0..world.hosts.len())
+                    .map(|host| price(world, HostIx::of(host)))
+                    .collect(),
+            ),
+            traffic: Arc::new(Traffic {
+                talks,
+                prices: (0..sites)
+                    .map(|one| (0..sites).map(|other| between(world, one, other)).collect())
+                    .collect(),
+            }),
+            carried: 0,
+        };
+        cost.carried = (0..world.domains.len())
+            .map(DomainIx::of)
+            .map(|domain| cost.carried_by(books, domain, books.places.spot(domain).host, &[]))
+            .sum::<i64>()
+            / 2;
+        cost
+    }
+
+    /// What the talk of a domain costs if it is on a host and some others have changed.
+    fn carried_by(
+        &self,
+        books: &Books<'_>,
+        domain: DomainIx,
+        host: HostIx,
+        changes: &[Change],
+    ) -> i64 {
+        let hosts = &books.ground.world.hosts;
+        let Some(here) = hosts.get(host.at()) else {
+            return 0;
+        };
+        (self.traffic.talks[domain.at()].iter())
+            .map(|&(other, mib_per_h)| {
+                let changed = changes.iter().find(|change| change.domain == other);
+                let at =
+                    changed.map_or_else(|| books.places.spot(other).host, |change| change.to.host);
+                let Some(there) = hosts.get(at.at()) else {
+                    return 0;
+                };
+                let price = self.traffic.prices[here.site.at()][there.site.at()];
+                (u128::from(mib_per_h) * u128::from(price) / 1024) as i64
+            })
+            .sum()
+    }
+
+    fn carried_more(&self, books: &Books<'_>, changes: &[Change]) -> i64 {
+        let mut by = 0;
+        for (nth, change) in changes.iter().enumerate() {
+            // One after the other, so that a pair that changes both ends is counted once.
+            let (done, now) = (&changes[..nth], books.places.spot(change.domain).host);
+            by += self.carried_by(books, change.domain, change.to.host, done)
+                - self.carried_by(books, change.domain, now, done);
+        }
+        by
+    }
+}
+
+/// What a host costs an hour, in millionths.
+fn price(world: &World, number: HostIx) -> HostCost {
+    let host = &world.hosts[number];
+    let tariff = (world.sites.get(host.site.at()).into_iter())
+        .flat_map(|site| &site.energy)
+        .rfind(|tariff| tariff.from_s <= world.at_s);
+    let per_wh = tariff.map_or(0.0, |tariff| tariff.micro_per_kwh as f64 / 1000.0);
+    let empty = if may_be_off(world, number) {
+        host.power.off_watts * per_wh
+    } else {
+        host.price_micro_per_h as f64 + host.power.watts_at(0.0) * per_wh
+    };
+    HostCost {
+        empty: empty as i64,
+        occupied: i64::try_from(host.price_micro_per_h).unwrap_or(i64::MAX / 4),
+        by_load: host
+            .power
+            .watts
+            .iter()
+            .map(|watts| watts * per_wh)
+            .collect(),
+    }
+}
+
+fn between(world: &World, one: usize, other: usize) -> u64 {
+    if one == other {
+        return 0;
+    }
+    world
+        .link(SiteIx::of(one), SiteIx::of(other))
+        .map_or(0, |link| link.micro_per_gib)
+}
+
+impl Meter for Cost {
+    fn value(&self) -> f64 {
+        (self.hosts.total() + self.carried) as f64 / MICRO
+    }
+
+    fn delta(&self, books: &Books<'_>, changes: &[Change]) -> f64 {
+        let hosts = self.hosts.difference(books, changes).total;
+        (hosts + self.carried_more(books, changes)) as f64 / MICRO
+    }
+
+    fn apply(&mut self, books: &Books<'_>, change: Change) {
+        self.carried += self.carried_more(books, &[change]);
+        self.hosts.apply(books, change);
+    }
+
+    fn load(&self, books: &Books<'_>, host: HostIx) -> f64 {
+        if books.places.guests(host).is_empty() {
+            2.0
+        } else {
+            -self.hosts.load(host)
+        }
+    }
+
+    fn suggest(&self, books: &Books<'_>, domain: DomainIx, into: &mut Vec<HostIx>) {
+        let talks = self.traffic.talks[domain.at()].iter().take(8);
+        into.extend(talks.map(|&(other, _)| books.places.spot(other).host));
+    }
+
+    fn empties(&self) -> bool {
+        true
+    }
+
+    fn parts(&self) -> Vec<(String, f64)> {
+        vec![
+            (
+                "hosts and energy an hour".to_owned(),
+                self.hosts.total() as f64 / MICRO,
+            ),
+            (
+                "bytes between sites an hour".to_owned(),
+                self.carried as f64 / MICRO,
+            ),
+        ]
+    }
+
+    fn copy(&self) -> Box<dyn Meter> {
+        Box::new(self.clone())
+    }
+}

@@ -1,0 +1,75 @@
+//! The search: from a state to a better one, within limits, counted in candidates looked at.
+//!
+//! 1. [`descend`]: the best single change again and again, by a queue of what each domain was last seen to gain.
+//! 2. [`swaps`]: two domains change places, where no single change gains.
+//! 3. [`empty`]: all guests leave a host together, where a term only gains by whole hosts.
+//! 4. [`ruin`]: some of what was changed is taken back, or something is moved away, and 1 goes on from there; kept if
+//!    better. In lanes, each with its own random numbers; the best lane's state is where all go on from.
+//!
+//! Every state on the way is within the rules: each change is let through by [`crate::Ledger::may`] when it is made.
+
+mod descend;
+mod empty;
+mod ruin;
+mod seeker;
+mod swaps;
+
+use rayon::prelude::*;
+
+pub use seeker::{Limits, Seeker};
+
+use crate::Question;
+
+/// How often lanes meet.
+const MEETINGS: u64 = 4;
+
+/// Looks for a better state from where the seeker stands; it stands there in the end.
+pub fn search(seeker: &mut Seeker<'_>, question: &Question) {
+    let budget = question.budget.work;
+    settle(seeker, budget);
+    let lanes = u64::from(question.lanes.clamp(1, 64));
+    let start = seeker.work();
+    if start >= budget {
+        return;
+    }
+    // A part is kept for settling what the lanes find.
+    let each = (budget - start) / 4 * 3 / (lanes * MEETINGS);
+    for meeting in 0..MEETINGS {
+        if !ruin::worthwhile(seeker) {
+            return;
+        }
+        let found: Vec<Seeker<'_>> = (0..lanes)
+            .into_par_iter()
+            .map(|lane| {
+                let mut own = seeker.clone();
+                let until = own.work() + each;
+                ruin::ruin(
+                    &mut own,
+                    question.seed ^ (meeting << 32) ^ (lane << 8),
+                    until,
+                );
+                own
+            })
+            .collect();
+        let work: u64 = found.iter().map(|lane| lane.work() - seeker.work()).sum();
+        let total = seeker.work() + work;
+        let best = found
+            .into_iter()
+            .reduce(|best, lane| if lane.beats(&best) { lane } else { best });
+        if let Some(best) = best.filter(|best| best.beats(seeker)) {
+            *seeker = best;
+        }
+        seeker.set_work(total);
+    }
+    // What the lanes left is settled to its end: what a limit on work cuts off is their part, not this.
+    settle(seeker, budget.saturating_mul(2));
+}
+
+/// Until no single change, no emptied host and no swap gains.
+pub fn settle(seeker: &mut Seeker<'_>, until: u64) {
+    descend::descend(seeker, until);
+    if seeker.ledger().gauge().empties() {
+        empty::empty(seeker, until);
+    }
+    swaps::swaps(seeker, until);
+}

@@ -1,0 +1,531 @@
+//! A search's state: the ledger, what was paid, what may still be done, and the way back.
+
+use std::cmp::Ordering;
+
+use estive_world::{DomainIx, HostIx, Indexed};
+
+use crate::ground::Ground;
+use crate::ledger::Ledger;
+use crate::objectives::{MOST_RANKS, Value};
+use crate::places::{Change, Spot};
+use crate::room::{Amounts, KINDS};
+
+/// Up to so many hosts are all looked at for each domain; of more, those in the shortlist.
+const ALL_HOSTS: usize = 192;
+/// How many hosts are in the shortlist.
+const SHORTLIST: usize = 48;
+/// A shortlist is made anew after so many changes.
+const SHORTLIST_LASTS: u32 = 64;
+/// Differences smaller than this share of a value are none.
+const NOTHING: f64 = 1e-9;
+
+/// What a plan must keep to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Domains whose spot may differ from the world's.
+    pub moves: u64,
+    /// Bytes that may be carried.
+    pub bytes: u64,
+}
+
+/// See the module.
+#[derive(Clone)]
+pub struct Seeker<'w> {
+    pub(super) ledger: Ledger<'w>,
+    /// Spots that moves are paid from.
+    base: Vec<Spot>,
+    /// Spots that limits count from.
+    origin: Vec<Spot>,
+    /// What one share of toll costs in each rank.
+    unit: [f64; MOST_RANKS],
+    /// What is no difference, in each rank.
+    nothing: [f64; MOST_RANKS],
+    limits: Limits,
+    moved: u64,
+    bytes: u64,
+    /// Gained since the base, tolls paid.
+    total: Value,
+    undo: Vec<Change>,
+    work: u64,
+    /// What half of all domains take no more of than, by kind: who has no room for it is in no shortlist.
+    common: Amounts,
+    shortlist: Vec<HostIx>,
+    shortlist_age: u32,
+    /// Room to work in.
+    targets: Vec<HostIx>,
+    deltas: Vec<f64>,
+    spare: Vec<f64>,
+}
+
+impl<'w> Seeker<'w> {
+    /// Stands at a ledger's state, which is what moves are paid from; limits count from the world's.
+    pub fn new(ledger: Ledger<'w>, limits: Limits) -> Self {
+        let hosts = ledger.ground().world.hosts.len().max(1) as f64;
+        let value = ledger.value();
+        let base = ledger.books().places.spots().to_vec();
+        let mut seeker = Self {
+            unit: value.ranks.map(|rank| rank.abs() / hosts),
+            nothing: value.ranks.map(|rank| (rank.abs() * NOTHING).max(1e-12)),
+            moved: 0,
+            bytes: 0,
+            total: Value::default(),
+            undo: Vec::new(),
+            work: 0,
+            common: common(ledger.ground()),
+            shortlist: Vec::new(),
+            shortlist_age: u32::MAX,
+            targets: Vec::new(),
+            deltas: Vec::new(),
+            spare: Vec::new(),
+            limits,
+            origin: ledger.ground().start.clone(),
+            base,
+            ledger,
+        };
+        seeker.count();
+        seeker
+    }
+
+    /// The same, where limits count from another ground's start: that of a world with the same domains and hosts.
+    pub fn since(ledger: Ledger<'w>, limits: Limits, origin: &Ground<'_>) -> Self {
+        let mut seeker = Self::new(ledger, limits);
+        seeker.origin = origin.start.clone();
+        seeker.count();
+        seeker
+    }
+
+    fn count(&mut self) {
+        (self.moved, self.bytes) = (0, 0);
+        for number in 0..self.base.len() {
+            let (moved, bytes) = self.against_limits(DomainIx::of(number), self.base[number]);
+            self.moved += moved;
+            self.bytes += bytes;
+        }
+    }
+
+    /// Whether it stands at something better than where it began.
+    pub fn improved(&self) -> bool {
+        self.gains(&self.total)
+    }
+
+    /// Where everything is.
+    pub fn spots(&self) -> Vec<Spot> {
+        self.ledger.books().places.spots().to_vec()
+    }
+
+    /// The state.
+    pub fn ledger(&self) -> &Ledger<'w> {
+        &self.ledger
+    }
+
+    /// Gained since the base, tolls paid.
+    pub fn total(&self) -> Value {
+        self.total
+    }
+
+    /// Candidates looked at.
+    pub fn work(&self) -> u64 {
+        self.work
+    }
+
+    pub(super) fn set_work(&mut self, work: u64) {
+        self.work = work;
+    }
+
+    pub(super) fn looked_at(&mut self, candidates: usize) {
+        self.work += candidates as u64;
+    }
+
+    /// Where moves are paid from.
+    pub(super) fn base(&self) -> &[Spot] {
+        &self.base
+    }
+
+    /// Whether one difference is better than another.
+    pub(super) fn less(&self, one: &Value, other: &Value) -> bool {
+        match one.broken.cmp(&other.broken) {
+            Ordering::Less => return true,
+            Ordering::Greater => return false,
+            Ordering::Equal => {}
+        }
+        for rank in 0..self.ledger.gauge().count() {
+            let by = one.ranks[rank] - other.ranks[rank];
+            if by < -self.nothing[rank] {
+                return true;
+            }
+            if by > self.nothing[rank] {
+                return false;
+            }
+        }
+        false
+    }
+
+    /// Whether a difference is an improvement.
+    pub(super) fn gains(&self, by: &Value) -> bool {
+        self.less(by, &Value::default())
+    }
+
+    /// Whether this state is better than another's.
+    pub(super) fn beats(&self, other: &Self) -> bool {
+        self.less(&self.total, &other.total)
+    }
+
+    /// Whether a domain's spot counts as a move, and its bytes.
+    fn against_limits(&self, domain: DomainIx, spot: Spot) -> (u64, u64) {
+        let ground = self.ledger.ground();
+        let start = self.origin[domain.at()];
+        if spot == start || start.host == ground.nowhere() {
+            return (0, 0);
+        }
+        (1, ground.toll.cost(domain, start, spot).bytes)
+    }
+
+    /// Whether a domain may be put on a spot as far as limits go.
+    pub(super) fn within_limits(&self, domain: DomainIx, to: Spot) -> bool {
+        let (moved, bytes) = self.against_limits(domain, self.ledger.spot(domain));
+        let (will, carry) = self.against_limits(domain, to);
+        self.moved - moved + will <= self.limits.moves
+            && self.bytes - bytes + carry <= self.limits.bytes
+    }
+
+    /// Whether another domain may be moved at all.
+    pub(super) fn may_move_more(&self) -> bool {
+        self.moved < self.limits.moves && self.bytes < self.limits.bytes
+    }
+
+    /// What putting a domain on a spot costs beside what it gains, as a share.
+    fn toll(&self, domain: DomainIx, to: Spot) -> f64 {
+        let ground = self.ledger.ground();
+        let base = self.base[domain.at()];
+        ground.toll.share(domain, base, to)
+            - ground.toll.share(domain, base, self.ledger.spot(domain))
+    }
+
+    /// How much some changes that are let through would gain, tolls paid.
+    pub(super) fn weigh(&self, changes: &[Change]) -> Value {
+        let mut by = self.ledger.delta(changes);
+        let toll: f64 = changes
+            .iter()
+            .map(|change| self.toll(change.domain, change.to))
+            .sum();
+        for (rank, unit) in self.unit.iter().enumerate() {
+            by.ranks[rank] += toll * unit;
+        }
+        by
+    }
+
+    /// Makes a change.
+    pub(super) fn apply(&mut self, change: Change) {
+        let domain = change.domain;
+        let before = self.ledger.value();
+        let toll = self.toll(domain, change.to);
+        let (moved, bytes) = self.against_limits(domain, self.ledger.spot(domain));
+        let (will, carry) = self.against_limits(domain, change.to);
+        self.moved = self.moved - moved + will;
+        self.bytes = self.bytes - bytes + carry;
+        let undo = self.ledger.apply(change);
+        self.undo.push(undo);
+        let after = self.ledger.value();
+        self.total.broken += after.broken - before.broken;
+        for rank in 0..MOST_RANKS {
+            self.total.ranks[rank] +=
+                after.ranks[rank] - before.ranks[rank] + toll * self.unit[rank];
+        }
+        self.shortlist_age = self.shortlist_age.saturating_add(1);
+    }
+
+    /// A moment to come back to.
+    pub(super) fn mark(&self) -> (usize, Value) {
+        (self.undo.len(), self.total)
+    }
+
+    /// Goes back to it.
+    pub(super) fn back_to(&mut self, mark: (usize, Value)) {
+        while self.undo.len() > mark.0 {
+            if let Some(change) = self.undo.pop() {
+                self.apply(change);
+                self.undo.pop();
+            }
+        }
+        self.total = mark.1;
+    }
+
+    /// Forgets the way back.
+    pub(super) fn forget(&mut self) {
+        self.undo.clear();
+    }
+
+    /// Takes a domain back to its base if that may be; says whether it did.
+    pub(super) fn take_back(&mut self, domain: DomainIx) -> bool {
+        let to = self.base[domain.at()];
+        let may = to != self.ledger.spot(domain)
+            && self.ledger.books().may(domain, to).is_ok()
+            && self.within_limits(domain, to);
+        if may {
+            self.apply(Change { domain, to });
+        }
+        may
+    }
+
+    /// The best spot for a domain, and what it gains; none if it cannot go anywhere.
+    pub(super) fn best_of(&mut self, domain: DomainIx) -> Option<(Value, Spot)> {
+        let ground = std::sync::Arc::clone(self.ledger.ground());
+        if ground.still(domain).is_some() {
+            return None;
+        }
+        let now = self.ledger.spot(domain);
+        if !self.may_move_more() && now == self.origin[domain.at()] && now.host != ground.nowhere()
+        {
+            return None;
+        }
+        let mut targets = std::mem::take(&mut self.targets);
+        self.list_targets(domain, &mut targets);
+        let best = if now.replica == ground.nowhere() {
+            self.best_host(domain, now, &mut targets)
+        } else {
+            self.best_pair(domain, now, &targets)
+        };
+        self.targets = targets;
+        best
+    }
+
+    /// The best host for a domain without a replica.
+    fn best_host(
+        &mut self,
+        domain: DomainIx,
+        now: Spot,
+        targets: &mut Vec<HostIx>,
+    ) -> Option<(Value, Spot)> {
+        let spot = |host| Spot {
+            host,
+            replica: now.replica,
+        };
+        let ground = self.ledger.ground();
+        let bound =
+            !ground.apart_of[domain.at()].is_empty() || !ground.together_of[domain.at()].is_empty();
+        let books = self.ledger.books();
+        if bound {
+            targets.retain(|&host| host != now.host && books.may(domain, spot(host)).is_ok());
+        } else {
+            let takes = ground.rooms.takes(domain);
+            targets.retain(|&host| {
+                host != now.host
+                    && host != books.nowhere()
+                    && books.taken(host).admits(&takes, ground.rooms.room(host))
+            });
+        }
+        let away = self.base[domain.at()].host;
+        // Limits are the same for all but the host that it came from.
+        let origin = self.origin[domain.at()].host;
+        let other = targets.iter().find(|&&host| host != origin).copied();
+        if other.is_some_and(|other| !self.within_limits(domain, spot(other))) {
+            targets.retain(|&host| host == origin);
+        }
+        self.work += targets.len() as u64;
+        let mut deltas = std::mem::take(&mut self.deltas);
+        let mut spare = std::mem::take(&mut self.spare);
+        self.ledger.gauge().scan(
+            self.ledger.books(),
+            domain,
+            targets,
+            &mut deltas,
+            &mut spare,
+        );
+        let mut best: Option<(Value, Spot)> = None;
+        // What leaving mends is the same for all; what coming breaks is looked at where it can be.
+        let plain = !bound && self.ledger.value().broken == 0;
+        let (toll_away, toll_back) = match targets.iter().find(|&&host| host != away) {
+            Some(&other) => (
+                self.toll(domain, spot(other)),
+                self.toll(domain, self.base[domain.at()]),
+            ),
+            None => (0.0, self.toll(domain, self.base[domain.at()])),
+        };
+        for (&host, &delta) in targets.iter().zip(deltas.iter()) {
+            let toll = if host == away { toll_back } else { toll_away };
+            let mut value = Value::default();
+            value.ranks[0] = delta + toll * self.unit[0];
+            let change = Change {
+                domain,
+                to: spot(host),
+            };
+            if !plain {
+                value.broken = self.ledger.books().broken_by(&[change]);
+            }
+            let close = best.as_ref().is_none_or(|(best, _)| {
+                value.broken < best.broken
+                    || (value.broken == best.broken
+                        && value.ranks[0] <= best.ranks[0] + self.nothing[0])
+            });
+            if !close {
+                continue;
+            }
+            for rank in 1..self.ledger.gauge().count() {
+                value.ranks[rank] =
+                    self.ledger
+                        .gauge()
+                        .delta_of(rank, self.ledger.books(), &[change])
+                        + toll * self.unit[rank];
+            }
+            if best
+                .as_ref()
+                .is_none_or(|(best, _)| self.less(&value, best))
+            {
+                best = Some((value, change.to));
+            }
+        }
+        self.deltas = deltas;
+        self.spare = spare;
+        best
+    }
+
+    /// The best spot for a domain with a replica: over to it, a new replica, or both.
+    fn best_pair(
+        &mut self,
+        domain: DomainIx,
+        now: Spot,
+        targets: &[HostIx],
+    ) -> Option<(Value, Spot)> {
+        let mut best: Option<(Value, Spot)> = None;
+        let over = Spot {
+            host: now.replica,
+            replica: now.host,
+        };
+        let others = targets
+            .iter()
+            .filter(|&&host| host != now.host && host != now.replica);
+        let all = others.flat_map(|&host| {
+            [
+                (now.host, host),
+                (host, now.host),
+                (host, now.replica),
+                (now.replica, host),
+            ]
+        });
+        let all = all.map(|(host, replica)| Spot { host, replica });
+        for to in std::iter::once(over).chain(all) {
+            self.work += 1;
+            if !self.within_limits(domain, to) || self.ledger.books().may(domain, to).is_err() {
+                continue;
+            }
+            let value = self.weigh(&[Change { domain, to }]);
+            if best
+                .as_ref()
+                .is_none_or(|(best, _)| self.less(&value, best))
+            {
+                best = Some((value, to));
+            }
+        }
+        best
+    }
+
+    /// Hosts to look at for a domain.
+    fn list_targets(&mut self, domain: DomainIx, targets: &mut Vec<HostIx>) {
+        targets.clear();
+        let ground = std::sync::Arc::clone(self.ledger.ground());
+        let list = ground.come_list(domain);
+        let start = self.origin[domain.at()];
+        if list.len() <= ALL_HOSTS {
+            targets.extend_from_slice(list);
+        } else {
+            self.freshen_shortlist();
+            targets.extend(
+                self.shortlist
+                    .iter()
+                    .filter(|&&host| ground.may_come(domain, host)),
+            );
+            self.ledger
+                .gauge()
+                .suggest(self.ledger.books(), domain, targets);
+            targets.retain(|&host| ground.may_come(domain, host));
+            targets.sort_unstable();
+            targets.dedup();
+        }
+        for home in [start.host, start.replica] {
+            // To where it must not be it is not taken back: what that breaks is not looked at for each host.
+            let may = home != ground.nowhere() && ground.may_stay(domain, home);
+            if may && !targets.contains(&home) {
+                targets.push(home);
+            }
+        }
+    }
+
+    /// The hosts that should receive first, of a world with many.
+    fn freshen_shortlist(&mut self) {
+        if self.shortlist_age < SHORTLIST_LASTS {
+            return;
+        }
+        let books = self.ledger.books();
+        let ground = self.ledger.ground();
+        let mut loads: Vec<(f64, HostIx)> = (0..books.nowhere().at())
+            .map(HostIx::of)
+            .filter(|&host| {
+                books
+                    .taken(host)
+                    .admits(&self.common, ground.rooms.room(host))
+            })
+            .map(|host| (self.ledger.gauge().load(books, host), host))
+            .collect();
+        let order = |one: &(f64, HostIx), other: &(f64, HostIx)| {
+            one.0.total_cmp(&other.0).then(one.1.cmp(&other.1))
+        };
+        if loads.len() > SHORTLIST {
+            loads.select_nth_unstable_by(SHORTLIST, order);
+            loads.truncate(SHORTLIST);
+        }
+        loads.sort_unstable_by(order);
+        self.shortlist = loads.into_iter().map(|(_, host)| host).collect();
+        self.shortlist_age = 0;
+    }
+}
+
+impl Seeker<'_> {
+    /// [`Self::within_limits`] for two domains together.
+    pub(super) fn within_limits_both(&self, changes: &[Change; 2]) -> bool {
+        let (mut moved, mut bytes) = (self.moved, self.bytes);
+        for change in changes {
+            let now = self.against_limits(change.domain, self.ledger.spot(change.domain));
+            let will = self.against_limits(change.domain, change.to);
+            moved = moved + will.0 - now.0;
+            bytes = bytes + will.1 - now.1;
+        }
+        moved <= self.limits.moves && bytes <= self.limits.bytes
+    }
+
+    /// The hosts that would take a domain best if all had room for it.
+    pub(super) fn best_hosts(&mut self, domain: DomainIx, most: usize) -> Vec<HostIx> {
+        let mut targets = std::mem::take(&mut self.targets);
+        self.list_targets(domain, &mut targets);
+        let (mut deltas, mut spare) = (Vec::new(), Vec::new());
+        self.ledger.gauge().scan(
+            self.ledger.books(),
+            domain,
+            &targets,
+            &mut deltas,
+            &mut spare,
+        );
+        self.work += targets.len() as u64;
+        let mut order: Vec<(f64, HostIx)> =
+            deltas.into_iter().zip(targets.iter().copied()).collect();
+        order.sort_unstable_by(|one, other| one.0.total_cmp(&other.0).then(one.1.cmp(&other.1)));
+        order.truncate(most);
+        self.targets = targets;
+        order.into_iter().map(|(_, host)| host).collect()
+    }
+}
+
+/// The median of what domains take, by kind.
+fn common(ground: &Ground<'_>) -> Amounts {
+    let count = ground.start.len();
+    let mut takes: Vec<Amounts> = (0..count)
+        .map(|domain| ground.rooms.takes(DomainIx::of(domain)))
+        .collect();
+    let mut common = Amounts::NONE;
+    for kind in 0..KINDS {
+        if count > 0 {
+            let (_, median, _) = takes.select_nth_unstable_by_key(count / 2, |takes| takes.0[kind]);
+            common.0[kind] = median.0[kind];
+        }
+    }
+    common
+}
