@@ -76,6 +76,9 @@ const MACHINE_NEEDS: &[Need] = &[
     program("mformat", "mtools"),
 ];
 
+/// The peer of the benchmark `traffic`.
+const TRAFFIC_NEEDS: &[Need] = &[program("gpmetis", "metis")];
+
 /// virtiofsd where Debian has it, and what building it takes elsewhere.
 const VIRTIOFSD: &[Need] = &[Need {
     package: "virtiofsd",
@@ -119,6 +122,11 @@ impl Apt {
     /// Installs whatever of [`MACHINE_NEEDS`] is missing.
     pub fn install_for_machines(&mut self) -> Result<()> {
         self.install(MACHINE_NEEDS)
+    }
+
+    /// Installs whatever of [`TRAFFIC_NEEDS`] is missing.
+    pub fn install_for_traffic(&mut self) -> Result<()> {
+        self.install(TRAFFIC_NEEDS)
     }
 
     /// Installs virtiofsd, if it is missing.

@@ -66,6 +66,10 @@ pub fn bench(name: &str, runs: Option<u32>, modes: &[String]) -> Result<()> {
             command.arg("--root").arg(root);
             command
         }
+        "traffic" => {
+            setup::install_for_traffic()?;
+            without_guests("bench-traffic")?
+        }
         _ => guests_command(name, modes)?,
     };
     command

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::apt::Apt;
 use crate::cache::{self, Cache};
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::kernel::{self, Flavour, KernelTree};
 use crate::kvm;
 use crate::machine;
@@ -90,6 +90,15 @@ impl Prepared {
             );
         }
     }
+}
+
+/// Installs the peer of the benchmark `traffic`, where it is missing.
+pub fn install_for_traffic() -> Result<()> {
+    if machine::program("gpmetis").is_none() && !machine::is_root() {
+        let words = "the benchmark 'traffic' runs METIS: install the package metis, then try again";
+        return Err(Failure::Unfit(words.to_owned()));
+    }
+    Apt::new().install_for_traffic()
 }
 
 /// Installs what is missing and makes kernel, reference and sealed image, or finds them in the cache.

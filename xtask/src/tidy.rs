@@ -35,6 +35,7 @@ const FLOORS: &[(&str, Floor)] = &[
     ("estive-chunks", Floor::At(1)),
     ("estive-moves", Floor::At(1)),
     ("estive-planner", Floor::At(1)),
+    ("estive-forecast", Floor::At(1)),
     ("estive-layers", Floor::At(2)),
     ("estive-rehearsal", Floor::At(2)),
     ("estive-hypervisor", Floor::At(3)),

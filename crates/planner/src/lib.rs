@@ -13,6 +13,7 @@ mod laws;
 mod ledger;
 mod objectives;
 mod obstacle;
+pub mod partition;
 mod place;
 mod places;
 mod plan;

@@ -7,14 +7,17 @@ mod boot;
 mod ganesha;
 mod guest_job;
 pub mod layers;
+mod metis;
 mod migrate;
 mod mode;
 mod moves;
+mod npb;
 mod peer;
 pub mod power;
 pub mod read;
 mod rootfs;
 pub mod seal;
+pub mod traffic;
 mod work;
 
 use std::io::Write as _;
@@ -54,7 +57,7 @@ pub struct BenchConfig {
 pub async fn run(name: &str, config: BenchConfig) -> Result<i32, Error> {
     if !["boot", "migrate", "downtime", "lost", "rootfs", "work"].contains(&name) {
         eprintln!(
-            "there is no benchmark called {name:?}; there are: boot, migrate, downtime, lost, rootfs, work, layers, power, read, seal"
+            "there is no benchmark called {name:?}; there are: boot, migrate, downtime, lost, rootfs, work, layers, power, read, seal, traffic"
         );
         return Ok(2);
     }

@@ -13,6 +13,7 @@ use estive_testbed::bench::layers::{self, LayersConfig};
 use estive_testbed::bench::power::{self, PowerConfig};
 use estive_testbed::bench::read::{self, ReadConfig};
 use estive_testbed::bench::seal::{self, SealConfig};
+use estive_testbed::bench::traffic::{self, TrafficConfig};
 use estive_testbed::bench::{self, BenchConfig, Mode};
 use estive_testbed::demo::{self, DemoConfig};
 use estive_testbed::outer::{self, INSIDE};
@@ -50,6 +51,14 @@ enum Command {
         /// The day's traces, a compressed archive
         #[arg(long)]
         data: PathBuf,
+    },
+    /// The benchmark of placing domains by who talks to whom, neither
+    BenchTraffic {
+        #[command(flatten)]
+        bench: WithoutGuests,
+        /// Only these counts of domains
+        #[arg(long, value_delimiter = ',')]
+        counts: Vec<u32>,
     },
     /// Take a demo that was kept up down
     Down,
@@ -169,6 +178,12 @@ fn main() -> ExitCode {
             data,
             results: bench.results,
             runs: bench.runs,
+        })
+        .map(|()| 0),
+        Command::BenchTraffic { bench, counts } => traffic::run(&TrafficConfig {
+            results: bench.results,
+            runs: bench.runs,
+            counts,
         })
         .map(|()| 0),
         Command::Down => down(),
