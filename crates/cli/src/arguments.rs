@@ -86,6 +86,12 @@ pub enum Command {
     HostKey(commands::host_key::Key),
     /// List the hosts
     Hosts,
+    /// Write the herd as a planner sees it: hosts, domains, where each is
+    Snapshot(commands::snapshot::Snapshot),
+    /// Carry a plan out, unless the world has moved on
+    Apply(commands::apply::Apply),
+    /// Check worlds, and convert them from and to other forms
+    World(commands::world::WorldCommand),
     /// Show every value of a clone: who wrote it, where, and what it overrode
     Vars(commands::vars::Vars),
     /// List the template sets, or show one

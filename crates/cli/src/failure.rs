@@ -32,6 +32,14 @@ impl Failure {
         }
     }
 
+    /// A failure with exit code 3.
+    pub fn refused(message: impl Into<String>) -> Self {
+        Self {
+            code: ExitCode::Refused,
+            ..Self::failed(message)
+        }
+    }
+
     /// Says what to try.
     pub fn advice(mut self, advice: impl Into<String>) -> Self {
         self.advice = Some(advice.into());

@@ -17,7 +17,10 @@ mod local_shop;
 mod marked_file;
 mod opened_root;
 mod output;
+mod plan_words;
 mod terminal;
+mod traces;
+mod world_file;
 
 use arguments::Arguments;
 use clap::Parser;

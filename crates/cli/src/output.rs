@@ -4,6 +4,7 @@ use crate::failure::{Failure, failed};
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 
 /// How a command shows its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -23,6 +24,25 @@ pub fn print(text: &str) -> Result<(), Failure> {
         )),
         _ => Ok(()),
     }
+}
+
+/// Writes text to a file, whole or not at all; without one, prints it.
+pub fn file_or_print(path: Option<&Path>, text: &str) -> Result<(), Failure> {
+    let Some(path) = path else {
+        return print(text);
+    };
+    let wrong = |error: std::io::Error| Failure::failed(format!("{}: {error}", path.display()));
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let mut aside = tempfile::NamedTempFile::new_in(directory).map_err(wrong)?;
+    aside.write_all(text.as_bytes()).map_err(wrong)?;
+    // As any other file that a command writes: what the umask leaves, not the private mode of a temporary one.
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    aside.as_file().set_permissions(mode).map_err(wrong)?;
+    aside.persist(path).map_err(|error| wrong(error.error))?;
+    Ok(())
 }
 
 /// Prints a value as JSON.

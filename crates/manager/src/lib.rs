@@ -34,6 +34,7 @@ mod renewal;
 mod roots_in_use;
 mod routes;
 mod saved;
+mod snapshot;
 mod status;
 mod take_back;
 mod up;

@@ -72,6 +72,7 @@ pub(crate) fn router(manager: Arc<Manager>) -> Router {
             )
             .route("/deployments", get(deployments))
             .route("/roots", get(roots))
+            .route("/world", get(world))
             .route("/events", get(events))
             .with_state(manager),
         MAX_DOCUMENT_BYTES,
@@ -144,6 +145,12 @@ async fn deployments(State(manager): App) -> Result<Json<Vec<DeploymentReport>>,
             .map(|(name, domains)| DeploymentReport { name, domains })
             .collect(),
     ))
+}
+
+/// The world as text: what a planner is given.
+async fn world(State(manager): App) -> Result<Response, Problem> {
+    let text = manager.snapshot().await?.to_text();
+    Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response())
 }
 
 async fn roots(State(manager): App) -> Result<Json<RootsInUse>, Problem> {

@@ -41,6 +41,7 @@
 //! | `/deployment/NAME/layers` | PUT, [`PushQuery`] in the query | the herd's folder as tar → stream of [`PushLine`]; its clones take their layers, running or not |
 //! | `/deployments` | GET | → [`DeploymentReport`]s |
 //! | `/roots` | GET | → [`RootsInUse`] |
+//! | `/world` | GET | → the herd as a planner sees it, in the form of `docs/world.md` |
 //! | `/domain/NAME/migrate` | POST | [`MigrateOrder`] → stream of [`MigrateLine`] |
 //! | `/domain/NAME/migrate` | DELETE | → [`HerdDomain`]; gives an open move up, if its source still can |
 //! | `/domain/NAME/status` | PUT | [`StatusOrder`] → [`HerdDomain`] |

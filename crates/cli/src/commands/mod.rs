@@ -1,6 +1,7 @@
 //! One file a command.
 
 pub mod agent;
+pub mod apply;
 pub mod authority;
 pub mod boot;
 pub mod cache;
@@ -28,6 +29,7 @@ pub mod save;
 pub mod seal;
 pub mod sets;
 pub mod show;
+pub mod snapshot;
 pub mod ssh;
 pub mod status;
 pub mod storage;
@@ -39,6 +41,7 @@ pub mod vars;
 pub mod version;
 pub mod volume;
 pub mod which;
+pub mod world;
 
 use crate::arguments::{Arguments, Command};
 use crate::failure::Failure;
@@ -68,6 +71,9 @@ pub async fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Events(events) => events.run(&global).await,
         Command::HostKey(key) => key.run(&global).await,
         Command::Hosts => hosts::run(&global).await,
+        Command::Snapshot(snapshot) => snapshot.run(&global).await,
+        Command::Apply(apply) => apply.run(&global).await,
+        Command::World(world) => world.run(&global),
         Command::Vars(vars) => vars.run(&global),
         Command::Sets(sets) => sets.run(&global),
         Command::Root(root) => root.run(&global),
