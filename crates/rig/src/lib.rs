@@ -1,5 +1,7 @@
 //! What tests with real machines share: what `./x test` gives them, programs that must succeed, static programs for
-//! guests. All of it panics, with what to do, where a test cannot go on.
+//! guests, a machine for one line of `root=`. All of it panics, with what to do, where a test cannot go on.
+
+pub mod machine;
 
 use estive_boot::KernelTree;
 use std::path::{Path, PathBuf};
