@@ -155,10 +155,16 @@ fn sealed(root: &Path, directory: &Path) -> Result<PathBuf> {
         }
     }
     let step = Step::begin(format!("sealing {}", root.display()));
-    let sealed = estive_exports::seal(root, directory).map_err(|source| Failure::Seal {
-        root: root.to_path_buf(),
-        source: Box::new(source),
-    })?;
+    // Nobody changes it: nothing is gained by a snapshot.
+    let options = estive_exports::SealOptions {
+        no_snapshot: true,
+        ..estive_exports::SealOptions::default()
+    };
+    let sealed =
+        estive_exports::seal_with(root, directory, &options).map_err(|source| Failure::Seal {
+            root: root.to_path_buf(),
+            source: Box::new(source),
+        })?;
     let record = Record {
         maker: MAKER,
         digest: sealed.digest.clone(),

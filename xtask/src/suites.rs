@@ -75,10 +75,15 @@ const fn guests_of_generic(package: &'static str, target: &'static str, bound_s:
     row
 }
 
-const fn guests_of_loaders(package: &'static str, target: &'static str, bound_s: u64) -> Row {
+const fn guests_of_volumes(package: &'static str, target: &'static str, bound_s: u64) -> Row {
     let mut row = guests(package, target, bound_s);
-    row.generic_kernel = true;
     row.loaders_root = true;
+    row
+}
+
+const fn guests_of_loaders(package: &'static str, target: &'static str, bound_s: u64) -> Row {
+    let mut row = guests_of_volumes(package, target, bound_s);
+    row.generic_kernel = true;
     row
 }
 
@@ -148,6 +153,7 @@ const TABLE: &[Row] = &[
     guests("estive-testbed", "capture", 700),
     guests("estive-testbed", "reseal", 900),
     guests("estive-testbed", "sealing", 1600),
+    guests_of_volumes("estive-testbed", "sealing_lvm", 600),
     guests("estive-testbed", "faults", 1010),
     guests("estive-testbed", "trouble", 460),
     guests("estive-testbed", "push", 600),

@@ -61,6 +61,9 @@ pub enum ExportError {
     )]
     TooDeep { path: PathBuf, limit: usize },
 
+    #[error("sealing was stopped; nothing of it stays")]
+    Stopped,
+
     #[error("{doing}: {path}")]
     Image {
         doing: &'static str,

@@ -32,7 +32,7 @@ pub fn image(modules_dir: Option<&Path>, out_dir: &Path) -> Result<Sealed, Expor
                     .to_owned(),
         });
     }
-    seal::image_of(&dir, out_dir, &SealOptions::default())
+    seal::image_of(&dir, out_dir, &still())
 }
 
 fn empty(out_dir: &Path) -> Result<Sealed, ExportError> {
@@ -44,5 +44,13 @@ fn empty(out_dir: &Path) -> Result<Sealed, ExportError> {
         .create(&nothing)
         .map_err(ExportError::io("making", &nothing))?;
     let nothing_there = fs::canonicalize(&nothing).map_err(ExportError::io("finding", &nothing))?;
-    seal::image_of(&nothing_there, out_dir, &SealOptions::default())
+    seal::image_of(&nothing_there, out_dir, &still())
+}
+
+/// Modules come and go with packages: no snapshot is worth its while.
+fn still() -> SealOptions {
+    SealOptions {
+        no_snapshot: true,
+        ..SealOptions::default()
+    }
 }

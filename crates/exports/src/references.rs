@@ -13,7 +13,10 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use crate::ExportError;
-use crate::seal::{Asked, SealOptions, Sealed, manifest_path, put_file, read_manifest, seal_with};
+use crate::seal::{
+    Asked, SNAPSHOT_SHARE_PERCENT, SealOptions, Sealed, Stop, manifest_path, put_file,
+    read_manifest, seal_with,
+};
 
 const RECORD_BYTES_MAX: u64 = 4 << 20;
 /// How a user that is a process of this machine is told.
@@ -33,11 +36,18 @@ pub struct Record {
     pub keep_times: bool,
     #[serde(default)]
     pub no_snapshot: bool,
+    /// See [`SealOptions::snapshot_share_percent`].
+    #[serde(default = "usual_share_percent")]
+    pub snapshot_share_percent: u8,
     /// The image of now.
     pub digest: String,
     /// The one before.
     #[serde(default)]
     pub before: Option<String>,
+}
+
+fn usual_share_percent() -> u8 {
+    SNAPSHOT_SHARE_PERCENT
 }
 
 /// A sealed image of a directory.
@@ -124,13 +134,18 @@ impl Record {
             rules: self.rules.clone(),
             keep_times: self.keep_times,
             no_snapshot: self.no_snapshot,
+            snapshot_share_percent: self.snapshot_share_percent,
             ..SealOptions::default()
         }
     }
 
     /// Seals it again, as it was sealed; the name stands for the old image until [`write`].
-    pub fn seal(&self, dir: &Path) -> Result<Sealed, ExportError> {
-        seal_with(&self.root, dir, &self.options())
+    pub fn seal(&self, dir: &Path, stop: &Stop) -> Result<Sealed, ExportError> {
+        let options = SealOptions {
+            stop: stop.clone(),
+            ..self.options()
+        };
+        seal_with(&self.root, dir, &options)
     }
 }
 
@@ -313,12 +328,16 @@ mod tests {
             rules: Vec::new(),
             keep_times: false,
             no_snapshot: false,
+            snapshot_share_percent: SNAPSHOT_SHARE_PERCENT,
             digest: sealed.digest.clone(),
             before: None,
         };
         write(&dir, &record).unwrap();
         fs::write(root.join("a"), "2").unwrap();
-        let again = read(&dir, "web").unwrap().seal(&dir).unwrap();
+        let again = read(&dir, "web")
+            .unwrap()
+            .seal(&dir, &Stop::default())
+            .unwrap();
         record.before = Some(std::mem::replace(&mut record.digest, again.digest.clone()));
         let before = list(&dir).unwrap();
         let before = find(&before, "web").unwrap();

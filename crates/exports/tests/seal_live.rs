@@ -14,7 +14,7 @@ use std::thread;
 use estive_erofs::{Image, Inode, Kind, Limits, Visit};
 use estive_exports::diff::{Change, What, diff};
 use estive_exports::seal::{Action, Asked, SealOptions};
-use estive_exports::{seal, seal_with};
+use estive_exports::{ExportError, seal, seal_with};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 use sha2::{Digest, Sha256};
 
@@ -595,4 +595,17 @@ fn what_is_asked_for_decides() {
         .map(|rule| rule.pattern.as_str())
         .collect();
     assert_eq!(told, ["~/.netrc", "/var/log/**", "/opt/big"]);
+}
+
+#[test]
+fn a_seal_that_is_stopped_leaves_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let (root, out) = (home.path().join("root"), home.path().join("out"));
+    fs::create_dir(&root).unwrap();
+    fs::write(root.join("file"), checked(1, 100)).unwrap();
+    let options = SealOptions::default();
+    options.stop.ask();
+    let stopped = seal_with(&root, &out, &options).unwrap_err();
+    assert!(matches!(stopped, ExportError::Stopped), "{stopped}");
+    assert_eq!(fs::read_dir(&out).unwrap().count(), 0);
 }

@@ -1,6 +1,6 @@
 //! `estive diff`: what changed from one root to another, sealed ones or directories.
 
-use super::seal::{Place, apart, changes_in_text};
+use super::seal::{Place, apart, changes_in_text, sealed_apart};
 use crate::arguments::Global;
 use crate::failure::{Failure, failed};
 use crate::output::{self, Output};
@@ -34,12 +34,13 @@ impl Diff {
             .map_err(failed)?;
         let (place, into) = (self.place.dir.clone(), scratch.path().to_owned());
         let (old, new) = (self.old, self.new);
-        let changes = apart(move || {
-            let old = image_of(&old, &place, &into)?;
-            let new = image_of(&new, &place, &into)?;
-            estive_exports::diff::diff(&old, &new)
+        let options = SealOptions::default();
+        let (old, new) = sealed_apart(options.stop.clone(), move || {
+            let image = |word: &str| image_of(word, &place, &into, &options);
+            Ok((image(&old)?, image(&new)?))
         })
         .await?;
+        let changes = apart(move || estive_exports::diff::diff(&old, &new)).await?;
         match global.output {
             Output::Json => output::json(&changes)?,
             Output::Table => output::print(&changes_in_text(&changes, true))?,
@@ -49,10 +50,15 @@ impl Diff {
 }
 
 /// The image that a word means.
-fn image_of(word: &str, place: &Path, scratch: &Path) -> Result<PathBuf, ExportError> {
+fn image_of(
+    word: &str,
+    place: &Path,
+    scratch: &Path,
+    options: &SealOptions,
+) -> Result<PathBuf, ExportError> {
     let path = Path::new(word);
     if path.is_dir() {
-        return seal_with(path, scratch, &SealOptions::default()).map(|sealed| sealed.path);
+        return seal_with(path, scratch, options).map(|sealed| sealed.path);
     }
     if path.is_file() {
         return Ok(path.to_owned());

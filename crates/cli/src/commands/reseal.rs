@@ -1,13 +1,15 @@
 //! `estive reseal`: a named reference is made anew, as it was made, and says what has changed.
 
-use super::seal::{Place, apart, as_json, as_text, changes_in_text, open_authority, scan, sign};
+use super::seal::{
+    Place, apart, as_json, as_text, changes_in_text, open_authority, scan, sealed_apart, sign,
+};
 use crate::arguments::Global;
 use crate::failure::{Failure, failed};
 use crate::output::{self, Output};
 use clap::Args;
 use estive_exports::diff::{Change, diff};
 use estive_exports::references;
-use estive_exports::seal::{manifest_path, read_manifest};
+use estive_exports::seal::{Stop, manifest_path, read_manifest};
 use std::path::PathBuf;
 
 #[derive(Debug, Args)]
@@ -29,9 +31,11 @@ impl Reseal {
         let authority = open_authority(self.authority)?;
         let dir = self.place.dir;
         let (name, place) = (self.name, dir.clone());
-        let (mut record, sealed) = apart(move || {
+        let stop = Stop::default();
+        let asked = stop.clone();
+        let (mut record, sealed) = sealed_apart(stop, move || {
             let record = references::read(&place, &name)?;
-            let sealed = record.seal(&place)?;
+            let sealed = record.seal(&place, &asked)?;
             Ok((record, sealed))
         })
         .await?;

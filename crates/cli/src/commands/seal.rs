@@ -5,9 +5,10 @@ use crate::failure::{Failure, failed};
 use crate::output::{self, Output, table};
 use clap::Args;
 use estive_exports::references::{self, Record};
-use estive_exports::seal::{self as sealing, Action, Asked, SealOptions, Sealed};
+use estive_exports::seal::{self as sealing, Action, Asked, SealOptions, Sealed, Stop};
 use estive_exports::secrets::{self, Scan};
 use estive_exports::{ExportError, diff};
+use estive_model::ExitCode;
 use std::path::{Path, PathBuf};
 
 /// Lines of a kind that are shown to people; JSON has them all.
@@ -64,6 +65,14 @@ pub struct Wishes {
     /// Read the root itself, also where its file system could show it at one instant.
     #[arg(long)]
     no_snapshot: bool,
+    /// How much of what its group has free a snapshot of a logical volume takes, in percent; thin ones take no such.
+    #[arg(
+        long,
+        value_name = "PERCENT",
+        default_value_t = sealing::SNAPSHOT_SHARE_PERCENT,
+        value_parser = clap::value_parser!(u8).range(1..=100)
+    )]
+    snapshot_share: u8,
     /// Do not look for secrets in what was sealed.
     #[arg(long)]
     no_scan: bool,
@@ -93,6 +102,7 @@ impl Wishes {
             rules: self.asked()?,
             keep_times: self.keep_times,
             no_snapshot: self.no_snapshot,
+            snapshot_share_percent: self.snapshot_share,
             ..SealOptions::default()
         })
     }
@@ -122,6 +132,31 @@ pub async fn apart<T: Send + 'static>(
         .map_err(of_export)
 }
 
+/// Seals apart from the runtime. A signal ends the seal in order; one that comes later ends the process as ever.
+pub async fn sealed_apart<T: Send + 'static>(
+    stop: Stop,
+    work: impl FnOnce() -> Result<T, ExportError> + Send + 'static,
+) -> Result<T, Failure> {
+    let told = super::shutdown()?;
+    let work = apart(work);
+    tokio::pin!(work);
+    let done = tokio::select! {
+        done = &mut work => done,
+        () = told.cancelled() => {
+            stop.ask();
+            work.await
+        }
+    };
+    if told.is_cancelled() {
+        return done.and(Err(of_export(ExportError::Stopped)));
+    }
+    tokio::spawn(async move {
+        told.cancelled().await;
+        std::process::exit(ExitCode::Failed.code().into());
+    });
+    done
+}
+
 impl Seal {
     pub async fn run(self, global: &Global) -> Result<u8, Failure> {
         let options = self.wishes.options()?;
@@ -134,7 +169,10 @@ impl Seal {
         let authority = open_authority(self.authority)?;
         let (root, dir) = (self.root.clone(), self.place.dir.clone());
         let with = options.clone();
-        let sealed = apart(move || sealing::seal_with(&root, &dir, &with)).await?;
+        let sealed = sealed_apart(options.stop.clone(), move || {
+            sealing::seal_with(&root, &dir, &with)
+        })
+        .await?;
         sign(authority.as_ref(), &sealed, &self.place.dir)?;
         if let Some(name) = self.name {
             let before = references::read(&self.place.dir, &name).ok();
@@ -144,6 +182,7 @@ impl Seal {
                 rules: options.rules,
                 keep_times: options.keep_times,
                 no_snapshot: options.no_snapshot,
+                snapshot_share_percent: options.snapshot_share_percent,
                 digest: sealed.digest.clone(),
                 before: before
                     .map(|record| record.digest)
@@ -252,6 +291,9 @@ pub fn as_text(sealed: &Sealed, scan: Option<&Scan>) -> String {
         "read from: {}, in {} walks: {moment}\n",
         how.read_from, how.rounds
     );
+    for note in &how.notes {
+        text += &format!("{}\n", output::plain(note));
+    }
     let names: u64 = sealed.left_out.iter().map(|rule| rule.names).sum();
     text += &format!(
         "left out: {names} names by {} rules; estive seal --show-left-out tells them\n",

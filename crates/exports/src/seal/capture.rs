@@ -16,6 +16,7 @@ use rustix::fs::{
 
 use super::mapped::Mapped;
 use super::signature::Signature;
+use super::stop::Stop;
 
 /// A file that changes while it is read is read so often in all, before it counts as torn for this round.
 const TRIES: usize = 4;
@@ -39,6 +40,7 @@ pub(super) struct Into<'a, 'f> {
     /// A file beside the image that a hot file may be cloned into, where the file system can.
     pub clone: Option<&'a File>,
     pub keep_times: bool,
+    pub stop: &'a Stop,
     /// What may still be read that was read before: files that change take no more time and room than this.
     pub again_bytes: u64,
 }
@@ -115,6 +117,7 @@ pub(super) fn file(
         let mut from = Reader {
             file: &file,
             pads: false,
+            stop: into.stop,
         };
         let stored = into
             .data
@@ -157,6 +160,7 @@ fn torn(file: &OwnedFd, into: &mut Into) -> Result<Captured, Error> {
         let mut from = Reader {
             file: clone,
             pads: false,
+            stop: into.stop,
         };
         let content = into.data.store(&mut from, size_bytes, node.tail_fits())?;
         node.body = Body::File(content);
@@ -166,7 +170,11 @@ fn torn(file: &OwnedFd, into: &mut Into) -> Result<Captured, Error> {
             torn: false,
         });
     }
-    let mut from = Reader { file, pads: true };
+    let mut from = Reader {
+        file,
+        pads: true,
+        stop: into.stop,
+    };
     let content = into
         .data
         .store(&mut from, signature.size_bytes, node.tail_fits())?;
@@ -272,14 +280,16 @@ fn collect_xattrs(
 }
 
 /// Bytes of a file that is open.
-struct Reader<F> {
+struct Reader<'a, F> {
     file: F,
+    stop: &'a Stop,
     /// Goes on with zeros where the file ends early.
     pads: bool,
 }
 
-impl<F: AsFd> Source for Reader<F> {
+impl<F: AsFd> Source for Reader<'_, F> {
     fn read_at(&mut self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.stop.check_reading()?;
         let count = rustix::io::pread(&self.file, &mut *buffer, offset)?;
         if count == 0 && self.pads {
             buffer.fill(0);

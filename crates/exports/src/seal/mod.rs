@@ -2,19 +2,23 @@
 //! (`estive_chunks`), which lies beside it.
 //!
 //! The image is plain, has no times (unless they are asked for) and a fixed UUID, and all in it has its place by its
-//! name: the same tree gives the same bytes. How a root that changes meanwhile is read: `round.rs`, `capture.rs`.
+//! name: the same tree gives the same bytes. How a root that changes meanwhile is read: `reading.rs`,
+//! `round.rs`, `capture.rs`.
 
 mod builtin;
 mod capture;
 mod kept;
 mod mapped;
 mod mounts;
+mod notes;
 mod pattern;
 mod preview;
+mod reading;
 mod round;
 mod rules;
 mod signature;
 mod snapshot;
+mod stop;
 
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -30,18 +34,16 @@ use crate::ExportError;
 pub(crate) use kept::put_file;
 use kept::{Temporary, remove_abandoned, write_manifest};
 pub use kept::{manifest_path, put_manifest, read_manifest};
-use mapped::Mapped;
+use notes::Notes;
 pub use preview::{Effect, preview};
-use round::{Known, Names, Roots, Round};
+use reading::Read;
+use round::Names;
 pub(crate) use rules::shown;
 pub use rules::{Action, Asked, Rule, Rules, read_rules};
-use snapshot::Snapshot;
+pub use stop::Stop;
 
-/// A root is walked again until nothing changes between two walks, or so often in all.
-const ROUNDS: usize = 5;
-
-/// So much is read a second time, for files that change: more would cost more time and room than the root.
-const AGAIN_BYTES: u64 = 2 << 30;
+/// How much of what its group has free a snapshot takes that needs room of its own, unless it is said, in percent.
+pub const SNAPSHOT_SHARE_PERCENT: u8 = 80;
 
 /// A sealed image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -75,6 +77,8 @@ pub struct Consistency {
     /// What still changed when the last walk began: each file is whole, of that moment or later. At most 1000 are named.
     pub changing: Vec<String>,
     pub changing_count: u64,
+    /// Why no snapshot was read where one could have been, and what became of snapshots that should be gone.
+    pub notes: Vec<String>,
 }
 
 /// How much a rule kept out; a directory that goes with all in it counts once.
@@ -86,7 +90,7 @@ pub struct LeftOut {
     pub names: u64,
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct SealOptions {
     /// What to leave out, to empty and to keep besides the rules that come with Estive.
     pub rules: Vec<Asked>,
@@ -96,6 +100,23 @@ pub struct SealOptions {
     pub keep_times: bool,
     /// Reads the root itself also where its file system could make a snapshot.
     pub no_snapshot: bool,
+    /// How much of what its group has free a snapshot takes that needs room of its own (LVM, but for thin volumes).
+    pub snapshot_share_percent: u8,
+    /// Ends it before it is done.
+    pub stop: Stop,
+}
+
+impl Default for SealOptions {
+    fn default() -> Self {
+        Self {
+            rules: Vec::new(),
+            leave_out: Vec::new(),
+            keep_times: false,
+            no_snapshot: false,
+            snapshot_share_percent: SNAPSHOT_SHARE_PERCENT,
+            stop: Stop::default(),
+        }
+    }
 }
 
 /// Seals `root` into `out_dir` (made when missing, mode 0700). Blocks for seconds on a whole system.
@@ -168,36 +189,12 @@ impl HalfMade {
             outside.push(fs::canonicalize(place).unwrap_or_else(|_| place.clone()));
         }
         let rules = Rules::new(root, &outside, &options.rules)?;
-        let snapshot = if options.no_snapshot {
-            None
-        } else {
-            Snapshot::of(root)
-        };
-        let live = open_root(root)?;
-        let roots = match &snapshot {
-            Some(snapshot) => Roots {
-                top: open_root(snapshot.root())?,
-                live: Some(live),
-            },
-            None => Roots {
-                top: live,
-                live: None,
-            },
-        };
-        let image = Temporary::new(&out_dir)?;
-        let clone = Temporary::new(&out_dir)?;
-        let mut data = DataArea::new(&image.file);
-        let mut into = capture::Into {
-            data: &mut data,
-            mapped: &Mapped::look(),
-            clone: Some(&clone.file),
-            keep_times: options.keep_times,
-            again_bytes: AGAIN_BYTES,
-        };
-        let (round, rounds, one_instant) = until_still(&rules, &roots, &mut into)?;
-        let read_from = snapshot.as_ref().map_or("live", Snapshot::kind);
-        let image = finished(image, &out_dir, round.tree)?;
-        let changing = if one_instant {
+        let notes = Notes::default();
+        let read = Read::of(root, &rules, &out_dir, options, &notes)?;
+        let notes = notes.take();
+        let round = read.round;
+        let image = finished(read.image, &out_dir, round.tree)?;
+        let changing = if read.one_instant {
             Names::default()
         } else {
             round.changed
@@ -206,13 +203,14 @@ impl HalfMade {
             image,
             out_dir,
             consistency: Consistency {
-                one_instant,
-                read_from,
-                rounds,
+                one_instant: read.one_instant,
+                read_from: read.from,
+                rounds: read.rounds,
                 torn: round.torn.first,
                 torn_count: round.torn.count,
                 changing: changing.first,
                 changing_count: changing.count,
+                notes,
             },
             left_out: told(&rules, &round.left_out),
             lost_xattrs: round.unfit_xattrs,
@@ -228,29 +226,6 @@ impl HalfMade {
             left_out: self.left_out,
             lost_xattrs: self.lost_xattrs,
         })
-    }
-}
-
-/// Walks until two walks see the same; gives the last one, how many there were, and whether it came to that.
-fn until_still(
-    rules: &Rules,
-    roots: &Roots,
-    into: &mut capture::Into,
-) -> Result<(Round, usize, bool), ExportError> {
-    let mut known = Known::default();
-    let mut shape = None;
-    let mut rounds = 0;
-    loop {
-        rounds += 1;
-        let round = round::round(rules, roots, &mut known, into)?;
-        // Nothing changes in a snapshot.
-        let still = roots.live.is_some() && !round.went_live;
-        let same = shape == Some(round.shape) && round.changed.count == 0;
-        let one_instant = round.torn.count == 0 && (still || same);
-        if one_instant || rounds == ROUNDS {
-            return Ok((round, rounds, one_instant));
-        }
-        shape = Some(round.shape);
     }
 }
 

@@ -30,21 +30,29 @@ const OF_THE_KERNEL: &[&[u8]] = &[
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Mount {
+    pub id: u64,
+    /// What of the file system is seen at the place.
+    pub root: PathBuf,
     pub place: PathBuf,
     pub file_system: String,
     /// Nothing of it can be part of a root.
     pub of_the_kernel: bool,
 }
 
-/// Mounts of a mountinfo text (proc(5)): the place is field 5, the type follows a lone `-`.
+/// Mounts of a mountinfo text (proc(5)): the number is field 1, the root field 4, the place field 5, the type follows a
+/// lone `-`.
 pub(crate) fn mounts(mountinfo: &[u8]) -> Vec<Mount> {
     mountinfo
         .split(|&byte| byte == b'\n')
         .filter_map(|line| {
             let mut fields = line.split(|&byte| byte == b' ');
-            let place = fields.nth(4)?;
+            let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
+            let root = fields.nth(2)?;
+            let place = fields.next()?;
             let kind = fields.skip_while(|field| *field != b"-").nth(1)?;
             Some(Mount {
+                id,
+                root: unescape_octal(root),
                 place: unescape_octal(place),
                 file_system: String::from_utf8_lossy(kind).into_owned(),
                 of_the_kernel: OF_THE_KERNEL.contains(&kind),

@@ -15,7 +15,7 @@ use rustix::fs::{AtFlags, Dir, FileType, OFlags, Stat, fstat, readlinkat, statat
 
 use super::capture::{self, Captured, Into, node_of, open_name, xattrs_of, xattrs_of_name};
 use super::rules::{Rules, Verdict, shown};
-use super::signature::Signature;
+use super::signature::{Signature, Time};
 use crate::ExportError;
 
 /// Directories in each other. Each is held open.
@@ -31,9 +31,15 @@ const TOLD_MAX: usize = 1000;
 pub(super) struct Roots {
     /// The root, or a snapshot of it.
     pub top: OwnedFd,
-    /// The root itself, where `top` is a snapshot: what that does not hold (other subvolumes, other volumes that are
-    /// kept) is read here.
-    pub live: Option<OwnedFd>,
+    /// The root itself, where `top` is a snapshot.
+    pub live: Option<Live>,
+}
+
+/// A root beside its snapshot: what that does not hold (other subvolumes, other volumes that are kept) is read here.
+pub(super) struct Live {
+    pub root: OwnedFd,
+    /// Before the snapshot was made.
+    pub since: Time,
 }
 
 /// What rounds leave to each other.
@@ -57,6 +63,8 @@ pub(super) struct Round {
     pub unfit_xattrs: u64,
     /// Something was read from the root itself though there is a snapshot.
     pub went_live: bool,
+    /// Some of that may be of after the snapshot.
+    pub live_changed: bool,
 }
 
 /// Some names, and how many there are.
@@ -80,6 +88,8 @@ struct Walk<'a, 'b, 'f> {
     roots: &'a Roots,
     into: &'a mut Into<'b, 'f>,
     known: &'a mut Known,
+    /// Of the top: in a snapshot, what is on another was read from the root itself.
+    device: u64,
     /// Of what this walk has met: a file's number alone is nothing, since file systems give those of removed files again.
     numbers: HashMap<(u64, u64), (usize, Signature)>,
     hasher: DefaultHasher,
@@ -93,11 +103,13 @@ pub(super) fn round(
     known: &mut Known,
     into: &mut Into,
 ) -> Result<Round, ExportError> {
+    let device = fstat(&roots.top).map_err(|errno| at(b"", errno))?.st_dev;
     let mut walk = Walk {
         rules,
         roots,
         into,
         known,
+        device,
         numbers: HashMap::new(),
         hasher: DefaultHasher::new(),
         round: Round {
@@ -108,6 +120,7 @@ pub(super) fn round(
             left_out: HashMap::new(),
             unfit_xattrs: 0,
             went_live: false,
+            live_changed: false,
         },
     };
     let top = rustix::io::dup(&roots.top).map_err(|errno| at(b"", errno))?;
@@ -179,6 +192,7 @@ impl Walk<'_, '_, '_> {
         path: &[u8],
     ) -> Result<Node, ExportError> {
         let signature = Signature::of(stat);
+        self.dates(&signature);
         let mut node = node_of(stat, self.into.keep_times);
         node.xattrs = xattrs_of(directory).map_err(ExportError::io("reading", shown(path)))?;
         self.round.unfit_xattrs += node.drop_unfit_xattrs().len() as u64;
@@ -236,13 +250,21 @@ impl Walk<'_, '_, '_> {
         }
         let name = CString::new(path).map_err(|_| at(path, Errno::INVAL))?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-        match open_name(live, &name, flags, crosses) {
+        match open_name(&live.root, &name, flags, crosses) {
             Ok(there) => {
                 self.round.went_live = true;
                 Ok(there)
             }
             Err(Errno::NOENT | Errno::XDEV) => Ok(child),
             Err(errno) => Err(at(path, errno)),
+        }
+    }
+
+    /// Notes what was read beside a snapshot and may have changed since.
+    fn dates(&mut self, signature: &Signature) {
+        if let Some(live) = &self.roots.live {
+            self.round.live_changed |=
+                signature.device != self.device && signature.changed >= live.since;
         }
     }
 
@@ -254,6 +276,7 @@ impl Walk<'_, '_, '_> {
     ) -> Result<Found, ExportError> {
         let mut found = Found::default();
         for name in names {
+            self.into.stop.check()?;
             let below = join(path, name.to_bytes());
             let stat = match statat(directory, &name, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(stat) => stat,
@@ -304,6 +327,7 @@ impl Walk<'_, '_, '_> {
             return Ok(Some(self.push(node_of(stat, false))));
         }
         signature.hash(&mut self.hasher);
+        self.dates(&signature);
         // Another name of the same file. One whose names change meanwhile is kept as two.
         if let Some((number, met)) = self.numbers.get(&key)
             && *met == signature

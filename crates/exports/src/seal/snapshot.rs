@@ -1,92 +1,69 @@
-//! A root as it stands at one instant, where its file system can show that: a snapshot of the btrfs subvolume that holds
-//! it, gone when sealing ends.
+//! A root as it stands at one instant, where what holds it can show that: a snapshot, gone when reading ends.
+//!
+//! Made by the tools of btrfs or LVM. Where there is none, one line says why and the root itself is read.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+mod btrfs;
+mod detached;
+mod lvm;
+mod report;
+mod volume;
 
-use rustix::fs::statfs;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::fs::fstatfs;
+
+use super::notes::Notes;
 
 const BTRFS: i64 = 0x9123_683e;
-/// The number of each subvolume's root.
-const SUBVOLUME_ROOT: u64 = 256;
-const PREFIX: &str = ".estive-seal-";
 
-/// A snapshot of the file system that holds a root.
+/// A snapshot of what holds a root.
 #[derive(Debug)]
-pub(super) struct Snapshot {
-    place: PathBuf,
-    root: PathBuf,
+pub(super) enum Snapshot {
+    Btrfs(btrfs::Snapshot),
+    Lvm(lvm::Snapshot),
 }
 
 impl Snapshot {
-    /// Makes one, or says why not and gives `None`: then the root itself is read.
-    pub fn of(root: &Path) -> Option<Self> {
-        let kind = statfs(root).ok()?.f_type;
-        if kind != BTRFS {
-            return None;
-        }
-        let volume = root.ancestors().find(|path| {
-            fs::symlink_metadata(path).is_ok_and(|meta| meta.ino() == SUBVOLUME_ROOT)
-        })?;
-        remove_abandoned(volume);
-        let place = volume.join(format!("{PREFIX}{}", std::process::id()));
-        let made = btrfs(&["snapshot", "-r"], &[volume, &place]);
-        if let Err(why) = made {
-            tracing::warn!(%why, "no snapshot was made; the root is read while it changes");
-            return None;
-        }
-        let below = root.strip_prefix(volume).ok()?;
-        Some(Self {
-            root: place.join(below),
-            place,
+    /// Makes one of what holds the directory `root`, which `live` is, or notes why not and gives `None`: then the root
+    /// itself is read. `share_percent`: how much of what its group has free a snapshot may take that needs room of its own.
+    pub fn of(root: &Path, live: &OwnedFd, share_percent: u8, notes: &Notes) -> Option<Self> {
+        let made = if fstatfs(live).ok()?.f_type == BTRFS {
+            btrfs::Snapshot::of(root, notes).map(|made| made.map(Self::Btrfs))
+        } else {
+            lvm::Snapshot::of(live, share_percent, notes).map(|made| made.map(Self::Lvm))
+        };
+        made.unwrap_or_else(|why| {
+            notes.add(format!(
+                "no snapshot was made, the root itself was read: {why}"
+            ));
+            None
         })
     }
 
-    /// The root in the snapshot.
-    pub fn root(&self) -> &Path {
-        &self.root
+    /// Opens the root in the snapshot. What is opened must be closed before the snapshot goes.
+    pub fn open(&self) -> Result<OwnedFd, String> {
+        match self {
+            Self::Btrfs(snapshot) => snapshot.open(),
+            Self::Lvm(snapshot) => snapshot.open(),
+        }
+    }
+
+    /// Whether all that was read so far was of the one instant.
+    ///
+    /// # Errors
+    /// It was not, or nobody can tell: why.
+    pub fn check(&self) -> Result<(), String> {
+        match self {
+            Self::Btrfs(_) => Ok(()),
+            Self::Lvm(snapshot) => snapshot.check(),
+        }
     }
 
     pub fn kind(&self) -> &'static str {
-        "btrfs snapshot"
-    }
-}
-
-impl Drop for Snapshot {
-    fn drop(&mut self) {
-        if let Err(why) = btrfs(&["delete"], &[&self.place]) {
-            tracing::warn!(%why, place = %self.place.display(), "the snapshot stays; the next seal removes it");
+        match self {
+            Self::Btrfs(_) => "btrfs snapshot",
+            Self::Lvm(_) => "LVM snapshot",
         }
     }
-}
-
-/// Removes snapshots whose maker was killed.
-fn remove_abandoned(volume: &Path) {
-    for entry in fs::read_dir(volume).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let maker = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
-        let Some(maker) = maker.and_then(|maker| maker.parse::<u32>().ok()) else {
-            continue;
-        };
-        if !Path::new(&format!("/proc/{maker}")).exists() {
-            let _ = btrfs(&["delete"], &[&entry.path()]);
-        }
-    }
-}
-
-fn btrfs(words: &[&str], places: &[&Path]) -> Result<(), String> {
-    let output = Command::new("btrfs")
-        .arg("subvolume")
-        .args(words)
-        .args(places)
-        .stdin(Stdio::null())
-        .env("LC_ALL", "C")
-        .output()
-        .map_err(|error| format!("btrfs (package btrfs-progs): {error}"))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
 }
