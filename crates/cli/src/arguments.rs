@@ -88,8 +88,14 @@ pub enum Command {
     Hosts,
     /// Write the herd as a planner sees it: hosts, domains, where each is
     Snapshot(commands::snapshot::Snapshot),
+    /// Say what would move for an objective, why, and what it gains; nothing happens
+    Plan(commands::plan::Plan),
     /// Carry a plan out, unless the world has moved on
     Apply(commands::apply::Apply),
+    /// Say why a domain is where it is
+    Why(commands::why::Why),
+    /// Say what speaks against a domain on a host
+    WhyNot(commands::why::WhyNot),
     /// Check worlds, and convert them from and to other forms
     World(commands::world::WorldCommand),
     /// Show every value of a clone: who wrote it, where, and what it overrode

@@ -18,6 +18,7 @@ mod marked_file;
 mod opened_root;
 mod output;
 mod plan_words;
+mod question;
 mod terminal;
 mod traces;
 mod world_file;

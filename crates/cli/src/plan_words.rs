@@ -54,4 +54,12 @@ impl Names<'_> {
             Reason::Serves { what } | Reason::Asked { what } => what.clone(),
         }
     }
+
+    /// Steps that it comes after, as people count them.
+    pub fn after(&self, step: &Step) -> String {
+        let numbers: Vec<String> = (step.after.iter())
+            .map(|after| (u64::from(after.0) + 1).to_string())
+            .collect();
+        numbers.join(",")
+    }
 }

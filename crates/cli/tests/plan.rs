@@ -181,6 +181,49 @@ async fn a_plan_is_carried_out_once_and_refused_when_the_world_has_moved_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_herd_out_of_balance_is_planned_for_and_moved_once() {
+    let place = Place::new().await;
+    for clone in ["clone02", "clone03"] {
+        place.world.migrate(clone, Some(1)).await.unwrap();
+    }
+    assert_eq!(place.at().await, ["host1"; 4]);
+    let told = place
+        .says(&["plan", "--objective", "balance", "--out", "plan.json"])
+        .await;
+    assert!(
+        told.contains("from host1 to host2") && told.contains("from host1 to host3"),
+        "{told}"
+    );
+    assert_eq!(place.at().await, ["host1"; 4], "a plan does nothing");
+    let again = place.says(&["plan", "--objective", "balance"]).await;
+    assert_eq!(again, told, "the same world, the same plan");
+
+    place.says(&["apply", "plan.json"]).await;
+    let mut at = place.at().await;
+    at.sort();
+    at.dedup();
+    assert_eq!(at, ["host1", "host2", "host3"]);
+    let said = place.fails(&["apply", "plan.json"], 3).await;
+    assert!(said.contains("the world has moved on"), "{said}");
+    let told = place.says(&["plan"]).await;
+    assert!(told.contains("nothing to do"), "{told}");
+
+    let told = place.says(&["why-not", "clone01", "host1"]).await;
+    assert!(told.contains("clone01") && told.contains("host1"), "{told}");
+    let all = place.says(&["why", "clone01", "--output", "json"]).await;
+    let all: serde_json::Value = serde_json::from_str(&all).unwrap();
+    assert_eq!(all.as_array().unwrap().len(), 3);
+    let said = place.fails(&["why-not", "clone01", "host9"], 2).await;
+    assert!(said.contains("no host host9"), "{said}");
+    let said = place.fails(&["plan", "--objective", "speed"], 2).await;
+    assert!(
+        said.contains("character 1: no term is called `speed`"),
+        "{said}"
+    );
+    place.world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn after_a_step_that_fails_nothing_begins_and_what_stood_is_said() {
     let place = Place::new().await;
     place.plan(&[(0, 1), (1, 2), (3, 2)]).await;

@@ -3,7 +3,7 @@
 //! An objective is ranks, most important first, with `,` or `then` between; a rank is terms with `+` between, each with a
 //! weight before or behind a `*`; a term is its name, with what it needs in brackets: `guests-out(h1,h2) then 2*balance + cost`.
 
-use estive_world::text::{COUNT, Document, Fields, Line, SHARE, Value, quoted, read_real};
+use estive_world::text::{COUNT, Document, Fields, KIB, Line, SHARE, Value, quoted, read_real};
 use estive_world::{HostIx, Indexed, World, WorldError};
 
 use crate::{Budget, Objective, Question, Term, Weighted};
@@ -69,6 +69,12 @@ fn read(line: &Line<'_>, world: &World) -> Result<Asked, WorldError> {
         question.moves_at_most = match value.raw {
             "any" => None,
             _ => Some(COUNT.read_small(value)?),
+        };
+    }
+    if let Some(value) = fields.key("bytes") {
+        question.bytes_at_most = match value.raw {
+            "any" => None,
+            _ => Some(KIB.read(value)?.saturating_mul(1024)),
         };
     }
     if let Some(value) = fields.key("seed") {
@@ -413,12 +419,13 @@ mod tests {
     #[test]
     fn a_question_of_a_file_has_common_values_for_what_it_leaves_out() {
         let text = format!(
-            "{WORLD}ask calm objective=\"fair then time\" moves=10 seed=7 budget=5000\nask\n"
+            "{WORLD}ask calm objective=\"fair then time\" moves=10 bytes=2G seed=7 budget=5000\nask\n"
         );
         let asked = asked(&text::read(&text).unwrap()).unwrap();
         assert_eq!(asked[0].name, "calm");
         assert_eq!(asked[0].line, 3);
         assert_eq!(asked[0].question.moves_at_most, Some(10));
+        assert_eq!(asked[0].question.bytes_at_most, Some(2 << 30));
         assert_eq!(asked[0].question.budget.work, 5000);
         assert_eq!(asked[0].question.objective.ranks.len(), 2);
         assert_eq!(asked[1].question, Question::default());

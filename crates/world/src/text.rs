@@ -18,7 +18,7 @@ pub use common::{domain, host, site, speed_of};
 pub use fields::Fields;
 pub use lexer::{Line, Value, quoted};
 pub use read::Document;
-pub use units::{COUNT, Measure, SHARE, read_real};
+pub use units::{CORES, COUNT, KIB, MIB, Measure, SHARE, read_real};
 
 use crate::{World, WorldError};
 

@@ -21,6 +21,7 @@ pub mod ls;
 pub mod man;
 pub mod manager;
 pub mod migrate;
+pub mod plan;
 pub mod proxy;
 pub mod references;
 pub mod reseal;
@@ -41,6 +42,7 @@ pub mod vars;
 pub mod version;
 pub mod volume;
 pub mod which;
+pub mod why;
 pub mod world;
 
 use crate::arguments::{Arguments, Command};
@@ -72,7 +74,10 @@ pub async fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::HostKey(key) => key.run(&global).await,
         Command::Hosts => hosts::run(&global).await,
         Command::Snapshot(snapshot) => snapshot.run(&global).await,
+        Command::Plan(plan) => plan.run(&global).await,
         Command::Apply(apply) => apply.run(&global).await,
+        Command::Why(why) => why.run(&global).await,
+        Command::WhyNot(why_not) => why_not.run(&global).await,
         Command::World(world) => world.run(&global),
         Command::Vars(vars) => vars.run(&global),
         Command::Sets(sets) => sets.run(&global),

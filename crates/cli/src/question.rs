@@ -1,0 +1,100 @@
+//! A question about a world, from a file's line `ask` and from options.
+
+use crate::failure::Failure;
+use crate::world_file::unreadable;
+use clap::Args;
+use estive_planner::{Objective, Question, asked};
+use estive_world::text::{Document, KIB, Measure, Value};
+use estive_world::{World, WorldError};
+use std::path::Path;
+
+/// What is asked. Options go over what a line `ask` of the world's file says.
+#[derive(Debug, Args)]
+pub struct Asking {
+    /// The line `ask` of that name in the world's file; without it, the first
+    #[arg(long, value_name = "NAME")]
+    ask: Option<String>,
+    /// What is better: terms with + between, weights with *, ranks with `then`: balance, consolidate(spare=10%), locality, cost, time, guests-out(HOST,…), fair
+    #[arg(long, value_name = "TERMS")]
+    objective: Option<String>,
+    /// The most moves
+    #[arg(long, value_name = "N")]
+    moves: Option<u32>,
+    /// The most that its moves may carry: 512M, 20G
+    #[arg(long, value_name = "SIZE")]
+    bytes: Option<String>,
+    /// How many candidates may be looked at
+    #[arg(long, value_name = "N")]
+    budget: Option<u64>,
+    /// For choices between equals
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+}
+
+impl Asking {
+    /// The question; `path` is where the world comes from.
+    pub fn question(
+        &self,
+        document: &Document<'_>,
+        path: Option<&Path>,
+    ) -> Result<Question, Failure> {
+        let path = path.unwrap_or(Path::new("the manager"));
+        let all = asked(document).map_err(|fault| unreadable(path, &fault))?;
+        let mut question = match &self.ask {
+            Some(name) => {
+                let found = all.into_iter().find(|asked| asked.name == *name);
+                found.map(|asked| asked.question).ok_or_else(|| {
+                    Failure::impossible(format!("{}: no line `ask {name}`", path.display()))
+                })?
+            }
+            None => all
+                .into_iter()
+                .next()
+                .map(|asked| asked.question)
+                .unwrap_or_default(),
+        };
+        if let Some(text) = &self.objective {
+            question.objective = objective(text, &document.world)?;
+        }
+        if let Some(moves) = self.moves {
+            question.moves_at_most = Some(moves);
+        }
+        if let Some(size) = &self.bytes {
+            question.bytes_at_most = Some(amount("--bytes", &KIB, size)?.saturating_mul(1024));
+        }
+        if let Some(work) = self.budget {
+            question.budget.work = work;
+        }
+        if let Some(seed) = self.seed {
+            question.seed = seed;
+        }
+        Ok(question)
+    }
+}
+
+fn objective(text: &str, world: &World) -> Result<Objective, Failure> {
+    Objective::from_text(text, world).map_err(|fault| match fault {
+        WorldError::Text {
+            column,
+            what,
+            advice,
+            ..
+        } => Failure::impossible(format!("--objective, character {column}: {what}")).advice(advice),
+        other => Failure::impossible(other.to_string()),
+    })
+}
+
+/// An amount of an option, with its unit.
+pub fn amount(option: &str, measure: &Measure, given: &str) -> Result<u64, Failure> {
+    let value = Value {
+        raw: given,
+        line: 1,
+        column: 1,
+    };
+    measure.read(&value).map_err(|fault| match fault {
+        WorldError::Text { what, advice, .. } => {
+            Failure::impossible(format!("{option}: {what}")).advice(advice)
+        }
+        other => Failure::impossible(format!("{option}: {other}")),
+    })
+}
