@@ -60,6 +60,7 @@ pub fn bench(name: &str, runs: Option<u32>, modes: &[String]) -> Result<()> {
             command
         }
         "read" => without_guests("bench-read")?,
+        "plan-safety" => without_guests("bench-plan-safety")?,
         "seal" => {
             let root = setup::setup(Wanted::default())?.reference_root;
             let mut command = without_guests("bench-seal")?;

@@ -4,15 +4,19 @@
 
 mod ask;
 mod books;
+mod capacity;
 mod constraints;
 mod explain;
+mod failover;
 mod ground;
 mod host_set;
 #[cfg(test)]
 mod laws;
 mod ledger;
+mod lint;
 mod objectives;
 mod obstacle;
+pub mod overbook;
 pub mod partition;
 mod place;
 mod places;
@@ -23,19 +27,26 @@ mod room;
 mod samples;
 mod schedule;
 mod search;
+mod sequence;
 mod toll;
+pub mod transfer;
 
 pub use ask::{Asked, asked};
 pub use books::Books;
+pub use capacity::{Capacity, OfHost, capacity};
 pub use explain::{Choice, Gain, choice, choices, why, why_not};
+pub use failover::{Failure, without_place};
 pub use ground::Ground;
 pub use ledger::Ledger;
+pub use lint::{Fault, lint};
 pub use objectives::{Gauge, MOST_RANKS, Meter, Value};
 pub use obstacle::Obstacle;
+pub use overbook::{Overbooking, overbook};
 pub use place::{NoPlace, Placed, Placer};
 pub use places::{Change, Places, Spot};
 pub use plan::{Target, after, plan, target};
 pub use question::{Budget, Objective, Question, Term, Weighted};
 pub use room::{Amounts, KINDS, Kind, Rooms, expected_use, held, ratio_of};
 pub use schedule::{Schedule, Stage};
+pub use sequence::{Goal, Left, Stuck, duration_s, sequence};
 pub use toll::{Cost, Toll};

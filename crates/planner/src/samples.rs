@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use estive_world::{
-    Domain, DomainLife, Host, HostIx, HostPower, PowerCurve, Reserved, Site, SiteIx, Used, World,
+    Act, Domain, DomainIx, DomainLife, Figures, Host, HostIx, HostPower, Plan, PowerCurve, Reason,
+    Report, Reserved, Site, SiteIx, Step, StepIx, Used, World,
 };
 
 /// A host that is on, of 1 Gbit/s, with a core for each of its processors.
@@ -75,5 +76,43 @@ pub fn world(hosts: Vec<Host>, domains: Vec<Domain>) -> World {
         hosts,
         domains,
         ..World::default()
+    }
+}
+
+/// A step without figures.
+pub fn step(act: Act, after: impl IntoIterator<Item = u32>) -> Step {
+    let mut after: Vec<StepIx> = after.into_iter().map(StepIx).collect();
+    after.sort_unstable();
+    after.dedup();
+    Step {
+        act,
+        after,
+        reason: Reason::Asked {
+            what: String::new(),
+        },
+        figures: Figures::default(),
+    }
+}
+
+/// A move.
+pub fn moved(domain: u32, from: u32, to: u32, after: impl IntoIterator<Item = u32>) -> Step {
+    let act = Act::Move {
+        domain: DomainIx(domain),
+        from: HostIx(from),
+        to: HostIx(to),
+        pivot: false,
+    };
+    step(act, after)
+}
+
+/// A plan of these steps.
+pub fn plan(steps: Vec<Step>) -> Plan {
+    Plan {
+        world: String::new(),
+        objective: String::new(),
+        seed: 0,
+        work: 0,
+        steps,
+        report: Report::default(),
     }
 }

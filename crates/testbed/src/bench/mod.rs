@@ -13,6 +13,7 @@ mod mode;
 mod moves;
 mod npb;
 mod peer;
+pub mod plan_safety;
 pub mod power;
 pub mod read;
 mod rootfs;
@@ -57,7 +58,7 @@ pub struct BenchConfig {
 pub async fn run(name: &str, config: BenchConfig) -> Result<i32, Error> {
     if !["boot", "migrate", "downtime", "lost", "rootfs", "work"].contains(&name) {
         eprintln!(
-            "there is no benchmark called {name:?}; there are: boot, migrate, downtime, lost, rootfs, work, layers, power, read, seal, traffic"
+            "there is no benchmark called {name:?}; there are: boot, migrate, downtime, lost, rootfs, work, layers, power, read, seal, plan-safety, traffic"
         );
         return Ok(2);
     }

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use estive_testbed::bed::{BedConfig, BedReference};
 use estive_testbed::bench::layers::{self, LayersConfig};
+use estive_testbed::bench::plan_safety::{self, PlanSafetyConfig};
 use estive_testbed::bench::power::{self, PowerConfig};
 use estive_testbed::bench::read::{self, ReadConfig};
 use estive_testbed::bench::seal::{self, SealConfig};
@@ -60,6 +61,8 @@ enum Command {
         #[arg(long, value_delimiter = ',')]
         counts: Vec<u32>,
     },
+    /// The benchmark of plans that are safe in every order, neither
+    BenchPlanSafety(WithoutGuests),
     /// Take a demo that was kept up down
     Down,
 }
@@ -184,6 +187,11 @@ fn main() -> ExitCode {
             results: bench.results,
             runs: bench.runs,
             counts,
+        })
+        .map(|()| 0),
+        Command::BenchPlanSafety(bench) => plan_safety::run(&PlanSafetyConfig {
+            results: bench.results,
+            runs: bench.runs,
         })
         .map(|()| 0),
         Command::Down => down(),

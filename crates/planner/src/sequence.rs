@@ -1,0 +1,128 @@
+//! The way from how a world is to how it should be: which steps, and which of them wait for which.
+//!
+//! A schedule is played in which each step lasts as long as the pre-copy model expects ([`crate::transfer`]): whatever may
+//! begin begins, the longest first; a moving domain is counted on both hosts; no host and no link carries more moves at once
+//! than it may. What a step waits for in the plan are those that freed what it takes ([`pool`]), so that the plan is safe
+//! whatever the real durations are. When nothing runs and nothing can begin, domains stand in each other's way (a cycle, or
+//! too little room between): one of them steps aside to a third host and goes on from there later, a *pivot*, the one that
+//! costs the fewest bytes. Each does so at most once, so this ends.
+//!
+//! Cost: O(s log s) for s steps and the few that wait at each place. Weakness: greedy in time; pivots are chosen one by one,
+//! and a target that can only be reached by moving many aside at once is given up as [`Stuck`].
+
+mod hops;
+mod pivot;
+mod pool;
+mod schedule;
+mod stock;
+#[cfg(test)]
+mod tests;
+
+use estive_world::{DomainIx, HostIx, Indexed, Step, World};
+
+use schedule::{First, Schedule};
+
+/// How a world should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Goal {
+    /// Where each domain is to be; none: as it is.
+    pub hosts: Vec<Option<HostIx>>,
+    /// Where the second copy of its disks is to be; none: wherever it gets to.
+    pub replicas: Vec<Option<HostIx>>,
+    /// Hosts to be on at the end, beside those that something comes to.
+    pub on: Vec<HostIx>,
+    /// Hosts to be off at the end: nothing may be left on them.
+    pub off: Vec<HostIx>,
+}
+
+impl Goal {
+    /// Everything as it is.
+    pub fn now(world: &World) -> Self {
+        Self::of(
+            world,
+            world.domains.iter().map(|domain| domain.host).collect(),
+        )
+    }
+
+    /// Domains there, the rest as it comes.
+    pub fn of(world: &World, hosts: Vec<Option<HostIx>>) -> Self {
+        Self {
+            hosts,
+            replicas: vec![None; world.domains.len()],
+            on: Vec::new(),
+            off: Vec::new(),
+        }
+    }
+}
+
+/// There is no way that this looked at. What could be done is done.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("no way to the target: {} moves stand in each other's way, the first: {}", .left.len(), first(.left))]
+pub struct Stuck {
+    /// What stays undone, and why.
+    pub left: Vec<Left>,
+    /// Steps for all the rest: a safe plan as far as it goes.
+    pub steps: Vec<Step>,
+}
+
+fn first(left: &[Left]) -> &str {
+    left.first().map_or("", |left| left.because.as_str())
+}
+
+/// One thing that stays undone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Left {
+    /// Which domain; none: a host that cannot be switched.
+    pub domain: Option<DomainIx>,
+    /// Where it should have gone, or the host.
+    pub to: HostIx,
+    /// In words.
+    pub because: String,
+}
+
+/// Steps from a world to a target. Every state of every interleaving of them keeps the rules ([`crate::lint`]), if the target
+/// does and each domain may be where it sends it.
+///
+/// # Errors
+/// [`Stuck`], with what can be done.
+pub fn sequence(world: &World, target: &Goal) -> Result<Vec<Step>, Stuck> {
+    // Another order at the start gets by with fewer pivots sometimes; where there are none there is nothing to gain.
+    let mut best: Option<Schedule> = None;
+    for first in [First::Longest, First::Wanted, First::Shortest] {
+        let mut schedule = Schedule::new(world, target, first);
+        schedule.run();
+        let done = schedule.left.is_empty() && schedule.pivots == 0;
+        if best
+            .as_ref()
+            .is_none_or(|best| schedule.price() < best.price())
+        {
+            best = Some(schedule);
+        }
+        if done {
+            break;
+        }
+    }
+    let best = best.expect("one was tried");
+    if best.left.is_empty() {
+        Ok(best.steps)
+    } else {
+        Err(Stuck {
+            left: best.left,
+            steps: best.steps,
+        })
+    }
+}
+
+/// Seconds until the last step ends if each lasts as long as its figures say and begins as soon as it may.
+pub fn duration_s(steps: &[Step]) -> f64 {
+    let mut ends: Vec<f64> = Vec::with_capacity(steps.len());
+    for step in steps {
+        let begin = step
+            .after
+            .iter()
+            .map(|earlier| ends[earlier.at()])
+            .fold(0.0, f64::max);
+        ends.push(begin + step.figures.duration_s);
+    }
+    ends.into_iter().fold(0.0, f64::max)
+}
