@@ -2,6 +2,7 @@
 //!
 //! No I/O and no clock; randomness only from a seed.
 
+pub mod course;
 mod day;
 mod floor;
 mod frugal;

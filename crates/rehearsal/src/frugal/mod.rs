@@ -52,7 +52,7 @@ impl Default for Tuning {
             high: 0.93,
             each: 5.0,
             patience: 12.0,
-            hurry: 0.0008,
+            hurry: 0.01,
             uneven: 0.05,
             quiet: 0.3,
             evening_moves: 4,
