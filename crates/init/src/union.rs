@@ -21,6 +21,8 @@ use crate::root::{LAYER, MEMORY, MODULES, ROOT, UNION, mount, open_directory};
 /// Where the joined layers stay reachable, for root only: a file that a layer hides or replaces
 /// may have been replaced for a reason.
 const UNIONS: &str = ".unions";
+/// What every directory with a kernel's modules has, beside them.
+const MODULES_LIST: &str = "modules.dep";
 /// What systemd itself gives `/run` (its `TMPFS_LIMITS_RUN`).
 const RUN_OPTIONS: &str = "mode=0755,size=20%,nr_inodes=800k";
 /// What an init expects to find, for roots that do not have them.
@@ -70,10 +72,12 @@ pub fn join() -> Result<()> {
 }
 
 /// The modules disk, if it has modules for this kernel and the root has none. Says whether.
+///
+/// A directory without them is not modules: the frame of a stack has one for this very mount.
 fn mount_modules(union: &OwnedFd) -> Result<bool> {
     let release = kernel_release();
     let place = format!("lib/modules/{release}");
-    if open_in(union, &place).is_ok() {
+    if open_in(union, &format!("{place}/{MODULES_LIST}")).is_ok() {
         return Ok(false);
     }
     // It is attached to every clone; one booted by hand may do without.

@@ -21,12 +21,14 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::mount::{MountFlags, mount_bind, mount_move};
 
 use super::upper::{self, Over};
-use super::{MOUNT_POINTS, UNIONS, directory_in, known, mount_modules, of_descriptor, open_in};
+use super::{
+    MODULES_LIST, MOUNT_POINTS, UNIONS, directory_in, known, mount_modules, of_descriptor, open_in,
+};
 use crate::devices;
 use crate::failure::{Result, While, fail};
 use crate::loaders::{Layer, Layers, OWN_DIRECTORY};
 use crate::modules::kernel_release;
-use crate::root::{UNDER, UNION, mount, open_directory};
+use crate::root::{MODULES, UNDER, UNION, mount, open_directory};
 
 const FRAME: &str = "/u/under/frame";
 /// The lower of two overlays.
@@ -135,7 +137,10 @@ fn make_frame(layers: &Layers) -> Result<()> {
     let program = Path::new(FRAME).join(estive_boot::push::PROGRAM.trim_start_matches('/'));
     fs::write(&program, "").doing(|| format!("making {}", program.display()))?;
     match modules_place(&layers.all) {
-        Some(place) => directory_in(&frame, &place, 0o755).map(drop),
+        Some(place) => {
+            directory_in(&frame, &format!("{UNIONS}/modules"), 0o755)?;
+            directory_in(&frame, &place, 0o755).map(drop)
+        }
         None => Ok(()),
     }
 }
@@ -149,7 +154,7 @@ fn modules_place(layers: &[Layer]) -> Option<String> {
         tree.is_some_and(|tree| open_in(&tree, path).is_ok())
     };
     let seen = || layers.iter().rev().filter(|layer| layer.is_seen);
-    if seen().any(|layer| has(&layer, &place)) {
+    if seen().any(|layer| has(&layer, &format!("{place}/{MODULES_LIST}"))) {
         return None;
     }
     // A link as in the layer that decides what `lib` is.
@@ -210,8 +215,13 @@ fn move_layers(layers: &Layers) -> Result<()> {
     for (path, mode) in MOUNT_POINTS {
         directory_in(&union, path, mode)?;
     }
-    mount_modules(&union)?;
+    let has_modules = mount_modules(&union)?;
     directory_in(&union, UNIONS, 0o700)?;
+    if has_modules {
+        let target = directory_in(&union, &format!("{UNIONS}/modules"), 0o755)?;
+        mount_move(MODULES, of_descriptor(&target))
+            .doing(|| format!("moving {MODULES} to /{UNIONS}/modules"))?;
+    }
     for (mounted, name) in reachable(layers) {
         let target = directory_in(&union, &format!("{UNIONS}/{name}"), 0o755)?;
         let target = of_descriptor(&target);

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use estive_archive::{LAYER_DISK_BYTES, LayerArchive};
 
-use crate::bed::{Machine, Tree};
+use crate::bed::{Machine, Tree, kernel};
 
 const IDENTITY: &str = r#"{"version":1,"name":"clone01","hostname":"clone01","mac":"52:54:00:00:00:02","address":"10.0.2.15/24","gateway":"10.0.2.2","seed":"SEED"}"#;
 
@@ -27,12 +27,20 @@ fn layer_disk(path: &Path) {
 
 #[test]
 fn a_clones_layer_lies_over_everything_to_its_left() {
+    let list = format!("{}/modules.dep", kernel().release);
+    let seen_list = format!("/lib/modules/{list}");
     let mut machine = Machine::new("erofs;serial=software;estive;tmpfs:size=50%")
         .word("probe.mode=/etc/private")
         .word("probe.list=/etc/absent")
-        .word("probe.read=/proc/sys/kernel/hostname,/.unions/root/etc/layer-hidden,/.unions/layer/etc/layer-clone,/sys/class/net/eth0/address");
+        .word(&format!(
+            "probe.read=/proc/sys/kernel/hostname,/.unions/root/etc/layer-hidden,/.unions/layer/etc/layer-clone,/sys/class/net/eth0/address,{seen_list}"
+        ));
     let path = |name: &str| machine.path(name);
     let (root, software, layer) = (path("root"), path("software"), path("layer"));
+    let modules = path("modules");
+    Tree::new("modules")
+        .file(&list, "a.ko:")
+        .erofs(&modules, &[]);
     Tree::with_probe("root")
         .file("etc/layer-hidden", "hidden")
         .erofs(&root, &[]);
@@ -51,6 +59,7 @@ fn a_clones_layer_lies_over_everything_to_its_left() {
         .disk(&root, "virtio-blk-pci,serial=estive-root")
         .disk(&software, "virtio-blk-pci,serial=software")
         .disk(&layer, "virtio-blk-pci,serial=estive-layer")
+        .disk(&modules, "virtio-blk-pci,serial=estive-modules")
         .boot()
         .facts();
     assert_eq!(facts.layers(), ["clone", "root", "software"]);
@@ -60,8 +69,10 @@ fn a_clones_layer_lies_over_everything_to_its_left() {
         // Of the software, not of the archive, which has no such directory.
         ("mode /etc/private", "710 0 0"),
         ("/etc/absent", ""),
-        ("/.unions", "0,1,2,3,estive,layer,root,under"),
+        ("/.unions", "0,1,2,3,estive,layer,modules,root,under"),
         ("/.unions/root/etc/layer-hidden", "hidden"),
         ("/.unions/layer/etc/layer-clone", "clone"),
+        // What a clone loads later, from the disk that all have, over whatever is joined.
+        (&seen_list, "a.ko:"),
     ]);
 }
