@@ -164,6 +164,21 @@ impl<'w> Ground<'w> {
         self.may_stay[self.kinds[domain.at()] as usize].has(host)
     }
 
+    /// The kind of a domain.
+    pub(crate) fn kind_of(&self, domain: DomainIx) -> u32 {
+        self.kinds[domain.at()]
+    }
+
+    /// How many kinds of domains there are.
+    pub(crate) fn kinds(&self) -> usize {
+        self.may_come.len()
+    }
+
+    /// Whether domains of a kind may come to a host, as far as fixed rules go.
+    pub(crate) fn kind_may_come(&self, kind: usize, host: HostIx) -> bool {
+        self.may_come[kind].has(host)
+    }
+
     /// Why it is not moved at all, if so.
     pub fn still(&self, domain: DomainIx) -> Option<&Obstacle> {
         self.still[domain.at()].as_ref()

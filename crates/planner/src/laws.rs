@@ -1,9 +1,11 @@
 //! Laws that hold for every world: what a change is said to gain is what it gains, nothing whole is broken, nothing gets
 //! worse, what was found cannot be bettered by one move or swap, and asking again finds nothing.
 
+use std::collections::BTreeMap;
+
 use estive_world::{
-    Domain, DomainIx, DomainLife, HostIx, Indexed, PowerCurve, Relation, Scope, Tariff, Used, User,
-    UserIx, World,
+    Deployment, Domain, DomainIx, DomainLife, HostIx, Indexed, Link, PowerCurve, Relation, Scope,
+    SiteIx, Talk, Tariff, Used, User, UserIx, World,
 };
 use proptest::prelude::*;
 
@@ -39,6 +41,57 @@ fn domains(hosts: u32) -> impl Strategy<Value = Domain> {
     )
 }
 
+/// Who talks to whom, how many bytes and how many messages.
+fn talks() -> impl Strategy<Value = Vec<(usize, usize, u64, u32)>> {
+    proptest::collection::vec(
+        (0usize..40, 0usize..40, 0u64..50_000_000, 0u32..2000),
+        0..30,
+    )
+}
+
+fn talk(world: &mut World, talks: Vec<(usize, usize, u64, u32)>) {
+    let count = world.domains.len();
+    let mut said = BTreeMap::new();
+    for (one, other, bytes, messages) in talks {
+        let (one, other) = (one % count, other % count);
+        if one != other {
+            said.insert((one.min(other), one.max(other)), (bytes, messages));
+        }
+    }
+    world.talks = (said.into_iter())
+        .map(|((one, other), (bytes_per_s, messages_per_s))| Talk {
+            pair: (DomainIx::of(one), DomainIx::of(other)),
+            bytes_per_s,
+            messages_per_s,
+        })
+        .collect();
+    world.deployments = ["web", "sums"]
+        .map(|name| Deployment {
+            name: name.to_owned(),
+        })
+        .to_vec();
+    for (number, domain) in world.domains.iter_mut().enumerate() {
+        domain.deployment = (number % 3 < 2).then_some(number as u32 % 3);
+    }
+}
+
+/// The later hosts stand elsewhere.
+fn second_site(world: &mut World) {
+    let mut there = world.sites[0].clone();
+    there.name = "there".to_owned();
+    world.sites.push(there);
+    world.links.push(Link {
+        ends: (SiteIx(0), SiteIx(1)),
+        rate_bytes_per_s: 12_500_000,
+        latency_us: 20_000,
+        micro_per_gib: 10_000,
+    });
+    let half = world.hosts.len() / 2;
+    for host in &mut world.hosts[half..] {
+        host.site = SiteIx(1);
+    }
+}
+
 fn worlds(replicas: bool) -> impl Strategy<Value = World> {
     (2u32..7).prop_flat_map(move |hosts| {
         let relations = proptest::collection::vec((0u8..4, 0usize..40, 0usize..40, 0..hosts), 0..3);
@@ -48,55 +101,62 @@ fn worlds(replicas: bool) -> impl Strategy<Value = World> {
             relations,
             flags,
             any::<bool>(),
+            (talks(), any::<bool>()),
         )
-            .prop_map(move |(mut domains, relations, flags, one_may_fail)| {
-                if !replicas {
-                    domains.iter_mut().for_each(|domain| domain.replica = None);
-                }
-                let hosts: Vec<_> = (flags.iter().enumerate())
-                    .map(|(number, flag)| {
-                        let cores = if number % 2 == 0 { 16 } else { 8 };
-                        let mut host = samples::host("h", [cores, 32 * 1024, 400 * 1024, 1]);
-                        host.maintenance = *flag == 0;
-                        host.price_micro_per_h = 100_000;
-                        host.power = PowerCurve {
-                            watts: vec![80.0, 100.0, 130.0],
-                            off_watts: 2.0,
-                            boot_s: 60,
-                            boot_wh: 2.0,
-                            halt_s: 10,
-                        };
-                        host
-                    })
-                    .collect();
-                let mut world = samples::world(hosts, domains);
-                for (number, domain) in world.domains.iter_mut().enumerate() {
-                    domain.name = format!("d{number}");
-                }
-                world.users = (0..2)
-                    .map(|number| User {
-                        name: format!("u{number}"),
-                        quota: estive_world::Reserved([u64::MAX; 4]),
-                        share: number + 1,
-                    })
-                    .collect();
-                world.sites[0].energy = vec![Tariff {
-                    from_s: 0,
-                    micro_per_kwh: 200_000,
-                }];
-                world.rules.one_may_fail = one_may_fail;
-                let count = world.domains.len();
-                for (sort, one, other, host) in relations {
-                    let members = vec![DomainIx::of(one % count), DomainIx::of(other % count)];
-                    world.rules.relations.push(match sort {
-                        0 => Relation::Apart(Scope::Host, members),
-                        1 => Relation::Together(Scope::Host, members),
-                        2 => Relation::Never(members, vec![HostIx(host)]),
-                        _ => Relation::Apart(Scope::Site, members),
-                    });
-                }
-                world
-            })
+            .prop_map(
+                move |(mut domains, relations, flags, one_may_fail, (talks, two_sites))| {
+                    if !replicas {
+                        domains.iter_mut().for_each(|domain| domain.replica = None);
+                    }
+                    let hosts: Vec<_> = (flags.iter().enumerate())
+                        .map(|(number, flag)| {
+                            let cores = if number % 2 == 0 { 16 } else { 8 };
+                            let mut host = samples::host("h", [cores, 32 * 1024, 400 * 1024, 1]);
+                            host.maintenance = *flag == 0;
+                            host.price_micro_per_h = 100_000;
+                            host.power = PowerCurve {
+                                watts: vec![80.0, 100.0, 130.0],
+                                off_watts: 2.0,
+                                boot_s: 60,
+                                boot_wh: 2.0,
+                                halt_s: 10,
+                            };
+                            host
+                        })
+                        .collect();
+                    let mut world = samples::world(hosts, domains);
+                    for (number, domain) in world.domains.iter_mut().enumerate() {
+                        domain.name = format!("d{number}");
+                    }
+                    world.users = (0..2)
+                        .map(|number| User {
+                            name: format!("u{number}"),
+                            quota: estive_world::Reserved([u64::MAX; 4]),
+                            share: number + 1,
+                        })
+                        .collect();
+                    world.sites[0].energy = vec![Tariff {
+                        from_s: 0,
+                        micro_per_kwh: 200_000,
+                    }];
+                    world.rules.one_may_fail = one_may_fail;
+                    let count = world.domains.len();
+                    talk(&mut world, talks);
+                    if two_sites {
+                        second_site(&mut world);
+                    }
+                    for (sort, one, other, host) in relations {
+                        let members = vec![DomainIx::of(one % count), DomainIx::of(other % count)];
+                        world.rules.relations.push(match sort {
+                            0 => Relation::Apart(Scope::Host, members),
+                            1 => Relation::Together(Scope::Host, members),
+                            2 => Relation::Never(members, vec![HostIx(host)]),
+                            _ => Relation::Apart(Scope::Site, members),
+                        });
+                    }
+                    world
+                },
+            )
     })
 }
 
@@ -105,6 +165,8 @@ fn objectives() -> impl Strategy<Value = Objective> {
     prop_oneof![
         Just(vec![vec![one(Term::Balance)]]),
         Just(vec![vec![one(Term::Consolidate { spare_milli: 200 })]]),
+        Just(vec![vec![one(Term::Locality)], vec![one(Term::Balance)]]),
+        Just(vec![vec![one(Term::Time)]]),
         Just(vec![vec![one(Term::Cost)], vec![one(Term::Balance)]]),
         Just(vec![vec![one(Term::Fair)], vec![one(Term::Balance)]]),
         Just(vec![

@@ -5,13 +5,17 @@ mod consolidate;
 mod cost;
 mod fair;
 mod guests_out;
+mod locality;
 mod occupied;
+mod time;
 
 use estive_world::{DomainIx, HostIx};
 
 use crate::books::Books;
 use crate::places::{Change, Spot};
 use crate::{Objective, Term};
+
+pub(crate) use locality::FAR;
 
 /// The most ranks of an objective.
 pub const MOST_RANKS: usize = 4;
@@ -97,7 +101,8 @@ impl Gauge {
                 }
                 Term::Cost => Ok(Box::new(cost::Cost::new(books))),
                 Term::Fair => Ok(Box::new(fair::Fair::new(books))),
-                other => Err(format!("there is no meter for {other:?} yet")),
+                Term::Locality => Ok(Box::new(locality::Locality::new(books))),
+                Term::Time => Ok(Box::new(time::Time::new(books))),
             }
         };
         let mut ranks = Vec::new();

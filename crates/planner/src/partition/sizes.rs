@@ -4,6 +4,7 @@
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sizes {
     kinds: usize,
+    count: usize,
     all: Vec<u64>,
 }
 
@@ -12,6 +13,7 @@ impl Sizes {
     pub fn new(kinds: usize) -> Self {
         Self {
             kinds,
+            count: 0,
             all: Vec::new(),
         }
     }
@@ -20,6 +22,7 @@ impl Sizes {
     pub fn equal(number: usize, size: &[u64]) -> Self {
         Self {
             kinds: size.len(),
+            count: number,
             all: size.repeat(number),
         }
     }
@@ -30,6 +33,7 @@ impl Sizes {
     /// If it has another number of kinds.
     pub fn push(&mut self, size: &[u64]) {
         assert_eq!(size.len(), self.kinds);
+        self.count += 1;
         self.all.extend_from_slice(size);
     }
 
@@ -40,15 +44,12 @@ impl Sizes {
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.all.is_empty()
+        self.count == 0
     }
 
     /// How many things.
     pub fn len(&self) -> usize {
-        match self.kinds {
-            0 => 0,
-            kinds => self.all.len() / kinds,
-        }
+        self.count
     }
 
     /// The size of one.
@@ -76,6 +77,7 @@ impl Sizes {
     /// Of these alone, in this order.
     pub fn between(&self, members: &[u32]) -> Self {
         let mut part = Self::new(self.kinds);
+        part.count = members.len();
         for &member in members {
             part.all.extend_from_slice(self.of(member as usize));
         }
@@ -164,6 +166,14 @@ mod tests {
         assert!(fits_for(&[2, 2], &[1, 0], &[3, 0], &[4, 2]));
         assert_eq!(over(&[5, 1], &[4, 2]), 0.25);
         assert_eq!(fullest(&[2, 1], &[4, 4]), 0.5);
+    }
+
+    #[test]
+    fn things_of_no_kind_are_counted_too() {
+        let mut sizes = Sizes::new(0);
+        sizes.push(&[]);
+        assert_eq!((sizes.len(), sizes.of(0).len()), (1, 0));
+        assert_eq!(Sizes::equal(3, &[]).between(&[1, 2]).len(), 2);
     }
 
     #[test]

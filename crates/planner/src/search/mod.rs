@@ -3,13 +3,16 @@
 //! 1. [`descend`]: the best single change again and again, by a queue of what each domain was last seen to gain.
 //! 2. [`swaps`]: two domains change places, where no single change gains.
 //! 3. [`empty`]: all guests leave a host together, where a term only gains by whole hosts.
-//! 4. [`ruin`]: some of what was changed is taken back, or something is moved away, and 1 goes on from there; kept if
+//! 4. [`regroup`]: who talks a lot is brought together at once, where the objective is about that: before 1 to 3, or, where
+//!    something is broken, after it was mended.
+//! 5. [`ruin`]: some of what was changed is taken back, or something is moved away, and 1 goes on from there; kept if
 //!    better. In lanes, each with its own random numbers; the best lane's state is where all go on from.
 //!
 //! Every state on the way is within the rules: each change is let through by [`crate::Ledger::may`] when it is made.
 
 mod descend;
 mod empty;
+mod regroup;
 mod ruin;
 mod seeker;
 mod swaps;
@@ -26,7 +29,15 @@ const MEETINGS: u64 = 4;
 /// Looks for a better state from where the seeker stands; it stands there in the end.
 pub fn search(seeker: &mut Seeker<'_>, question: &Question) {
     let budget = question.budget.work;
+    let whole = seeker.ledger().value().broken == 0;
+    if whole {
+        regroup::regroup(seeker, question, budget / 2);
+    }
     settle(seeker, budget);
+    if !whole {
+        regroup::regroup(seeker, question, budget / 2);
+        settle(seeker, budget);
+    }
     let lanes = u64::from(question.lanes.clamp(1, 64));
     let start = seeker.work();
     if start >= budget {

@@ -188,6 +188,26 @@ impl<'w> Seeker<'w> {
             && self.bytes - bytes + carry <= self.limits.bytes
     }
 
+    /// Whether the state is within the limits.
+    pub(super) fn is_within_limits(&self) -> bool {
+        self.moved <= self.limits.moves && self.bytes <= self.limits.bytes
+    }
+
+    /// What putting a domain elsewhere must gain at least in the first rank; nothing if it was moved already.
+    pub(super) fn least_gain(&self, domain: DomainIx) -> f64 {
+        let ground = self.ledger.ground();
+        let base = self.base[domain.at()];
+        if self.ledger.spot(domain) != base {
+            return 0.0;
+        }
+        let elsewhere = (0..ground.world.hosts.len()).map(HostIx::of);
+        let mut others = elsewhere.filter(|&host| host != base.host);
+        others.next().map_or(0.0, |host| {
+            let to = Spot { host, ..base };
+            ground.toll.share(domain, base, to) * self.unit[0]
+        })
+    }
+
     /// Whether another domain may be moved at all.
     pub(super) fn may_move_more(&self) -> bool {
         self.moved < self.limits.moves && self.bytes < self.limits.bytes
