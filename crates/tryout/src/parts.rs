@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use estive_boot::Root;
-use estive_exports::{BootParts, boot_parts_for};
+use estive_exports::{BootParts, SealOptions, boot_parts_for};
 use estive_hypervisor::Accel;
 use serde::Deserialize;
 
@@ -108,7 +108,14 @@ impl Parts {
             };
         let root = match (image, tree) {
             (Some(image), _) => image,
-            (None, Some(tree)) => estive_exports::seal(&tree, directory)?.path,
+            (None, Some(tree)) => {
+                // A trial may be ended at any moment, and then no snapshot may stay.
+                let options = SealOptions {
+                    no_snapshot: true,
+                    ..SealOptions::default()
+                };
+                estive_exports::seal_with(&tree, directory, &options)?.path
+            }
             // One of both was found above.
             (None, None) => return Err(missing_kernel()),
         };

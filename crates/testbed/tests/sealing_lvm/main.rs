@@ -17,10 +17,11 @@ use estive_rig::{compiled, from_environment, kernel, run};
 use serde_json::Value;
 
 /// What the guest reports on its console, in this order.
-const STEPS: [&str; 14] = [
+const STEPS: [&str; 15] = [
     "made",
     "thick",
     "live",
+    "own",
     "overflow",
     "killed",
     "after",
@@ -240,6 +241,13 @@ fn a_directory_on_a_volume_is_sealed_as_it_was_at_one_instant() {
     let thick = Seal::of("thick");
     thick.is_of_one_instant();
     assert_eq!(thick.left(), [""; 0]);
+}
+
+#[test]
+fn so_it_is_when_the_image_is_written_to_that_volume() {
+    let own = Seal::of("own");
+    own.is_of_one_instant();
+    assert_eq!(own.left(), [""; 0]);
 }
 
 #[test]

@@ -36,14 +36,14 @@ fill() {
     done
     echo covered > "$1/other/covered"
 }
-# As `seal NAME ROOT ARGUMENTS`, in the background, with its programs from `tools` where that is set.
+# As `seal NAME ROOT ARGUMENTS`, in the background; where they are set, with programs from `tools`, into `images`.
 begin() {
     name=$1
     tree=$2
     shift 2
     mkdir -p "/out/$name"
     cat "$tree/z/last" > "/out/$name/before"
-    PATH=${tools:-$PATH} /estive --output json seal "$tree" "$@" --no-scan --out "/out/$name" \
+    PATH=${tools:-$PATH} /estive --output json seal "$tree" "$@" --no-scan --out "${images:-/out}/$name" \
         > "/out/$name/sealed" 2> "/out/$name/said" &
     sealing=$!
 }
@@ -97,6 +97,12 @@ echo "fact made=done"
 start_writer /bound
 seal thick /bound
 seal live /bound --no-snapshot
+
+# The image is written to the volume that it is of.
+images=/thick
+seal own /bound
+images=''
+mv /thick/own/* /out/own/
 
 # More is written than the snapshot has room for, while it is read.
 begin overflow /bound --snapshot-share 1
