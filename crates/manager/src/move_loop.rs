@@ -485,9 +485,9 @@ impl Drive {
             tracing::info!(domain = %self.name, host = %destination.name, "the destination has not heard that the move is over");
         }
         let report = source.operation(&order.operation).await.ok();
+        self.manager.revoke_volume(record, generation).await;
         self.close(record, |record| record.ownership.stayed())
             .await?;
-        self.manager.revoke_volume(record, generation).await;
         let problem = self.why_it_stayed(record, order, report.as_ref());
         let about = self.about(record, order);
         self.manager.events.tell(

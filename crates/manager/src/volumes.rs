@@ -10,7 +10,7 @@ use estive_api::domain_xml::DomainXml;
 use estive_api::wire::{
     FenceOrder, ResizeOrder, RestoreOrder, SnapshotName, VolumeGrant, VolumeReport, VolumeWish,
 };
-use estive_api::{Client, ClientError, Credentials, Endpoint, Problem, ProblemKind};
+use estive_api::{Client, ClientError, Credentials, Endpoint, Problem, ProblemKind, fault};
 use estive_layers::ClonePlan;
 use estive_model::{DeploymentName, DomainName, Generation, HostName, NbdSource};
 use estive_moves::{Entry, Holding, HostView, Seen, Wanted};
@@ -21,6 +21,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 const QUESTION: Duration = Duration::from_secs(10);
+/// The end of a move waits for it.
+const REVOKE: Duration = Duration::from_secs(3);
 /// Making a file system, going back to a snapshot: on a disk that may be busy.
 const ORDER: Duration = Duration::from_secs(120);
 
@@ -157,7 +159,11 @@ impl Manager {
             client: host.clone(),
         };
         let doing = format!("the volume of {} for {host}", record.name);
+        fault::before("volume.granted");
         let granted: Result<VolumeReport, _> = storage.put(&path, &grant, &doing).await;
+        if granted.is_ok() {
+            fault::after("volume.granted");
+        }
         match granted {
             // The agent will find that it is missing.
             Err(problem) if problem.kind == ProblemKind::NotFound => Ok(()),
@@ -165,8 +171,8 @@ impl Manager {
         }
     }
 
-    /// Takes back what was granted for a move that is over. A storage host that does not hear it has it done by the next
-    /// fence.
+    /// Takes back what was granted for a move that is given up, before that is written: a manager that dies in between
+    /// comes here again. A storage host that does not hear it has it done by the next fence.
     pub(crate) async fn revoke_volume(&self, record: &DomainRecord, generation: Generation) {
         let Some(storage) = self.storage.as_ref() else {
             return;
@@ -175,7 +181,11 @@ impl Manager {
             return;
         }
         let path = format!("{}/exports/{generation}", path(&record.name));
-        let revoked: Result<(), _> = storage.client.delete_json(&path, QUESTION).await;
+        fault::before("volume.revoked");
+        let revoked: Result<(), _> = storage.client.delete_json(&path, REVOKE).await;
+        if revoked.is_ok() {
+            fault::after("volume.revoked");
+        }
         if let Err(error) = revoked
             && !error.is_not_found()
         {

@@ -16,6 +16,44 @@ fn broken(broken: Broken, words: impl Into<String>) -> Violation {
 }
 
 impl World {
+    /// As [`World::apply`], with a storage that always answers: what the manager sends is granted before, and what was
+    /// granted for a move is taken back before it is written that the move is over.
+    pub fn apply_granting(
+        &mut self,
+        action: Action,
+        rules: &Rules,
+        sent: &mut Vec<Message>,
+    ) -> Result<(), Violation> {
+        if matches!(action, Action::Act | Action::ActUnheard)
+            && let Decision::Stay(generation) = self.decision(rules)
+        {
+            self.revoke(generation);
+        }
+        let before = sent.len();
+        self.apply(action, rules, sent)?;
+        for message in sent.iter().skip(before) {
+            self.grant(*message);
+        }
+        Ok(())
+    }
+
+    /// The storage grants what an order of the manager needs.
+    pub(crate) fn grant(&mut self, message: Message) {
+        if let Some(generation) = needs(message.input) {
+            let state = self.at_mut(message.to);
+            state.granted = state.granted.max(generation);
+        }
+    }
+
+    /// The storage takes back what was granted to the destination of the open move.
+    pub(crate) fn revoke(&mut self, generation: Generation) {
+        let destination = self.manager.record.host.other();
+        let state = self.at_mut(destination);
+        if state.granted == generation {
+            state.granted = Generation(0);
+        }
+    }
+
     /// Lets `action` happen. What is sent is added to `sent`. An action that is not possible now changes nothing.
     pub fn apply(
         &mut self,
@@ -264,14 +302,30 @@ impl World {
                 self.do_in_vain(host, rules);
                 return Ok(());
             }
-            // An export below the fence is refused, so there is no instance of that generation.
-            Effect::Create | Effect::CreateRestored if state.entry.generation < self.fenced => {
+            // An export below the fence, or one that is not granted, is refused: there is no instance of that generation.
+            Effect::Create | Effect::CreateRestored
+                if !self.lets_in(&state, state.entry.generation) =>
+            {
                 self.do_in_vain(host, rules);
                 return Ok(());
             }
-            Effect::CreateIncoming(grant) if grant.generation < self.fenced => {
+            Effect::CreateIncoming(grant) if !self.lets_in(&state, grant.generation) => {
                 self.do_in_vain(host, rules);
                 return Ok(());
+            }
+            // Refused for good.
+            Effect::Fence(generation) if state.granted < generation => {
+                if state.entry.holding == Holding::Restoring {
+                    self.do_in_vain(host, rules);
+                    return Ok(());
+                }
+                return Err(broken(
+                    Broken::Ungranted,
+                    format!(
+                        "host {host} must run it under generation {generation}, and was granted {}",
+                        state.granted
+                    ),
+                ));
             }
             Effect::CreateRestored if state.file == File::None => {
                 self.do_in_vain(host, rules);
@@ -297,7 +351,14 @@ impl World {
             Effect::CreateIncoming(grant) => {
                 self.at_mut(host).life = Life::Awaiting(grant.generation);
             }
-            Effect::Fence(generation) => self.fenced = self.fenced.max(generation),
+            Effect::Fence(generation) => {
+                self.fenced = self.fenced.max(generation);
+                for each in Host::BOTH {
+                    if self.at(each).granted < self.fenced {
+                        self.at_mut(each).granted = Generation(0);
+                    }
+                }
+            }
             Effect::Resume => {
                 if matches!(
                     state.life,
@@ -360,6 +421,10 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    fn lets_in(&self, host: &HostState, generation: Generation) -> bool {
+        generation >= self.fenced && generation <= host.granted
     }
 
     /// Processors have been started on a host: whatever was saved before is worthless from now on.
@@ -484,5 +549,14 @@ impl World {
             }
         }
         Ok(())
+    }
+}
+
+/// The generation that must be granted before an agent is told this.
+pub(crate) fn needs(input: Input) -> Option<Generation> {
+    match input {
+        Input::Start(generation) | Input::Restore(generation) => Some(generation),
+        Input::Prepare(grant) => Some(grant.generation),
+        _ => None,
     }
 }

@@ -15,7 +15,7 @@
 //! to only while the stream is connected; an instance whose connected stream breaks ends by itself; an agent that found
 //! its instance unclear looks again until it is clear; agents repeat a commit until it is answered, and take silence to
 //! "are you ready" for "no"; no agent is driven past the manager, and the store grants one move or start after the
-//! other, each with a new number. `Define` comes to a domain that the manager has read, at some moment, not to be
+//! other, each with a new number; the storage grants each before its order is sent. `Define` comes to a domain that the manager has read, at some moment, not to be
 //! running on its owner. `Forget` is not explored.
 //!
 //! Liveness is shown constructively: from every world reached, with every message on its way lost, the fair driver
@@ -340,7 +340,7 @@ pub fn explore(start: &World, rules: &Rules, bounds: &Bounds) -> Report {
             report.transitions += 1;
             let mut next = world.clone();
             sent.clear();
-            let done = next.apply(*action, rules, &mut sent);
+            let done = next.apply_granting(*action, rules, &mut sent);
             let wrong = [done, next.check()]
                 .into_iter()
                 .filter_map(Result::err)
@@ -425,7 +425,7 @@ fn trace(
             let mut next = world.clone();
             sent.clear();
             // Only the rule asked for stops an exploration: others may be broken on the way.
-            let _ = next.apply(**action, rules, &mut sent);
+            let _ = next.apply_granting(**action, rules, &mut sent);
             next == reached && parts.known(from.net, &sent) == to.net
         });
         if let Some(action) = found {

@@ -12,6 +12,8 @@ pub enum Process {
     Command,
     /// The manager.
     Manager,
+    /// The storage host's keeper of volumes.
+    Storage,
     /// The agent of a host.
     Agent(Host),
     /// The domain's QEMU on a host. It is not started again: that is for people to order.
@@ -20,9 +22,10 @@ pub enum Process {
 
 impl Process {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Command,
         Self::Manager,
+        Self::Storage,
         Self::Agent(Host::A),
         Self::Agent(Host::B),
         Self::Instance(Host::A),
@@ -35,6 +38,7 @@ impl fmt::Display for Process {
         match self {
             Self::Command => f.write_str("command"),
             Self::Manager => f.write_str("manager"),
+            Self::Storage => f.write_str("storage"),
             Self::Agent(host) => write!(f, "agent {host}"),
             Self::Instance(host) => write!(f, "qemu {host}"),
         }

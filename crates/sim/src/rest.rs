@@ -3,12 +3,13 @@
 //! Two uses: from any world the exploration reaches, it shows that the world comes to rest well when no more faults
 //! happen *and every message that was on its way is lost*; and it is what the fault table kills processes in.
 
+use crate::apply::needs;
 use crate::faults::Process;
 use crate::words;
 use crate::world::{
     Action, Broken, Failure, File, Host, Life, Message, Queue, Rules, Violation, World,
 };
-use estive_moves::{Decision, Holding, HostView, Input, Ownership, Seen};
+use estive_moves::{Decision, Effect, Holding, HostView, Input, Ownership, Seen};
 use std::collections::VecDeque;
 
 /// Before or after a step.
@@ -62,6 +63,8 @@ pub struct Run {
     asking: [bool; 2],
     outbox: VecDeque<Message>,
     pub(crate) manager_down: bool,
+    /// The storage host's keeper of volumes is not there: nothing is granted, opened or cut.
+    storage_down: bool,
     pub(crate) orders: VecDeque<Order>,
     /// Pre-copy converges by itself.
     pub(crate) converges: bool,
@@ -86,6 +89,7 @@ impl Run {
             asking: [false; 2],
             outbox: VecDeque::new(),
             manager_down: false,
+            storage_down: false,
             orders: VecDeque::new(),
             converges: true,
             looks: false,
@@ -144,6 +148,7 @@ impl Run {
                 self.outbox.clear();
                 self.world.manager.views = [HostView::Silent; 2];
             }
+            Process::Storage => self.storage_down = true,
             Process::Agent(host) => {
                 let state = self.world.at_mut(host);
                 state.queue = Queue::default();
@@ -165,6 +170,7 @@ impl Run {
 
     fn restart(&mut self) -> Result<bool, Violation> {
         let mut any = std::mem::take(&mut self.manager_down);
+        any |= std::mem::take(&mut self.storage_down);
         for host in Host::BOTH {
             if self.world.at(host).down {
                 any = true;
@@ -309,6 +315,9 @@ impl Run {
             return Ok(());
         }
         if let Some(message) = self.outbox.pop_front() {
+            if !self.is_granted(message)? {
+                return Ok(());
+            }
             return self.point(
                 Process::Manager,
                 |run| Action::Deliver(message).words(&run.world, &run.rules),
@@ -335,11 +344,29 @@ impl Run {
         }
         let decision = self.world.decision(&self.rules);
         if !matches!(decision, Decision::Nothing | Decision::Wait) && self.would_matter(decision) {
-            return self.point(
+            let revoked = |run: &mut Self| match decision {
+                Decision::Stay(generation) => {
+                    let what = format!("take generation {generation} back");
+                    run.storage_does(&what, |world| world.revoke(generation))
+                        .map(drop)
+                }
+                _ => Ok(()),
+            };
+            if !self.rules.revokes_late {
+                revoked(self)?;
+            }
+            if self.manager_down {
+                return Ok(());
+            }
+            self.point(
                 Process::Manager,
                 |_| words::decision(decision),
                 |run| run.manager_does(Action::Act),
-            );
+            )?;
+            if self.rules.revokes_late && !self.manager_down {
+                revoked(self)?;
+            }
+            return Ok(());
         }
         for host in Host::BOTH {
             let manager = &self.world.manager;
@@ -354,6 +381,53 @@ impl Run {
             }
         }
         Ok(())
+    }
+
+    /// Whether the storage has granted what an order needs. Without its word the order is not given, and a move is
+    /// given up.
+    fn is_granted(&mut self, message: Message) -> Result<bool, Violation> {
+        let Some(generation) = needs(message.input) else {
+            return Ok(true);
+        };
+        let what = format!("grant generation {generation} to {}", message.to);
+        let granted = self.storage_does(&what, |world| world.grant(message))?;
+        if !granted && !self.manager_down && matches!(message.input, Input::Prepare(_)) {
+            self.point(
+                Process::Manager,
+                |_| "write giveup".to_owned(),
+                |run| run.manager_does(Action::GiveUp),
+            )?;
+        }
+        Ok(granted)
+    }
+
+    /// The manager asks, the storage does it. Whether the manager has heard that it was done.
+    fn storage_does(
+        &mut self,
+        what: &str,
+        act: impl FnOnce(&mut World),
+    ) -> Result<bool, Violation> {
+        let mut asked = false;
+        self.point(
+            Process::Manager,
+            |_| format!("ask the storage to {what}"),
+            |_| {
+                asked = true;
+                Ok(())
+            },
+        )?;
+        if !asked || self.storage_down {
+            return Ok(false);
+        }
+        self.point(
+            Process::Storage,
+            |_| what.to_owned(),
+            |run| {
+                act(&mut run.world);
+                Ok(())
+            },
+        )?;
+        Ok(!self.storage_down && !self.manager_down)
     }
 
     fn idle(&self, host: Host) -> bool {
@@ -377,10 +451,20 @@ impl Run {
             return Ok(());
         }
         if let Some(effect) = state.queue.first() {
+            let asks_storage = matches!(
+                effect,
+                Effect::Create
+                    | Effect::CreateIncoming(_)
+                    | Effect::CreateRestored
+                    | Effect::Fence(_)
+            );
             return self.point(
                 Process::Agent(host),
                 |_| words::effect(effect),
-                |run| run.apply(Some(host), Action::Do(host)),
+                |run| match asks_storage && run.storage_down {
+                    true => run.apply(Some(host), Action::DoInVain(host)),
+                    false => run.apply(Some(host), Action::Do(host)),
+                },
             );
         }
         let matters = |input: Input| {
@@ -428,7 +512,9 @@ impl Run {
             (Holding::Outgoing(grant), Life::Streaming) if grant.post_copy && !self.converges => {
                 Some(Input::SwitchToPostCopy)
             }
-            _ if self.looks || self.world.at(host).unfenced => Some(Input::Restarted),
+            _ if self.looks || self.world.at(host).unfenced && !self.storage_down => {
+                Some(Input::Restarted)
+            }
             _ => None,
         }
     }
@@ -525,6 +611,20 @@ impl Run {
         }
         if owner.partial {
             return stuck("pages are still missing");
+        }
+        // What a storage host that was dead has not heard, the next fence does.
+        let heard = !self
+            .kills
+            .iter()
+            .any(|kill| kill.process == Process::Storage);
+        if other.granted > owner.entry.generation && heard {
+            return Err(Violation {
+                broken: Broken::GrantLeft,
+                words: format!(
+                    "left alone, it rests, and who does not have it may open its volume:\n{}",
+                    self.world
+                ),
+            });
         }
         Ok(())
     }

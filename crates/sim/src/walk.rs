@@ -67,7 +67,7 @@ pub fn walk(seed: u64, steps_max: usize, rules: &Rules, words: bool) -> Walked {
         sent.clear();
         walked.happened += 1;
         if let Err(violation) = world
-            .apply(action, rules, &mut sent)
+            .apply_granting(action, rules, &mut sent)
             .and_then(|()| world.check())
         {
             walked.broken = Some(violation);

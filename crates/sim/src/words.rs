@@ -204,7 +204,7 @@ impl fmt::Display for World {
             };
             writeln!(
                 f,
-                "      {host}: {} | instance {life}{}{}{} | manager's view: {view}",
+                "      {host}: {} | instance {life}{}{}{} | may open {} | manager's view: {view}",
                 entry(&state.entry),
                 match state.file {
                     File::None => "",
@@ -217,6 +217,7 @@ impl fmt::Display for World {
                     ""
                 },
                 if state.down { " | agent down" } else { "" },
+                state.granted,
             )?;
         }
         write!(f, "      store: {}", record(&self.manager.record))

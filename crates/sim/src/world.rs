@@ -163,6 +163,8 @@ pub struct HostState {
     pub file: File,
     /// Its instance was made of that, and has not run.
     pub restored: bool,
+    /// The storage's word (durable): the highest generation that this host may open. None is 0.
+    pub granted: Generation,
 }
 
 /// The manager: what its store says (durable), and what it was told last (volatile).
@@ -194,6 +196,8 @@ pub struct Rules {
     pub leftover: fn(&Ownership<Host>, HostView) -> Option<Generation>,
     /// QEMU made without `-S`: it runs by itself when the stream is complete.
     pub runs_by_itself: bool,
+    /// What was granted for a move is taken back once it is written that the move is over, not before.
+    pub revokes_late: bool,
 }
 
 impl Default for Rules {
@@ -203,6 +207,7 @@ impl Default for Rules {
             decide,
             leftover,
             runs_by_itself: false,
+            revokes_late: false,
         }
     }
 }
@@ -328,6 +333,10 @@ pub enum Broken {
     ReplacedUnderIt,
     /// (x) It ran from what was saved, and had gone on since.
     RestoredTwice,
+    /// (xi) Who must run it is refused by the storage: its generation is not granted to that host.
+    Ungranted,
+    /// (xii) Left alone and at rest, a host that does not have it may open its volume under a generation to come.
+    GrantLeft,
     /// (vi) Left alone and at rest, the next move does not succeed.
     NextMoveFails,
 }
@@ -354,6 +363,7 @@ impl World {
             unfenced: false,
             file: File::None,
             restored: false,
+            granted: Generation(0),
         };
         let holding = if running {
             Holding::Running
@@ -367,6 +377,7 @@ impl World {
                 floor: first,
             },
             life: if running { Life::Running } else { Life::Gone },
+            granted: if running { first } else { Generation(0) },
             ..nothing
         };
         Self {

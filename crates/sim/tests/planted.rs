@@ -3,7 +3,7 @@
 use estive_moves::{
     Decision, Effect, Entry, Holding, HostView, Input, Ownership, Seen, decide, step,
 };
-use estive_sim::{Bounds, Broken, Host, Rules, Trace, World, explore};
+use estive_sim::{Bounds, Broken, Host, Process, Rules, Trace, World, explore, table};
 
 fn finds(name: &str, rules: Rules, only: Option<Broken>) -> Trace {
     let bounds = Bounds {
@@ -354,4 +354,23 @@ fn a_start_that_leaves_what_was_saved_for_later_is_found() {
         ..Rules::default()
     };
     finds_a_second_restore("starts beside it", rules);
+}
+
+#[test]
+fn a_grant_taken_back_after_it_is_written_is_left_by_a_manager_that_dies_between() {
+    let rules = Rules {
+        revokes_late: true,
+        ..Rules::default()
+    };
+    let tally = table(&rules).unwrap();
+    let left = tally
+        .failures
+        .iter()
+        .filter(|failure| failure.contains("GrantLeft"));
+    let (killed, others): (Vec<_>, Vec<_>) =
+        left.partition(|failure| failure.contains(&format!("{} killed", Process::Manager)));
+    assert!(
+        !killed.is_empty() && others.is_empty(),
+        "{killed:?} {others:?}"
+    );
 }

@@ -336,10 +336,23 @@ impl Bed {
 
     /// Starts the keeper of volumes, if the bed has one, and waits until it listens.
     pub async fn start_volumes(&mut self) -> Result<(), Error> {
+        self.start_volumes_with(&[]).await
+    }
+
+    /// Waits until the keeper of volumes ended by itself; gives its exit code (137: killed).
+    pub async fn volumes_ended(&mut self, within: Duration) -> Result<i32, Error> {
+        match &mut self.volumes {
+            Some(part) => part.ended(within).await,
+            None => Ok(-1),
+        }
+    }
+
+    /// As [`Bed::start_volumes`], with variables in its environment.
+    pub async fn start_volumes_with(&mut self, environment: &[(&str, &str)]) -> Result<(), Error> {
         let Some(part) = &mut self.volumes else {
             return Ok(());
         };
-        part.start(&[])?;
+        part.start(environment)?;
         let pid = part.pid().unwrap_or_default();
         let listening = || async move {
             match listens(pid, VOLUMES_PORT) {
@@ -440,6 +453,7 @@ impl Bed {
             .iter()
             .chain(&self.caches)
             .chain([&self.storage])
+            .chain(&self.volumes)
             .chain([&self.manager]);
         parts
             .map(|part| format!("--- {}\n{}", part.recipe.name, tail(&part.recipe.log, 4096)))

@@ -8,6 +8,7 @@ use crate::error::VolumeError;
 use crate::image;
 use crate::record::Record;
 use crate::seam::{By, SNAPSHOTS_MAX, check_growth, had_already};
+use estive_api::fault;
 use estive_api::wire::{ExportPlace, SnapshotName, VolumeReport, export_name};
 use estive_model::Generation;
 use std::path::PathBuf;
@@ -21,6 +22,8 @@ const START_AGAIN: Duration = Duration::from_millis(200);
 /// From the end of its socket to its own.
 const DYING: Duration = Duration::from_secs(1);
 const START_AGAIN_MAX: Duration = Duration::from_secs(30);
+/// The fault points of a fence.
+const FENCED: &str = "volume.fence_written";
 
 pub(crate) struct Slot {
     pub directory: PathBuf,
@@ -230,6 +233,14 @@ impl Slot {
         Ok(())
     }
 
+    /// The same between two fault points. After it the record is durable and the daemon does not know it yet.
+    fn write_at(&self, point: &str, state: &mut State, record: Record) -> Result<(), VolumeError> {
+        fault::before(point);
+        self.write(state, record)?;
+        fault::after(point);
+        Ok(())
+    }
+
     pub async fn report(self: &Arc<Self>) -> Result<VolumeReport, VolumeError> {
         let mut state = self.held().await?;
         Ok(self.reported(&mut state).await)
@@ -266,7 +277,7 @@ impl Slot {
         let mut state = self.held().await?;
         let mut record = state.record.clone();
         if record.let_in(generation, client)? {
-            self.write(&mut state, record)?;
+            self.write_at("volume.let_in_written", &mut state, record)?;
         }
         self.served(&mut state).await?;
         Ok(ExportPlace {
@@ -286,7 +297,7 @@ impl Slot {
         let mut record = state.record.clone();
         record.grant(generation, client)?;
         if record != state.record {
-            self.write(&mut state, record)?;
+            self.write_at("volume.grant_written", &mut state, record)?;
         }
         Ok(self.reported(&mut state).await)
     }
@@ -296,7 +307,9 @@ impl Slot {
         generation: Generation,
         by: By<'_>,
     ) -> Result<VolumeReport, VolumeError> {
-        self.cut(|record| record.withdraw(generation, by)).await
+        let point = "volume.revoke_written";
+        self.cut(point, |record| record.withdraw(generation, by))
+            .await
     }
 
     pub async fn fence(
@@ -304,7 +317,8 @@ impl Slot {
         generation: Generation,
         by: By<'_>,
     ) -> Result<VolumeReport, VolumeError> {
-        self.cut(|record| record.fence(generation, by)).await
+        self.cut(FENCED, |record| record.fence(generation, by))
+            .await
     }
 
     pub async fn fence_from(
@@ -313,19 +327,20 @@ impl Slot {
         generation: Generation,
         by: By<'_>,
     ) -> Result<VolumeReport, VolumeError> {
-        self.cut(|record| record.fence_from(only_at, generation, by))
-            .await
+        let fence = |record: &mut Record| record.fence_from(only_at, generation, by);
+        self.cut(FENCED, fence).await
     }
 
     async fn cut(
         self: &Arc<Self>,
+        point: &str,
         change: impl FnOnce(&mut Record) -> Result<(), VolumeError>,
     ) -> Result<VolumeReport, VolumeError> {
         let mut state = self.held().await?;
         let mut record = state.record.clone();
         change(&mut record)?;
         if record != state.record {
-            self.write(&mut state, record)?;
+            self.write_at(point, &mut state, record)?;
         }
         // Looked at in the daemon, not believed from the record: that may have been written by one who then died.
         match self.served(&mut state).await {

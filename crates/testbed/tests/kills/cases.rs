@@ -17,6 +17,8 @@ pub enum Order {
     Save,
     /// The saved domain.
     Restore,
+    /// The running domain to the other host, where its QEMU dies while memory is copied: the move is given up.
+    GiveUp,
 }
 
 /// One of the two hosts, as the order begins.
@@ -36,6 +38,8 @@ pub enum Victim {
     Agent(Where),
     Manager,
     Command,
+    /// The storage host's keeper of volumes.
+    Storage,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +81,8 @@ pub enum Then {
 
 #[derive(Debug, Clone, Copy)]
 pub struct Case {
+    /// Of the stateful domain.
+    pub kept: bool,
     pub order: Order,
     pub halt: Halt,
     pub then: Option<Then>,
@@ -99,6 +105,7 @@ impl fmt::Display for Victim {
             Self::Agent(host) => write!(f, "agent of {host}"),
             Self::Manager => f.write_str("manager"),
             Self::Command => f.write_str("command"),
+            Self::Storage => f.write_str("storage"),
         }
     }
 }
@@ -119,7 +126,8 @@ impl fmt::Display for Ends {
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let order = format!("{:?}", self.order).to_lowercase();
-        write!(f, "{order}: ")?;
+        let kept = if self.kept { " of a stateful one" } else { "" };
+        write!(f, "{order}{kept}: ")?;
         match self.halt {
             Halt::Fault(victim, point, side) => {
                 let side = format!("{side:?}").to_lowercase();
@@ -204,6 +212,32 @@ const STEPS: &[Row] = {
     ]
 };
 
+/// Every named step of who may open a volume. Whether the manager has heard of what the storage has written or not: an
+/// order that needs it is not given without its word, and is given again by whoever wants it.
+const KEPT_STEPS: &[Row] = {
+    use Order::{GiveUp, Migrate, Restore, Save, Start, Stop};
+    use Victim::{Manager, Storage};
+    &[
+        (Migrate, Manager, "volume.granted", MOVES, MOVES),
+        (Migrate, Storage, "volume.grant_written", STAYS, STAYS),
+        (Migrate, Storage, "volume.let_in_written", STAYS, STAYS),
+        // Released: it runs as soon as the storage has cut its source off.
+        (Migrate, Storage, "volume.fence_written", MOVES, MOVES),
+        (GiveUp, Manager, "volume.revoked", STAYS, STAYS),
+        (GiveUp, Storage, "volume.revoke_written", STAYS, STAYS),
+        (Start, Manager, "volume.granted", STOPPED, STOPPED),
+        (Start, Storage, "volume.grant_written", STOPPED, STOPPED),
+        (Start, Storage, "volume.let_in_written", STOPPED, STOPPED),
+        (Start, Storage, "volume.fence_written", STAYS, STAYS),
+        (Stop, Storage, "volume.revoke_written", STOPPED, STOPPED),
+        (Save, Storage, "volume.revoke_written", SAVED, SAVED),
+        (Restore, Manager, "volume.granted", SAVED, SAVED),
+        (Restore, Storage, "volume.grant_written", SAVED, SAVED),
+        (Restore, Storage, "volume.let_in_written", SAVED, SAVED),
+        (Restore, Storage, "volume.fence_written", SAVED, SAVED),
+    ]
+};
+
 /// QEMU has no steps of its own: it is killed where somebody else was held up. And everybody while memory is copied.
 const HELD_UP: &[Case] = {
     use Order::{Migrate, Restore, Save, Start};
@@ -212,6 +246,7 @@ const HELD_UP: &[Case] = {
     use Victim::{Command, Manager};
     const fn killed(order: Order, halt: Halt, then: Then, ends: Ends) -> Case {
         Case {
+            kept: false,
             order,
             halt,
             then: Some(then),
@@ -257,19 +292,21 @@ const HELD_UP: &[Case] = {
 
 /// The names of all steps.
 pub fn steps() -> impl Iterator<Item = &'static str> {
-    STEPS.iter().map(|row| row.2)
+    STEPS.iter().chain(KEPT_STEPS).map(|row| row.2)
 }
 
 pub fn all() -> Vec<Case> {
-    let sides = |&(order, victim, point, before, after): &Row| {
+    let sides = |kept, &(order, victim, point, before, after): &Row| {
         [(Side::Before, before), (Side::After, after)].map(|(side, ends)| Case {
+            kept,
             order,
             halt: Halt::Fault(victim, point, side),
             then: None,
             ends,
         })
     };
-    let mut all: Vec<Case> = STEPS.iter().flat_map(sides).collect();
+    let mut all: Vec<Case> = STEPS.iter().flat_map(|row| sides(false, row)).collect();
     all.extend(HELD_UP);
+    all.extend(KEPT_STEPS.iter().flat_map(|row| sides(true, row)));
     all
 }

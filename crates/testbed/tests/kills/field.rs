@@ -15,12 +15,15 @@ use crate::common::{
     BOUND, ShownBed, TOOL, bed_config, done, herd, name, qemus, stderr, stdout, tiny_herd,
     tiny_reference, work,
 };
+use crate::kept::Kept;
 use crate::truth::{host_of, stands};
 
 /// What is moved, started and stopped.
 const DOMAIN: &str = "clone01";
 /// What is brought up and down.
 const SECOND: &str = "clone02";
+/// What is moved, started and stopped with a volume.
+const KEPT: &str = "clone03";
 
 /// What does not hold, in words.
 pub type Fact<T> = Result<T, String>;
@@ -34,6 +37,8 @@ pub struct Field {
     pub twice: u64,
     /// Cases that were played to their end.
     played: usize,
+    /// The stateful one, once there is one.
+    pub kept: Option<Kept>,
 }
 
 /// What is where, by the hosts' numbers.
@@ -59,18 +64,21 @@ impl Hosts {
     }
 }
 
-impl Order {
-    pub fn domain(self) -> &'static str {
-        match self {
-            Self::Up => SECOND,
-            _ => DOMAIN,
+impl Case {
+    pub fn domain(&self) -> &'static str {
+        match (self.order, self.kept) {
+            (Order::Up, _) => SECOND,
+            (_, false) => DOMAIN,
+            (_, true) => KEPT,
         }
     }
 }
 
 impl Field {
     pub async fn start() -> Self {
-        let bed = ShownBed::start(bed_config(2, tiny_reference("tiny", |_| {}))).await;
+        let mut config = bed_config(2, tiny_reference("tiny", |_| {}));
+        config.volumes = Some(work().join("volumes"));
+        let bed = ShownBed::start(config).await;
         let witness = Witness::start(Path::new(TOOL), bed.topology())
             .await
             .unwrap();
@@ -83,15 +91,16 @@ impl Field {
             folders,
             twice: 0,
             played: 0,
+            kept: None,
         }
     }
 
     pub async fn play(&mut self, case: &Case) -> Fact<()> {
-        let domain = case.order.domain();
-        let hosts = self.begin(case.order).await?;
+        let domain = case.domain();
+        let hosts = self.begin(case).await?;
         let boots = self.boots(domain);
         let own = self.bed.qemu_pid(&name(domain), hosts.here);
-        self.arm(&case.halt, &hosts).await?;
+        self.arm(case, &hosts).await?;
         if self.bed.qemu_pid(&name(domain), hosts.here) != own {
             return Err("the restart of a daemon disturbed the guest".into());
         }
@@ -105,34 +114,52 @@ impl Field {
                 self.bed.kill_agent(hosts.of(place)).await.map_err(said)?;
             }
             Some(Then::Process(Victim::Manager)) => self.bed.kill_manager().await,
+            Some(Then::Process(Victim::Storage)) => self.bed.kill_volumes().await,
             Some(Then::Process(Victim::Command)) => drop(command.take()),
             Some(Then::Qemu(_)) | None => {}
         }
         self.tells_no_lie(domain).await?;
         self.revive().await?;
         if let Some(command) = command {
-            ended(command).await?;
+            let output = ended(command).await?;
+            let words = stderr(&output);
+            // A move is given up for the death of its QEMU, whatever else dies.
+            let is_why = matches!(case.halt, Halt::Fault(Victim::Storage, ..))
+                && case.order != Order::GiveUp;
+            if is_why && !output.status.success() && !words.contains("storage host") {
+                return Err(format!("the command does not say why it failed: {words}"));
+            }
         }
         let on = self.comes_to(domain, case.ends, &hosts).await?;
+        if case.kept {
+            self.nobody_else_may_open_it(case, on).await?;
+        }
         self.next_move_works(case, on, boots).await?;
+        if case.kept {
+            self.has_its_data().await?;
+        }
         self.nothing_ran_twice()?;
         self.played += 1;
         Ok(())
     }
 
     /// Where the domain is, once it stands as the order needs it.
-    async fn begin(&self, order: Order) -> Fact<Hosts> {
+    async fn begin(&mut self, case: &Case) -> Fact<Hosts> {
+        let (order, domain) = (case.order, case.domain());
         if order == Order::Up {
             return Ok(Hosts { here: 1, there: 2 });
         }
-        let show = self.show(DOMAIN).await?;
+        if case.kept && self.kept.is_none() {
+            self.kept = Some(Kept::comes_up(self, domain).await?);
+        }
+        let show = self.show(domain).await?;
         let here = host_of(&show)?;
-        self.is_heard_from(DOMAIN, here).await?;
+        self.is_heard_from(domain, here).await?;
         if order == Order::Start {
-            self.succeeds(&["stop", DOMAIN, "--grace", "0"]).await?;
+            self.succeeds(&["stop", domain, "--grace", "0"]).await?;
         }
         if order == Order::Restore {
-            self.succeeds(&["save", DOMAIN]).await?;
+            self.succeeds(&["save", domain]).await?;
         }
         Ok(Hosts {
             here,
@@ -141,14 +168,15 @@ impl Field {
     }
 
     /// Restarts whose end is wanted with the fault in its environment.
-    async fn arm(&mut self, halt: &Halt, hosts: &Hosts) -> Fact<()> {
-        let (victim, fault) = match halt {
-            Halt::Fault(victim, point, side) => (victim, fault(point, *side)),
-            Halt::Copying => {
-                let wire = "qdisc add dev upl root tbf rate 40mbit burst 256kb latency 400ms";
-                return self.tc(hosts.here, wire).await;
-            }
+    async fn arm(&mut self, case: &Case, hosts: &Hosts) -> Fact<()> {
+        if case.halt == Halt::Copying || case.order == Order::GiveUp {
+            let wire = "qdisc add dev upl root tbf rate 40mbit burst 256kb latency 400ms";
+            self.tc(hosts.here, wire).await?;
+        }
+        let Halt::Fault(victim, point, side) = &case.halt else {
+            return Ok(());
         };
+        let fault = fault(point, *side);
         let environment = [("ESTIVE_FAULT", fault.as_str())];
         let started = match victim {
             Victim::Agent(place) => {
@@ -159,6 +187,10 @@ impl Field {
             Victim::Manager => {
                 self.bed.kill_manager().await;
                 self.bed.start_manager_with(&environment).await
+            }
+            Victim::Storage => {
+                self.bed.kill_volumes().await;
+                self.bed.start_volumes_with(&environment).await
             }
             Victim::Command => Ok(()),
         };
@@ -175,13 +207,14 @@ impl Field {
     fn order(&self, case: &Case, hosts: &Hosts) -> Fact<Child> {
         let there = format!("host{}", hosts.there);
         let mut command = self.bed.estive_command();
+        let domain = case.domain();
         command.args(match case.order {
-            Order::Migrate => vec!["migrate", DOMAIN, "--to", &there],
-            Order::Start => vec!["start", DOMAIN],
-            Order::Stop => vec!["stop", DOMAIN, "--grace", "0"],
+            Order::Migrate | Order::GiveUp => vec!["migrate", domain, "--to", &there],
+            Order::Start => vec!["start", domain],
+            Order::Stop => vec!["stop", domain, "--grace", "0"],
             Order::Up => vec!["up", &self.folders[1]],
-            Order::Save => vec!["save", DOMAIN],
-            Order::Restore => vec!["restore", DOMAIN],
+            Order::Save => vec!["save", domain],
+            Order::Restore => vec!["restore", domain],
         });
         if let Halt::Fault(Victim::Command, point, side) = case.halt {
             command.env("ESTIVE_FAULT", fault(point, side));
@@ -201,15 +234,23 @@ impl Field {
         hosts: &Hosts,
         command: Child,
     ) -> Fact<Option<Child>> {
+        let domain = case.domain();
+        if case.order == Order::GiveUp {
+            self.memory_flows(domain, hosts.here).await?;
+            if !self.bed.kill_qemu(&name(domain), hosts.there) {
+                return Err("there was no QEMU to kill where it was going".into());
+            }
+        }
         let code = match case.halt {
             Halt::Copying => {
-                self.memory_flows(hosts.here).await?;
+                self.memory_flows(domain, hosts.here).await?;
                 return Ok(Some(command));
             }
             Halt::Fault(Victim::Agent(place), ..) => {
                 self.bed.agent_ended(hosts.of(place), BOUND).await
             }
             Halt::Fault(Victim::Manager, ..) => self.bed.manager_ended(BOUND).await,
+            Halt::Fault(Victim::Storage, ..) => self.bed.volumes_ended(BOUND).await,
             Halt::Fault(Victim::Command, ..) => {
                 let output = ended(command).await?;
                 return match output.status.code() {
@@ -237,11 +278,11 @@ impl Field {
     }
 
     /// Waits until some of the memory was sent and some was not.
-    async fn memory_flows(&self, source: u8) -> Fact<()> {
+    async fn memory_flows(&self, domain: &str, source: u8) -> Fact<()> {
         let agent = Client::new(Endpoint::Unix(self.bed.agent_socket(source)), None)
             .map_err(|error| error.to_string())?;
         self.until("memory is being copied", async |field| {
-            let show = field.show(DOMAIN).await.ok()?;
+            let show = field.show(domain).await.ok()?;
             let operation = show["moving"]["operation"].as_str()?;
             let path = format!("/operation/{operation}");
             let report: Value = agent.get_json(&path, BOUND).await.ok()?;
@@ -259,6 +300,7 @@ impl Field {
             let _ = self.tc(host, "qdisc del dev upl root").await;
             self.bed.start_agent(host).await.map_err(said)?;
         }
+        self.bed.start_volumes().await.map_err(said)?;
         self.bed.start_manager().await.map_err(said)
     }
 
@@ -269,9 +311,14 @@ impl Field {
             self.bed.kill_agent(host).await.map_err(said)?;
         }
         self.bed.kill_manager().await;
+        self.bed.kill_volumes().await;
         self.revive().await?;
         let _ = self.nothing_ran_twice();
         let _ = self.bed.estive(&["down", "second"]).await;
+        // It comes up again with the next case of it.
+        if self.kept.take().is_some() {
+            self.succeeds(&["down", "kept"]).await?;
+        }
         let _ = self.bed.estive(&["restore", DOMAIN]).await;
         let _ = self.bed.estive(&["start", DOMAIN]).await;
         let running = async |field: &Self| {
@@ -290,25 +337,27 @@ impl Field {
     pub fn assert_seen(&self) {
         let judgement = self.witness.judgement();
         assert!(judgement.is_clean(), "{:?}", judgement.twice);
-        let moves: usize = judgement.guests[DOMAIN]
+        let moves: usize = [DOMAIN, KEPT]
             .iter()
+            .flat_map(|domain| &judgement.guests[*domain])
             .map(|boot| boot.ports.len() - 1)
             .sum();
-        println!("{} cases, {moves} moves of {DOMAIN} heard", self.played);
+        println!("{} cases, {moves} moves heard", self.played);
         assert!(moves > self.played / 2, "{moves} moves heard");
     }
 
     /// That a domain which does run twice is noticed: a source is made to go on after it has released the domain.
     pub async fn notices_what_runs_twice(&mut self) -> Fact<()> {
-        let hosts = self.begin(Order::Migrate).await?;
         let point = "move.released_persisted";
         let case = Case {
+            kept: false,
             order: Order::Migrate,
             halt: Halt::Fault(Victim::Agent(Where::Here), point, Side::After),
             then: None,
             ends: Ends::Runs(Where::There),
         };
-        self.arm(&case.halt, &hosts).await?;
+        let hosts = self.begin(&case).await?;
+        self.arm(&case, &hosts).await?;
         let command = self.order(&case, &hosts)?;
         let command = self.wait_until_held_up(&case, &hosts, command).await?;
         let socket = format!("host{}/q/{DOMAIN}/qmp.sock", hosts.here);

@@ -1,4 +1,5 @@
-//! Never twice: each process is killed at each named step of start, stop, migrate, save and restore, on a real guest.
+//! Never twice: each process is killed at each named step of start, stop, migrate, save and restore, on a real guest; and
+//! at each step of who may open a volume, on one that keeps its state.
 //!
 //! A witness at the switch's ports hears the guest's numbered beats all the time. Nobody but the test restarts anything.
 //! After each case the domain runs once or not at all, `estive show` says so, and the next `estive migrate` works.
@@ -10,6 +11,7 @@ mod common;
 
 mod cases;
 mod field;
+mod kept;
 mod truth;
 
 use std::collections::BTreeSet;
@@ -25,7 +27,9 @@ fn whatever_is_killed_a_domain_never_runs_twice() {
 }
 
 /// What steps are of.
-const ORDERS: [&str; 7] = ["start", "stop", "up", "move", "command", "save", "restore"];
+const ORDERS: [&str; 8] = [
+    "start", "stop", "up", "move", "command", "save", "restore", "volume",
+];
 
 /// The names of steps in the text of a crate.
 fn steps_in(directory: &Path, found: &mut BTreeSet<String>) {
@@ -49,7 +53,7 @@ fn steps_in(directory: &Path, found: &mut BTreeSet<String>) {
 fn no_step_is_forgotten() {
     let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut steps = BTreeSet::new();
-    for name in ["agent", "manager", "cli"] {
+    for name in ["agent", "manager", "cli", "volumes"] {
         steps_in(&crates.join(name).join("src"), &mut steps);
     }
     let killed_at: BTreeSet<String> = cases::steps().map(str::to_owned).collect();

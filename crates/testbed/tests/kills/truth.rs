@@ -94,7 +94,7 @@ impl Field {
 
     /// Starts it if it does not run, and moves it from `on` to the other host and nowhere else.
     pub async fn next_move_works(&mut self, case: &Case, on: u8, boots: usize) -> Fact<()> {
-        let domain = case.order.domain();
+        let domain = case.domain();
         let runs = matches!(case.ends, Ends::Runs(_));
         let is_saved = matches!(case.ends, Ends::Saved(_));
         match case.order {
