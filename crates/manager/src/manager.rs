@@ -54,8 +54,6 @@ pub(crate) struct Manager {
     /// Held for reading while there may be initial RAM file systems that no record names yet.
     pub making_initramfs: tokio::sync::RwLock<()>,
     pub moves: Mutex<HashMap<DomainName, ActiveMove>>,
-    /// Roots of clones that are being sent to their hosts, and are not recorded yet.
-    pub giving: Mutex<BTreeMap<DomainName, String>>,
     pub shutdown: CancellationToken,
     domains: Mutex<HashMap<DomainName, Arc<tokio::sync::Mutex<()>>>>,
     busy: Mutex<HashMap<DeploymentName, Place>>,
@@ -163,7 +161,6 @@ impl Manager {
             placing: tokio::sync::Mutex::default(),
             making_initramfs: tokio::sync::RwLock::default(),
             moves: Mutex::default(),
-            giving: Mutex::default(),
             shutdown,
             domains: Mutex::default(),
             busy: Mutex::default(),

@@ -138,6 +138,7 @@ impl Manager {
                     reference: plan.reference.clone(),
                     words: Some(clone.words.clone()),
                     made_of: Some(clone.made_of.clone()),
+                    given: Vec::new(),
                     volume: Some(plan.volume_bytes.is_some()),
                     groups: plan.groups.clone(),
                     checks: clone.checks.clone(),

@@ -57,6 +57,9 @@ pub(crate) struct DomainRecord {
     /// What of its reference its host was sent; `None`: it was recorded before this was.
     #[serde(default)]
     pub made_of: Option<MadeOf>,
+    /// Roots that its host was sent besides, and may have: nobody has heard that it took them.
+    #[serde(default)]
+    pub given: Vec<String>,
     /// Whether it has a volume; `None`: it was recorded before this was.
     #[serde(default)]
     pub volume: Option<bool>,

@@ -5,7 +5,7 @@ use crate::agents::{self, Agent};
 use crate::clone_archive;
 use crate::floor::believed;
 use crate::made_of::MadeOf;
-use crate::manager::{Manager, lock};
+use crate::manager::Manager;
 use crate::migrate::{missing_files, refuse_moving};
 use crate::records::{Change, DomainRecord};
 use crate::reference::Reference;
@@ -14,7 +14,7 @@ use estive_api::domain_xml::{CONFIG_FILE, DiskSource, DomainXml};
 use estive_api::fault;
 use estive_api::wire::DomainReport;
 use estive_api::{ClientError, Problem};
-use estive_model::{Digest, DomainName, Generation};
+use estive_model::{Digest, Generation};
 use estive_moves::{Entry, Holding, HostView};
 use std::io::Read;
 
@@ -44,7 +44,8 @@ impl Manager {
             return Ok(record);
         };
         let now = made_of.of_now(&reference);
-        if now == *made_of || !can_take(&record, made_of, &now) {
+        let has_it = now == *made_of && record.given.is_empty();
+        if has_it || !can_take(&record, made_of, &now) {
             return Ok(record);
         }
         let failed = |error| {
@@ -67,7 +68,8 @@ impl Manager {
     }
 
     /// Sends a clone's archive to its host, which holds none of that generation, with the files that this lacks; then
-    /// records what the clone is made of.
+    /// records what the clone is made of. That its host may have the root is recorded before: a root that nobody needs
+    /// may be removed at any time, also when this manager dies in the middle.
     pub(crate) async fn give(
         &self,
         agent: &Agent,
@@ -77,20 +79,26 @@ impl Manager {
         made_of: &MadeOf,
     ) -> Result<DomainRecord, Problem> {
         let name = record.name.clone();
-        let _giving = Giving::of(self, &name, &made_of.root);
         let failed =
             |error: ClientError| agents::problem(&agent.name, format!("sending {name}"), &error);
         let floor = believed(floor, record.ownership.granted, &name, &agent.name)?;
-        if record.ownership.generation <= floor {
-            let raise = |record: &DomainRecord| {
+        let is_other = record.made_of.as_ref() != Some(made_of);
+        let is_said = !is_other || record.given.contains(&made_of.root);
+        if record.ownership.generation <= floor || !is_said {
+            let before = |record: &DomainRecord| {
                 refuse_moving(record)?;
-                let mut raised = record.clone();
-                if let Some(defining) = record.ownership.defining(floor) {
-                    raised.ownership = defining;
+                let mut before = record.clone();
+                if record.ownership.generation <= floor
+                    && let Some(defining) = record.ownership.defining(floor)
+                {
+                    before.ownership = defining;
                 }
-                Ok(Change::Write(raised))
+                if !is_said {
+                    before.given.push(made_of.root.clone());
+                }
+                Ok(Change::Write(before))
             };
-            record = self.records.change_domain(&name, raise).await?;
+            record = self.records.change_domain(&name, before).await?;
         }
         let generation = record.ownership.generation;
         fault::before("up.defined");
@@ -108,36 +116,17 @@ impl Manager {
         }
         defined.map_err(failed)?;
         fault::after("up.defined");
-        if record.made_of.as_ref() == Some(made_of) {
+        if !is_other && record.given.is_empty() {
             return Ok(record);
         }
         let made_of = |record: &DomainRecord| {
             Ok(Change::Write(DomainRecord {
                 made_of: Some(made_of.clone()),
+                given: Vec::new(),
                 ..record.clone()
             }))
         };
         self.records.change_domain(&name, made_of).await
-    }
-}
-
-/// Keeps a root among those in use, until what its clone is made of is recorded.
-pub(crate) struct Giving<'a> {
-    manager: &'a Manager,
-    name: DomainName,
-}
-
-impl<'a> Giving<'a> {
-    pub fn of(manager: &'a Manager, name: &DomainName, root: &str) -> Self {
-        lock(&manager.giving).insert(name.clone(), root.to_owned());
-        let name = name.clone();
-        Self { manager, name }
-    }
-}
-
-impl Drop for Giving<'_> {
-    fn drop(&mut self) {
-        lock(&self.manager.giving).remove(&self.name);
     }
 }
 

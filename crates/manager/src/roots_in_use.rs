@@ -1,7 +1,7 @@
 //! Which sealed roots somebody needs: what references stand for, what clones are made of wherever they are, and what
 //! volumes were written over.
 
-use crate::manager::{Manager, lock};
+use crate::manager::Manager;
 use crate::volume_roots::{PREFIX, VolumeRoot};
 use estive_api::Problem;
 use estive_api::wire::{RootUse, RootsInUse};
@@ -19,11 +19,6 @@ impl Manager {
             let of = users.entry(reference.root_name()).or_default();
             of.push(format!("the manager's reference {name}"));
         }
-        // Looked at first: what is recorded meanwhile is in the records.
-        for (name, root) in lock(&self.giving).iter() {
-            let of = users.entry(root.clone()).or_default();
-            of.push(format!("{name}, which is being made"));
-        }
         for record in self.records.domains().await? {
             let state = match record.ownership.wanted {
                 Wanted::Running => "on",
@@ -31,6 +26,10 @@ impl Manager {
                 Wanted::Saved => "saved on",
             };
             let shown = format!("{} {state} {}", record.name, record.ownership.host);
+            for root in record.given {
+                let of = users.entry(root).or_default();
+                of.push(format!("{shown}, which was sent it"));
+            }
             match record.made_of {
                 Some(made_of) => users.entry(made_of.root).or_default().push(shown),
                 None => unknown.push(shown),

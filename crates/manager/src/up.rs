@@ -329,7 +329,7 @@ impl Manager {
                     ..
                 },
                 _,
-            )) if !older.is_empty() => floor,
+            )) if !older.is_empty() || !record.given.is_empty() => floor,
             Some(_) => {
                 if !older.is_empty() {
                     lock(&telling.older).note(name, &record.reference, older);

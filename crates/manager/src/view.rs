@@ -179,6 +179,7 @@ mod tests {
             reference: "default".into(),
             words: None,
             made_of: None,
+            given: Vec::new(),
             volume: Some(false),
             groups: Vec::new(),
             checks: vec![],

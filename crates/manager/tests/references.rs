@@ -17,6 +17,7 @@ use estive_volumes::SimulatedVolumes;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::sync::Arc;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_util::sync::CancellationToken;
 
 const TWO: &str = "{memory_mib: 128, hosts: {\"clone[01-02]\": }}";
@@ -319,6 +320,106 @@ async fn a_root_that_is_sealed_anew_is_taken_at_the_next_start_without_a_word_to
     is_up(&world, TWO).await;
     world.stop().await;
     shop.end().await;
+}
+
+/// Stands before an agent: once it was sent a clone anew, who asked hears nothing more of that.
+async fn swallow_what_is_defined(socket: PathBuf) -> tokio::task::JoinHandle<()> {
+    let behind = socket.with_extension("behind");
+    std::fs::rename(&socket, &behind).unwrap();
+    let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (near, _) = listener.accept().await.unwrap();
+            let behind = behind.clone();
+            tokio::spawn(async move {
+                let far = tokio::net::UnixStream::connect(&behind).await.unwrap();
+                let (mut from_near, mut to_near) = near.into_split();
+                let (mut from_far, mut to_far) = far.into_split();
+                let (told, mut defined) = tokio::sync::watch::channel(false);
+                let asking = async {
+                    let mut bytes = vec![0; 1 << 16];
+                    while let Ok(read @ 1..) = from_near.read(&mut bytes).await {
+                        if bytes.starts_with(b"PUT /domain/clone01?generation") {
+                            told.send(true).unwrap();
+                        }
+                        to_far.write_all(&bytes[..read]).await.unwrap();
+                    }
+                };
+                let answering = async {
+                    let mut bytes = vec![0; 1 << 16];
+                    while let Ok(read @ 1..) = from_far.read(&mut bytes).await {
+                        // What is answered was done.
+                        if *defined.borrow_and_update() {
+                            return;
+                        }
+                        if to_near.write_all(&bytes[..read]).await.is_err() {
+                            return;
+                        }
+                    }
+                };
+                tokio::select! {
+                    () = asking => {}
+                    () = answering => {}
+                }
+            });
+        }
+    })
+}
+
+/// Nobody has heard that a clone's host has another root by now: that root is needed all the same, also for a manager that
+/// was started since, until the clone was made anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_root_that_a_host_was_sent_is_in_use_whoever_died_before_it_was_recorded() {
+    let root = |byte: &str| format!("sha256:{}", byte.repeat(32));
+    let mut world = World::new(1).await;
+    is_up(&world, "{memory_mib: 128, hosts: {clone01: }}").await;
+    world.order("clone01", DomainState::Stopped).await.unwrap();
+    let sealed_anew = async |world: &mut World, root: &str| {
+        world.stop_manager().await;
+        world.root = root.to_owned();
+        world.start_manager().await;
+    };
+    let users = async |world: &World, root: &str| -> Vec<String> {
+        let used: RootsInUse = world.client().get_json("/roots", BOUND).await.unwrap();
+        let used = used.roots.into_iter().find(|used| used.root == root);
+        used.map_or(Vec::new(), |used| used.users)
+    };
+    world.stop_manager().await;
+    let socket = world.home.path().join("host1.sock");
+    let between = swallow_what_is_defined(socket.clone()).await;
+    world.root = root("1e");
+    world.start_manager().await;
+    let silent = world.order("clone01", DomainState::Running).await;
+    assert!(silent.is_err(), "{silent:?}");
+    between.abort();
+    std::fs::rename(socket.with_extension("behind"), &socket).unwrap();
+    assert_eq!(root_of(&world, "clone01").await, root("1e"), "it was done");
+    sealed_anew(&mut world, &root("2d")).await;
+    for used in [root("0f"), root("1e")] {
+        let users = users(&world, &used).await;
+        assert!(users[0].starts_with("clone01 "), "{used}: {users:?}");
+    }
+    // Whatever it has: it is made of what its reference has now, and the others are nobody's.
+    world.order("clone01", DomainState::Running).await.unwrap();
+    assert_eq!(root_of(&world, "clone01").await, root("2d"));
+    for free in [root("0f"), root("1e")] {
+        assert_eq!(users(&world, &free).await, [""; 0]);
+    }
+    // Back to what is recorded, while its host has another.
+    world.order("clone01", DomainState::Stopped).await.unwrap();
+    world.stop_manager().await;
+    let between = swallow_what_is_defined(socket.clone()).await;
+    world.root = root("1e");
+    world.start_manager().await;
+    let silent = world.order("clone01", DomainState::Running).await;
+    assert!(silent.is_err(), "{silent:?}");
+    between.abort();
+    std::fs::rename(socket.with_extension("behind"), &socket).unwrap();
+    sealed_anew(&mut world, &root("2d")).await;
+    world.order("clone01", DomainState::Running).await.unwrap();
+    assert_eq!(root_of(&world, "clone01").await, root("2d"));
+    assert_eq!(users(&world, &root("1e")).await, [""; 0]);
+    world.stop().await;
 }
 
 /// What a stateful clone has written lies over the root of before, and its guest would refuse another: that is said
