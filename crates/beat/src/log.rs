@@ -33,6 +33,16 @@ pub fn append() -> io::Result<()> {
     if let Some(found) = found.filter(|found| found.contiguous) {
         // Half a line: the disk was full, or the power went.
         file.set_len(found.whole_bytes)?;
+        // What could not be synced is still in memory, and nobody will write it again.
+        let on_disk = synced();
+        if on_disk > 0 && on_disk < number {
+            number = on_disk;
+            file.set_len(
+                (1..=number)
+                    .map(|line| line.to_string().len() as u64 + 1)
+                    .sum(),
+            )?;
+        }
     }
     while number < LINES_MAX {
         number += 1;

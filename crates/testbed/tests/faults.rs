@@ -12,6 +12,7 @@ use estive_network::namespace::Namespace;
 use estive_testbed::BedReference;
 use serde_json::Value;
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -40,7 +41,8 @@ async fn inside_faults() {
     });
     let root = Root::new(&reference, data);
     let mut config = bed_config(2, reference);
-    config.volumes = Some(work().join("volumes"));
+    let disk = Disk::of_the_storage_host();
+    config.volumes = Some(disk.volumes());
     // Before anybody has read it.
     flip(&root.image, root.at);
     let mut bed = ShownBed::start(config).await;
@@ -53,8 +55,55 @@ async fn inside_faults() {
     each_part_dies(&mut bed, &mut one, &mut two).await;
     a_link_is_cut(&bed, &mut one, &mut two).await;
     a_volume_is_full(&bed, &mut one, &mut two).await;
+    the_storage_hosts_disk_is_full(&bed, &mut one, &mut two, &disk).await;
     done(&bed, &["down", "pair", "--volumes"]).await;
     bed.stop().await;
+}
+
+/// What volumes lie on: a file system of its own.
+struct Disk;
+
+impl Disk {
+    fn of_the_storage_host() -> Disk {
+        fs::create_dir_all(Self::place()).unwrap();
+        let place = Self::place().display().to_string();
+        let mounted = run("mount", &["-t", "tmpfs", "-o", "size=320m", "none", &place]);
+        assert!(mounted.status.success(), "{}", stderr(&mounted));
+        Disk
+    }
+
+    fn place() -> PathBuf {
+        work().join("disk")
+    }
+
+    fn volumes(&self) -> PathBuf {
+        Self::place().join("volumes")
+    }
+
+    fn ballast() -> PathBuf {
+        Self::place().join("ballast")
+    }
+
+    /// Somebody else's file takes the room, but for so many bytes.
+    fn takes_all_but(&self, left_bytes: u64) {
+        let disk = rustix::fs::statvfs(Self::place()).unwrap();
+        let free_bytes = disk.f_bavail * disk.f_frsize;
+        let mut ballast = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(Self::ballast())
+            .unwrap();
+        let page = [1; 4096];
+        for _ in 0..free_bytes.saturating_sub(left_bytes) / page.len() as u64 {
+            if ballast.write_all(&page).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn has_room_again(&self) {
+        fs::remove_file(Self::ballast()).unwrap();
+    }
 }
 
 /// A clone that writes, and what it has acknowledged.
@@ -253,7 +302,7 @@ async fn each_part_dies(bed: &mut ShownBed, one: &mut Writer, two: &mut Writer) 
     // Nothing is left but QEMUs and storage daemons.
     both_write_on(one, two).await;
     let pid = |name: &str| {
-        let path = work().join("volumes").join(name).join("pid");
+        let path = Disk::place().join("volumes").join(name).join("pid");
         fs::read_to_string(path).unwrap().trim().to_owned()
     };
     run("kill", &["-9", &pid(one.name)]);
@@ -295,4 +344,54 @@ async fn a_volume_is_full(bed: &ShownBed, one: &mut Writer, two: &mut Writer) {
     assert!(again.status.success(), "{said}");
     assert!(said.contains("the volume of one has 96 MiB"), "{said}");
     assert!(!said.contains("the volume of two"), "{said}");
+}
+
+/// Not the volume's quota: the file system below all of them. Whose write needs room is told of it, and by its own guest
+/// only; both keep what they have, and go on once there is room and they were started again.
+async fn the_storage_hosts_disk_is_full(
+    bed: &ShownBed,
+    one: &mut Writer,
+    two: &mut Writer,
+    disk: &Disk,
+) {
+    both_write_on(one, two).await;
+    disk.takes_all_but(6 << 20);
+    let said = one.asked("/fill").await.unwrap();
+    println!("{said}");
+    // A broken disk, to the guest: its own file system has room.
+    assert!(said.starts_with("errno 5 after "), "{said}");
+    disk.takes_all_but(0);
+    for clone in [&*one, &*two] {
+        clone.holds().await;
+        let shown = bed.estive_json(&["show", clone.name]).await.unwrap();
+        assert_eq!(shown["state"], "running", "{shown}");
+    }
+    // Their daemons die on it: the images are sound, and served again.
+    for clone in [&*one, &*two] {
+        let pid = disk.volumes().join(clone.name).join("pid");
+        let pid = fs::read_to_string(pid).unwrap();
+        run("kill", &["-9", pid.trim()]);
+        until("its volume is served again", async || {
+            let volume = bed
+                .estive_json(&["volume", "show", clone.name])
+                .await
+                .ok()?;
+            let pid_now = fs::read_to_string(disk.volumes().join(clone.name).join("pid")).ok()?;
+            (volume["note"].is_null() && pid_now != pid).then_some(())
+        })
+        .await;
+        clone.holds().await;
+    }
+    // Nobody new is let in: that could not be written down. It is said, and nothing is lost by it.
+    done(bed, &["stop", one.name, "--grace", "0"]).await;
+    let refused = ["storage host", "No space left"];
+    common::fails(bed, 1, &["start", one.name], &refused).await;
+    two.holds().await;
+    disk.has_room_again();
+    done(bed, &["start", one.name]).await;
+    one.writes_on().await;
+    // What its guest made of failed writes is up to its file system; it was promised no more than it was told.
+    done(bed, &["stop", two.name, "--grace", "0"]).await;
+    done(bed, &["start", two.name]).await;
+    both_write_on(one, two).await;
 }
