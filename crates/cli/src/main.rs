@@ -19,6 +19,7 @@ mod opened_root;
 mod output;
 mod plan_words;
 mod question;
+mod size;
 mod terminal;
 mod traces;
 mod world_file;

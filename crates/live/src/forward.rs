@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use estive_api::wire::{CacheDirectory, DoorAbout, LiveNote, live_path};
 use estive_api::{Client, Credentials};
+use estive_nfs::{Memory, Share};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
@@ -25,17 +26,20 @@ const LINK_PATIENCE: Duration = Duration::from_secs(5);
 /// Of one clone. Its kernel has one, and one more while it mounts.
 const MOST_CONNECTIONS: usize = 16;
 
-/// Serves what the notes in the cache's directory say, until `shutdown`. `told` has where, and what is in the way.
+/// Serves what the notes in the cache's directory say, until `shutdown`. `told` has where, and what is in the way; calls
+/// under way take `memory`.
 pub async fn forward(
     directory: &CacheDirectory,
     credentials: Credentials,
     told: watch::Sender<Vec<DoorAbout>>,
+    memory: Arc<Memory>,
     shutdown: CancellationToken,
 ) -> Result<(), LiveError> {
     let directory = notes::directory(directory.live())?;
     let host = Arc::new(Host {
         directory,
         credentials,
+        memory,
         links: Mutex::default(),
     });
     let mut doors: HashMap<SocketAddr, Door> = HashMap::new();
@@ -103,6 +107,7 @@ impl Drop for Door {
 struct Host {
     directory: PathBuf,
     credentials: Credentials,
+    memory: Arc<Memory>,
     links: Mutex<Vec<Link>>,
 }
 
@@ -176,7 +181,8 @@ async fn accept(host: Arc<Host>, listener: TcpListener, listen: SocketAddr) {
             continue;
         }
         let reference = note.reference.clone();
-        let task = connections.spawn(pass(host.credentials.clone(), stream, note));
+        let share = host.memory.share(&clone.to_string());
+        let task = connections.spawn(pass(host.credentials.clone(), stream, share, note));
         host.links().push(Link {
             listen,
             clone,
@@ -186,7 +192,7 @@ async fn accept(host: Arc<Host>, listener: TcpListener, listen: SocketAddr) {
     }
 }
 
-async fn pass(credentials: Credentials, stream: TcpStream, note: LiveNote) {
+async fn pass(credentials: Credentials, stream: TcpStream, share: Share, note: LiveNote) {
     let _ = stream.set_nodelay(true);
     let path = live_path(&note.reference, note.clone);
     // Another origin at each try, so that one that is silent is not asked for ever.
@@ -205,7 +211,7 @@ async fn pass(credentials: Credentials, stream: TcpStream, note: LiveNote) {
                 .map_err(|error| error.to_string())
         }
     };
-    if let Err(error) = relay(stream, link).await {
+    if let Err(error) = relay(stream, share, link).await {
         tracing::debug!(clone = %note.clone, reference = note.reference, %error, "a clone's connection broke");
     }
 }

@@ -13,5 +13,6 @@ mod outstanding;
 mod relay;
 
 pub use error::LiveError;
+pub use estive_nfs::Memory;
 pub use forward::forward;
 pub use origin::{Offer, Reserved, router};

@@ -13,7 +13,7 @@ use estive_api::upgrade::accept_upgrade;
 use estive_api::wire::{LiveClone, is_live_name};
 use estive_api::{Peer, Problem, Role};
 use estive_model::HostName;
-use estive_nfs::{Access, ExportConfig, Hidden, Key, Limits, Quota, Service};
+use estive_nfs::{Access, ExportConfig, Hidden, Key, Limits, Memory, Quota, Service};
 
 use crate::LiveError;
 
@@ -156,8 +156,13 @@ fn size_bytes(text: &str) -> Option<u64> {
 }
 
 /// `GET /v1/live/REFERENCE?clone=ADDRESS`, an upgrade: then NFS. The key of the handles is kept in `state`. Blocks while
-/// shared directories are counted.
-pub fn router(offers: Vec<Offer>, reserved: Reserved, state: &Path) -> Result<Router, LiveError> {
+/// shared directories are counted. Calls under way take `memory`.
+pub fn router(
+    offers: Vec<Offer>,
+    reserved: Reserved,
+    memory: Arc<Memory>,
+    state: &Path,
+) -> Result<Router, LiveError> {
     let key_path: PathBuf = state.join("handles.key");
     let failed = |name: &str| {
         let name = name.to_owned();
@@ -182,10 +187,10 @@ pub fn router(offers: Vec<Offer>, reserved: Reserved, state: &Path) -> Result<Ro
     }
     Ok(Router::new()
         .route("/v1/live/{reference}", get(serve))
-        .with_state(Arc::new((services, reserved))))
+        .with_state(Arc::new((services, reserved, memory))))
 }
 
-type Services = Arc<(BTreeMap<String, Arc<Service>>, Reserved)>;
+type Services = Arc<(BTreeMap<String, Arc<Service>>, Reserved, Arc<Memory>)>;
 
 async fn serve(
     State(offered): State<Services>,
@@ -195,16 +200,17 @@ async fn serve(
     request: Request,
 ) -> Result<Response, Problem> {
     peer.require(READERS)?;
-    let (services, reserved) = &*offered;
+    let (services, reserved, memory) = &*offered;
     reserved.refuse(&reference, &peer)?;
     let service = services.get(&reference).cloned().ok_or_else(|| {
         Problem::not_found(format!("there is no live reference {reference} here"))
     })?;
     let clone: IpAddr = clone;
+    let share = memory.share(&clone.to_string());
     Ok(accept_upgrade(request, move |stream| async move {
         tracing::info!(%peer, %clone, %reference, "a clone reads the live reference");
         // Calls repeated over another link are known by their clone, whichever host it is on.
-        let served = estive_nfs::serve(service, clone.to_string(), stream, Limits::default()).await;
+        let served = estive_nfs::serve(service, share, stream, Limits::default()).await;
         if let Err(error) = served {
             tracing::debug!(%clone, %error, "a clone's stream broke");
         }

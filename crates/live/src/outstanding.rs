@@ -2,12 +2,22 @@
 
 use std::collections::VecDeque;
 
+use estive_nfs::Room;
+
 /// A client has some tens; what is more waits in its stream.
 pub const MOST: usize = 32;
 
+/// A call, or an answer.
+#[derive(Debug)]
+pub struct Message {
+    pub bytes: Vec<u8>,
+    /// Of a call: for it and its answer, as long as it is here.
+    pub _room: Option<Room>,
+}
+
 #[derive(Debug, Default)]
 pub struct Outstanding {
-    calls: VecDeque<Vec<u8>>,
+    calls: VecDeque<Message>,
 }
 
 impl Outstanding {
@@ -15,25 +25,31 @@ impl Outstanding {
         self.calls.len() >= MOST
     }
 
-    /// A call to remember. One that is repeated while it has no answer is one call: whoever answers it remembers too.
-    pub fn add(&mut self, call: &[u8]) {
-        if !self.calls.iter().any(|known| known == call) {
-            self.calls.push_back(call.to_vec());
-        }
+    /// A call to remember; gives it back to be sent. One that is repeated while it has no answer is one call: whoever
+    /// answers it remembers too.
+    pub fn add(&mut self, call: Message) -> &[u8] {
+        let is_same = |known: &Message| known.bytes == call.bytes;
+        let at = match self.calls.iter().position(is_same) {
+            Some(at) => at,
+            None => {
+                self.calls.push_back(call);
+                self.calls.len() - 1
+            }
+        };
+        &self.calls[at].bytes
     }
 
-    /// Whether this answers a call that waits; it waits no longer then. (Over a link that was made again, an answer may
+    /// The call that this answers, if it waits; it waits no longer then. (Over a link that was made again, an answer may
     /// come twice; a client is told once.)
-    pub fn answered(&mut self, reply: &[u8]) -> bool {
-        let Some(number) = reply.first_chunk::<4>() else {
-            return false;
-        };
-        let found = self.calls.iter().position(|call| call.starts_with(number));
-        found.is_some_and(|at| self.calls.remove(at).is_some())
+    pub fn answered(&mut self, reply: &[u8]) -> Option<Message> {
+        let number = reply.first_chunk::<4>()?;
+        let is_answered = |call: &Message| call.bytes.starts_with(number);
+        let at = self.calls.iter().position(is_answered)?;
+        self.calls.remove(at)
     }
 
     pub fn calls(&self) -> impl Iterator<Item = &[u8]> {
-        self.calls.iter().map(Vec::as_slice)
+        self.calls.iter().map(|call| call.bytes.as_slice())
     }
 }
 
@@ -45,12 +61,17 @@ mod tests {
     fn each_call_is_answered_once_and_the_rest_is_sent_again_in_order() {
         let mut outstanding = Outstanding::default();
         for call in [b"0001one", b"0002two", b"0003tri", b"0002two"] {
-            outstanding.add(call);
+            let message = Message {
+                bytes: call.to_vec(),
+                _room: None,
+            };
+            assert_eq!(outstanding.add(message), call);
         }
-        assert!(outstanding.answered(b"0002answer"));
-        assert!(!outstanding.answered(b"0002answer"));
-        assert!(!outstanding.answered(b"000"));
-        assert!(!outstanding.answered(b"0009"));
+        let mut answers = |reply: &[u8]| outstanding.answered(reply).is_some();
+        assert!(answers(b"0002answer"));
+        assert!(!answers(b"0002answer"));
+        assert!(!answers(b"000"));
+        assert!(!answers(b"0009"));
         let left: Vec<&[u8]> = outstanding.calls().collect();
         assert_eq!(left, [&b"0001one"[..], b"0003tri"]);
     }

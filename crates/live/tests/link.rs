@@ -12,7 +12,7 @@ use estive_api::authority::Authority;
 use estive_api::server::{Listen, Listener};
 use estive_api::wire::{CacheDirectory, DoorAbout, LiveNote, write_note};
 use estive_api::{Client, Credentials, Endpoint, Role};
-use estive_live::{Offer, Reserved, forward, router};
+use estive_live::{Memory, Offer, Reserved, forward, router};
 use nfs3_client::tokio::TokioIo;
 use nfs3_client::{MountClient, Nfs3Client};
 use nfs3_types::mount::dirpath;
@@ -73,7 +73,7 @@ impl Bed {
             ))
             .unwrap(),
         ];
-        let routes = router(offers, reserved, &self.path("state")).unwrap();
+        let routes = router(offers, reserved, Memory::of(0), &self.path("state")).unwrap();
         let listen = Listen::Tls {
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
             credentials: self.credentials(Role::Storage, "st"),
@@ -97,7 +97,13 @@ impl Bed {
         let credentials = self.credentials(Role::Agent, "h1");
         let (doors, _) = watch::channel(Vec::new());
         tokio::spawn(async move {
-            forward(&directory, credentials, doors, CancellationToken::new())
+            forward(
+                &directory,
+                credentials,
+                doors,
+                Memory::of(0),
+                CancellationToken::new(),
+            )
                 .await
                 .unwrap();
         });
@@ -345,7 +351,7 @@ async fn only_the_clones_of_the_note_and_only_hosts_are_let_in() {
     // A name that is written wrong would leave what is meant open to all.
     let offers = vec![Offer::live(&format!("demo={}", bed.path("root").display())).unwrap()];
     let other = Reserved::read(["dmeo=h1"].into_iter()).unwrap();
-    assert!(router(offers, other, &bed.path("state")).is_err());
+    assert!(router(offers, other, Memory::of(0), &bed.path("state")).is_err());
 }
 
 #[tokio::test]
@@ -360,7 +366,7 @@ async fn a_port_that_is_taken_is_told_and_listened_on_when_it_is_free() {
     let stop = CancellationToken::new();
     let ending = stop.clone();
     let forwarding =
-        tokio::spawn(async move { forward(&directory, credentials, doors, ending).await });
+        tokio::spawn(async move { forward(&directory, credentials, doors, Memory::of(0), ending).await });
     let wrong = |doors: &Vec<DoorAbout>| doors.iter().any(|door| door.wrong.is_some());
     let waiting = tokio::time::timeout(PATIENCE, told.wait_for(wrong));
     assert_eq!(waiting.await.unwrap().unwrap()[0].listen, listen);

@@ -49,6 +49,16 @@ pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<Opti
     read_rest(stream, head).await.map(Some)
 }
 
+/// What a record that begins so may take, in bytes.
+#[must_use]
+pub fn bytes_at_most(head: [u8; 4]) -> usize {
+    let head = u32::from_be_bytes(head);
+    match head & LAST != 0 {
+        true => ((head & !LAST) as usize).min(MOST_RECORD_BYTES),
+        false => MOST_RECORD_BYTES,
+    }
+}
+
 /// Reads the rest of a record whose first fragment has this head.
 pub async fn read_rest(
     stream: &mut (impl AsyncRead + Unpin),

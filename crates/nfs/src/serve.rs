@@ -10,7 +10,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::memory::{Memory, Room, Share};
+use crate::procedures::answer_bytes_at_most;
 use crate::record;
+use crate::rpc::MOST_DATA_BYTES;
 use crate::service::Service;
 use crate::turns::Turn;
 
@@ -18,7 +21,7 @@ use crate::turns::Turn;
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     pub connections: usize,
-    /// Calls under way of one connection; more wait in its stream. Each may take 2 MiB. More than an export has turns, or
+    /// Calls under way of one connection; more wait in its stream. What they take together is bounded by [`Memory`]. More than an export has turns, or
     /// one that hangs would take those of others from a client of both.
     pub calls: usize,
     /// For the rest of a record that has begun, and for a reply to be taken.
@@ -35,10 +38,10 @@ impl Default for Limits {
     }
 }
 
-/// Serves one client until it closes. Errors are those of its stream, and records without measure.
+/// Serves one client until it closes: calls that it repeats over another connection are known by its name. Errors are those of its stream, and records without measure.
 pub async fn serve<S>(
     service: Arc<Service>,
-    peer: String,
+    client: Share,
     stream: S,
     limits: Limits,
 ) -> io::Result<()>
@@ -48,14 +51,13 @@ where
     let (mut reading, mut writing) = tokio::io::split(stream);
     let (replies, mut to_write) = mpsc::channel::<Reply>(limits.calls);
     let write = async move {
-        while let Some(Reply { bytes, permit }) = to_write.recv().await {
+        while let Some(Reply { bytes, held }) = to_write.recv().await {
             timeout(limits.patience, record::write(&mut writing, &bytes)).await??;
-            drop(permit);
+            drop(held);
         }
         Ok::<_, io::Error>(())
     };
     let calls = Arc::new(Semaphore::new(limits.calls));
-    let peer = Arc::<str>::from(peer);
     let read = async move {
         // Of what waits for its turn; it goes with the client.
         let mut waiting = JoinSet::new();
@@ -72,14 +74,20 @@ where
                 .acquire_owned()
                 .await
                 .map_err(io::Error::other)?;
+            let most = record::bytes_at_most(head) + MOST_DATA_BYTES as usize;
+            let mut room = client.room(most).await?;
             let record = record::read_rest(&mut reading, head);
             let record = timeout(limits.patience, record).await??;
+            room.shrink(record.len() + answer_bytes_at_most(&record));
             let call = Asked {
                 service: Arc::clone(&service),
-                peer: Arc::clone(&peer),
+                peer: Arc::clone(client.client()),
                 replies: replies.clone(),
                 record,
-                permit,
+                held: Held {
+                    _permit: permit,
+                    _room: room,
+                },
             };
             while waiting.try_join_next().is_some() {}
             match service.turns_for(&call.record) {
@@ -111,7 +119,13 @@ struct Asked {
     peer: Arc<str>,
     replies: mpsc::Sender<Reply>,
     record: Vec<u8>,
-    permit: OwnedSemaphorePermit,
+    held: Held,
+}
+
+/// What a call holds until its answer is written.
+struct Held {
+    _permit: OwnedSemaphorePermit,
+    _room: Room,
 }
 
 impl Asked {
@@ -123,30 +137,31 @@ impl Asked {
             }
             let answer = self.service.answer(&self.peer, &self.record);
             drop(turn);
-            let permit = self.permit;
+            let held = self.held;
             if let Some(bytes) = answer {
                 // Nobody is there when the client is gone.
-                let _ = self.replies.blocking_send(Reply { bytes, permit });
+                let _ = self.replies.blocking_send(Reply { bytes, held });
             }
         });
     }
 
     async fn come_again(self) {
-        let permit = self.permit;
+        let held = self.held;
         if let Some(bytes) = self.service.come_again(&self.record) {
-            let _ = self.replies.send(Reply { bytes, permit }).await;
+            let _ = self.replies.send(Reply { bytes, held }).await;
         }
     }
 }
 
 struct Reply {
     bytes: Vec<u8>,
-    permit: OwnedSemaphorePermit,
+    held: Held,
 }
 
 /// Serves whoever connects, until it is dropped.
 pub async fn listen(service: Arc<Service>, listener: TcpListener, limits: Limits) {
     let connections = Arc::new(Semaphore::new(limits.connections));
+    let memory = Memory::of(Memory::USUAL_BYTES);
     let mut clients = JoinSet::new();
     loop {
         while clients.try_join_next().is_some() {}
@@ -161,11 +176,12 @@ pub async fn listen(service: Arc<Service>, listener: TcpListener, limits: Limits
                 continue;
             }
         };
-        let service = Arc::clone(&service);
+        let (service, memory) = (Arc::clone(&service), Arc::clone(&memory));
         clients.spawn(async move {
             // A reply is one small piece: it does not wait for more.
             let _ = stream.set_nodelay(true);
-            if let Err(error) = serve(service, peer.ip().to_string(), stream, limits).await {
+            let client = memory.share(&peer.ip().to_string());
+            if let Err(error) = serve(service, client, stream, limits).await {
                 tracing::debug!(%peer, %error, "a client is gone");
             }
             drop(permit);
@@ -206,6 +222,47 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_call_waits_in_its_stream_until_there_is_memory_for_it() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let export = ExportConfig {
+            name: "/".to_owned(),
+            directory: directory.path().to_owned(),
+            access: Access::ReadOnly,
+            squash_root: false,
+            hidden: Hidden::default(),
+        };
+        let service = Arc::new(Service::open(vec![export], &Key::fresh()).unwrap());
+        let export = service.exports().next().unwrap();
+        let handle = export.handle_of(&export.root().unwrap()).unwrap();
+        let memory = Memory::of(0);
+        let mut others = Vec::new();
+        for other in ["a", "b", "c", "d"] {
+            others.push(memory.share(other).room(usize::MAX).await.unwrap());
+        }
+        assert_eq!(memory.free_bytes(), 0);
+        let (mut client, theirs) = tokio::io::duplex(1 << 16);
+        let share = memory.share("test");
+        let limits = Limits::default();
+        let serving = tokio::spawn(serve(Arc::clone(&service), share, theirs, limits));
+        ask(&mut client, 1, &handle).await;
+        tokio::time::pause();
+        let answer = tokio::time::timeout(Duration::from_secs(30), answered(&mut client));
+        assert!(answer.await.is_err(), "it is answered out of nothing");
+        tokio::time::resume();
+        others.pop();
+        assert_eq!(answered(&mut client).await, (1, 0));
+        // All of it is given back.
+        drop(others);
+        while memory.free_bytes() < Memory::LEAST_BYTES {
+            tokio::task::yield_now().await;
+        }
+        serving.abort();
+    }
+
+    #[tokio::test]
     async fn an_export_that_hangs_holds_up_no_other() {
         if !rustix::process::geteuid().is_root() {
             return;
@@ -233,8 +290,8 @@ mod tests {
         );
         tokio::time::pause();
         let (mut client, theirs) = tokio::io::duplex(1 << 16);
-        let serving = serve(Arc::clone(&service), "test".into(), theirs, limits);
-        let serving = tokio::spawn(serving);
+        let share = Memory::of(0).share("test");
+        let serving = tokio::spawn(serve(Arc::clone(&service), share, theirs, limits));
         ask(&mut client, 1, &handles[1]).await;
         tokio::task::yield_now().await;
         // The same client's, behind it on the same connection.

@@ -1,9 +1,10 @@
 //! `estive cache`: the process that reads roots for the clones of a host, checks and keeps them.
 
 use crate::failure::{Failure, failed};
+use crate::size::{live_memory_bytes, size_bytes};
 use clap::Args;
 use estive_cache::{CacheConfig, serve_cache};
-use estive_live::forward;
+use estive_live::{Memory, forward};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -25,6 +26,9 @@ pub struct Cache {
     /// The most that it keeps in memory.
     #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = size_bytes)]
     memory: u64,
+    /// The most memory for calls of clones of live references that are under way; what is over it waits in the clones.
+    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = live_memory_bytes)]
+    live_memory: u64,
     /// How long a read waits for origins that do not answer before it fails.
     #[arg(long, default_value = "60s", value_parser = humantime::parse_duration)]
     patience: Duration,
@@ -58,42 +62,15 @@ impl Cache {
         let directory = estive_api::wire::CacheDirectory(config.directory.clone());
         let forwarding = {
             let shutdown = shutdown.clone();
-            tokio::spawn(async move { forward(&directory, credentials, doors, shutdown).await })
+            let memory = Memory::of(self.live_memory);
+            tokio::spawn(
+                async move { forward(&directory, credentials, doors, memory, shutdown).await },
+            )
         };
         let ends_with_us = shutdown.clone().drop_guard();
         serve_cache(config, ready, shutdown).await.map_err(failed)?;
         drop(ends_with_us);
         forwarding.await.map_err(failed)?.map_err(failed)?;
         Ok(0)
-    }
-}
-
-/// `16G`, `512M`, `64K` or bytes.
-fn size_bytes(text: &str) -> Result<u64, String> {
-    let (digits, shift) = match text.as_bytes().last() {
-        Some(b'K') => (&text[..text.len() - 1], 10),
-        Some(b'M') => (&text[..text.len() - 1], 20),
-        Some(b'G') => (&text[..text.len() - 1], 30),
-        Some(b'T') => (&text[..text.len() - 1], 40),
-        _ => (text, 0),
-    };
-    digits
-        .parse::<u64>()
-        .ok()
-        .and_then(|count| count.checked_mul(1 << shift))
-        .ok_or_else(|| format!("{text:?} is no size; write 16G, 512M or a number of bytes"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_are_read_and_what_is_none_is_refused() {
-        assert_eq!(size_bytes("16G"), Ok(16 << 30));
-        assert_eq!(size_bytes("77"), Ok(77));
-        for wrong in ["", "G", "1g", "1.5G", "-1", "99999999999T", "1GiB"] {
-            assert!(size_bytes(wrong).is_err(), "{wrong}");
-        }
     }
 }

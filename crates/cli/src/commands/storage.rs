@@ -6,9 +6,11 @@ mod volumes;
 use crate::failure::{Failure, failed};
 use clap::Args;
 use estive_cache::{OriginConfig, serve_origin};
-use estive_live::{Offer, Reserved};
+use crate::size::live_memory_bytes;
+use estive_live::{Memory, Offer, Reserved};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use volumes::Volumes;
 
@@ -35,6 +37,9 @@ pub struct Storage {
     /// What must outlive this process for live roots and shared directories: the key of their file handles.
     #[arg(long, value_name = "DIR", requires = "listen")]
     state: Option<PathBuf>,
+    /// The most memory for calls of clones of live references that are under way; what is over it waits in the clones.
+    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = live_memory_bytes)]
+    live_memory: u64,
     /// Where to listen for those who want roots.
     #[arg(long, value_name = "ADDRESS:PORT", required_unless_present = "volumes")]
     listen: Option<SocketAddr>,
@@ -80,7 +85,14 @@ impl Storage {
             directories: self.directories,
             listen,
             credentials: self.credentials,
-            besides: offered(&self.live, &self.share, &self.only, self.state).await?,
+            besides: offered(
+                &self.live,
+                &self.share,
+                &self.only,
+                Memory::of(self.live_memory),
+                self.state,
+            )
+            .await?,
         };
         let ready = |endpoint: String, roots: usize| {
             tracing::info!(%endpoint, roots, "the roots are served");
@@ -94,6 +106,7 @@ async fn offered(
     live: &[String],
     share: &[String],
     only: &[String],
+    memory: Arc<Memory>,
     state: Option<PathBuf>,
 ) -> Result<Option<axum::Router>, Failure> {
     let live = live.iter().map(|text| Offer::live(text));
@@ -108,7 +121,7 @@ async fn offered(
         return Ok(None);
     };
     // Shared directories are counted first.
-    tokio::task::spawn_blocking(move || estive_live::router(offers, reserved, &state))
+    tokio::task::spawn_blocking(move || estive_live::router(offers, reserved, memory, &state))
         .await
         .map_err(failed)?
         .map(Some)

@@ -13,7 +13,7 @@ use crate::xdr::{Reader, Writer};
 
 /// Names read at a time from the file system.
 const BUFFER_BYTES: usize = 32 << 10;
-const MOST_REPLY_BYTES: usize = 256 << 10;
+pub const MOST_REPLY_BYTES: usize = 256 << 10;
 /// What stands behind the last entry.
 const END_BYTES: usize = 8;
 

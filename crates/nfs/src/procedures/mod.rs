@@ -9,7 +9,7 @@ mod names;
 use crate::caller::Caller;
 use crate::export::Export;
 use crate::handle;
-use crate::rpc::{Accepted, Call};
+use crate::rpc::{Accepted, Call, MOST_DATA_BYTES};
 use crate::service::Service;
 use crate::status::Fault;
 use crate::xdr::{Reader, Writer};
@@ -55,6 +55,32 @@ const PROCEDURES: [(Procedure, usize); 21] = [
     (look::pathconf, 1),
     (change::commit, 2),
 ];
+
+/// What an answer that brings no data takes at most, in bytes: access control lists are the longest.
+const SHORT_BYTES: usize = 64 << 10;
+
+/// What the answer to a call takes at most, in bytes. For whoever passes calls on, too.
+#[must_use]
+pub fn answer_bytes_at_most(record: &[u8]) -> usize {
+    let data = || -> Option<usize> {
+        let mut call = Call::read(record).ok()?;
+        match (call.program, call.procedure) {
+            (PROGRAM, READ) => {
+                call.arguments.opaque(handle::MOST_BYTES).ok()?;
+                call.arguments.u64().ok()?;
+                Some(call.arguments.u32().ok()?.min(MOST_DATA_BYTES) as usize)
+            }
+            (PROGRAM, READDIR | READDIRPLUS) => Some(directory::MOST_REPLY_BYTES),
+            _ => None,
+        }
+    };
+    SHORT_BYTES + data().unwrap_or(0)
+}
+
+/// The numbers of those whose answers are long.
+const READ: u32 = 6;
+const READDIR: u32 = 16;
+const READDIRPLUS: u32 = 17;
 
 /// Whether doing it twice is as doing it once.
 pub fn is_repeatable(procedure: u32) -> bool {

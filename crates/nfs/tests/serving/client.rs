@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use estive_nfs::{Access, ExportConfig, Hidden, Key, Limits, Quota, Service};
+use estive_nfs::{Access, ExportConfig, Hidden, Key, Limits, Memory, Quota, Service};
 use nfs3_client::tokio::TokioIo;
 use nfs3_client::{MountClient, Nfs3Client};
 use nfs3_types::mount::dirpath;
@@ -82,7 +82,7 @@ impl Client {
             let (ours, theirs) = tokio::io::duplex(1 << 16);
             let serving = estive_nfs::serve(
                 Arc::clone(service),
-                "test".into(),
+                Memory::of(0).share("test"),
                 theirs,
                 Limits::default(),
             );

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::client::{Client, service, writable};
-use estive_nfs::{Key, Limits, Quota, Service};
+use estive_nfs::{Key, Limits, Memory, Quota, Service};
 use nfs3_types::nfs3::*;
 use nfs3_types::rpc::{auth_unix, opaque_auth};
 use nfs3_types::xdr_codec::Pack;
@@ -154,7 +154,7 @@ async fn answer(service: &Arc<Service>, bytes: &[u8]) -> Vec<u8> {
     let (ours, theirs) = tokio::io::duplex(1 << 16);
     let serving = tokio::spawn(estive_nfs::serve(
         Arc::clone(service),
-        "hostile".into(),
+        Memory::of(0).share("hostile"),
         theirs,
         limits,
     ));
@@ -230,7 +230,8 @@ fn what_waits_when_its_client_is_gone_is_not_done_later() {
         let busy = tokio::task::spawn_blocking(move || wait.recv().unwrap());
         let (mut ours, theirs) = tokio::io::duplex(1 << 16);
         let limits = Limits::default();
-        let serving = estive_nfs::serve(Arc::clone(&service), "gone".into(), theirs, limits);
+        let share = Memory::of(0).share("gone");
+        let serving = estive_nfs::serve(Arc::clone(&service), share, theirs, limits);
         let head = (record.len() as u32 | 1 << 31).to_be_bytes();
         ours.write_all(&head).await.unwrap();
         ours.write_all(&record).await.unwrap();
