@@ -10,6 +10,7 @@ mod forward;
 mod notes;
 pub mod origin;
 mod outstanding;
+mod readers;
 mod relay;
 
 pub use error::LiveError;

@@ -7,18 +7,22 @@ use std::sync::Arc;
 
 use axum::extract::{Path as Named, Query, Request, State};
 use axum::response::Response;
-use axum::routing::get;
-use axum::{Extension, Router};
+use axum::routing::{get, put};
+use axum::{Extension, Json, Router};
+use estive_api::server::{JsonBody, with_body_limit};
 use estive_api::upgrade::accept_upgrade;
-use estive_api::wire::{LiveClone, is_live_name};
+use estive_api::wire::{LiveClone, LiveReaders, is_live_name};
 use estive_api::{Peer, Problem, Role};
 use estive_model::HostName;
 use estive_nfs::{Access, ExportConfig, Hidden, Key, Limits, Memory, Quota, Service};
 
 use crate::LiveError;
+use crate::readers::Readers;
 
 /// Hosts pass calls of clones on; nobody else.
 const READERS: &[Role] = &[Role::Agent];
+/// Who says which.
+const KEEPERS: &[Role] = &[Role::Manager];
 
 /// Of a live root no clone sees these: what identifies the reference, what runs on it, and Estive's own state.
 const HIDDEN: [&str; 9] = [
@@ -155,8 +159,9 @@ fn size_bytes(text: &str) -> Option<u64> {
     digits.parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
-/// `GET /v1/live/REFERENCE?clone=ADDRESS`, an upgrade: then NFS. The key of the handles is kept in `state`. Blocks while
-/// shared directories are counted. Calls under way take `memory`.
+/// `GET /v1/live/REFERENCE?clone=ADDRESS`, an upgrade: then NFS, for clones that `PUT /v1/live/REFERENCE/readers` has named.
+/// The key of the handles is kept in `state`, and so is who may read. Blocks while shared directories are counted. Calls
+/// under way take `memory`.
 pub fn router(
     offers: Vec<Offer>,
     reserved: Reserved,
@@ -185,34 +190,93 @@ pub fn router(
         let service = Service::open(exports, &key).map_err(failed(&name))?;
         services.insert(name, Arc::new(service));
     }
-    Ok(Router::new()
+    let offered = Offered {
+        services,
+        reserved,
+        memory,
+        readers: Readers::open(state)?,
+    };
+    let routes = Router::new()
         .route("/v1/live/{reference}", get(serve))
-        .with_state(Arc::new((services, reserved, memory))))
+        .route("/v1/live/{reference}/readers", put(say_readers))
+        .with_state(Arc::new(offered));
+    Ok(with_body_limit(routes, MAX_READERS_BYTES))
 }
 
-type Services = Arc<(BTreeMap<String, Arc<Service>>, Reserved, Arc<Memory>)>;
+/// A long list of a manager with many clones.
+const MAX_READERS_BYTES: usize = 16 << 20;
+
+struct Offered {
+    services: BTreeMap<String, Arc<Service>>,
+    reserved: Reserved,
+    memory: Arc<Memory>,
+    readers: Readers,
+}
+
+impl Offered {
+    fn service(&self, reference: &str) -> Result<Arc<Service>, Problem> {
+        self.services.get(reference).cloned().ok_or_else(|| {
+            Problem::not_found(format!("there is no live reference {reference} here"))
+        })
+    }
+}
+
+async fn say_readers(
+    State(offered): State<Arc<Offered>>,
+    Extension(peer): Extension<Peer>,
+    Named(reference): Named<String>,
+    JsonBody(said): JsonBody<LiveReaders>,
+) -> Result<Json<()>, Problem> {
+    peer.require(KEEPERS)?;
+    offered.service(&reference)?;
+    let manager = match &peer {
+        Peer::Certified { name, .. } => name.as_str(),
+        Peer::Local { .. } => "local",
+    };
+    offered.readers.say(&reference, manager, said).await?;
+    Ok(Json(()))
+}
 
 async fn serve(
-    State(offered): State<Services>,
+    State(offered): State<Arc<Offered>>,
     Extension(peer): Extension<Peer>,
     Named(reference): Named<String>,
     Query(LiveClone { clone }): Query<LiveClone>,
     request: Request,
 ) -> Result<Response, Problem> {
     peer.require(READERS)?;
-    let (services, reserved, memory) = &*offered;
-    reserved.refuse(&reference, &peer)?;
-    let service = services.get(&reference).cloned().ok_or_else(|| {
-        Problem::not_found(format!("there is no live reference {reference} here"))
-    })?;
+    offered.reserved.refuse(&reference, &peer)?;
+    let service = offered.service(&reference)?;
     let clone: IpAddr = clone;
-    let share = memory.share(&clone.to_string());
+    let host = match &peer {
+        Peer::Certified { name, .. } => Some(name.clone()),
+        Peer::Local { .. } => None,
+    };
+    if let Some(host) = &host
+        && !offered.readers.may(&reference, host, clone)
+    {
+        return Err(Problem::refused(format!(
+            "{peer} may not read the live reference {reference} for {clone}: no manager has said that this clone is there"
+        ))
+        .advice("clones of live references are started by their manager, which says so here"));
+    }
+    let share = offered.memory.share(&clone.to_string());
     Ok(accept_upgrade(request, move |stream| async move {
         tracing::info!(%peer, %clone, %reference, "a clone reads the live reference");
         // Calls repeated over another link are known by their clone, whichever host it is on.
-        let served = estive_nfs::serve(service, share, stream, Limits::default()).await;
-        if let Err(error) = served {
-            tracing::debug!(%clone, %error, "a clone's stream broke");
+        let gone = async {
+            match &host {
+                Some(host) => offered.readers.until_gone(&reference, host, clone).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            served = estive_nfs::serve(service, share, stream, Limits::default()) => {
+                if let Err(error) = served {
+                    tracing::debug!(%clone, %error, "a clone's stream broke");
+                }
+            }
+            () = gone => tracing::info!(%peer, %clone, %reference, "cut: the clone is there no more"),
         }
     }))
 }

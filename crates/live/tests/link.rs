@@ -1,6 +1,7 @@
 //! From a clone's side of a host to a reference, by the real server over real TLS: through cuts, restarts, and past
 //! whoever may not.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -10,9 +11,12 @@ use std::time::Duration;
 
 use estive_api::authority::Authority;
 use estive_api::server::{Listen, Listener};
-use estive_api::wire::{CacheDirectory, DoorAbout, LiveNote, write_note};
-use estive_api::{Client, Credentials, Endpoint, Role};
+use estive_api::wire::{
+    CacheDirectory, DoorAbout, LiveNote, LiveReader, LiveReaders, live_readers_path, write_note,
+};
+use estive_api::{Client, ClientError, Credentials, Endpoint, Role};
 use estive_live::{Memory, Offer, Reserved, forward, router};
+use estive_model::HostName;
 use nfs3_client::tokio::TokioIo;
 use nfs3_client::{MountClient, Nfs3Client};
 use nfs3_types::mount::dirpath;
@@ -84,7 +88,43 @@ impl Bed {
         };
         let stop = CancellationToken::new();
         tokio::spawn(listener.serve(routes, stop.clone()));
+        // The clones of all tests here.
+        let readers = ["h1", "h2"].map(|host| self.reader(host));
+        self.say(
+            port,
+            LiveReaders {
+                readers: readers.into(),
+                gone: BTreeSet::new(),
+            },
+        )
+        .await;
         (port, stop)
+    }
+
+    fn reader(&self, host: &str) -> LiveReader {
+        LiveReader {
+            clone: HERE,
+            host: HostName::new(host).unwrap(),
+        }
+    }
+
+    /// As a manager does it.
+    async fn say(&self, port: u16, said: LiveReaders) {
+        let told = self.try_say(port, Role::Manager, "mg", said).await;
+        told.unwrap();
+    }
+
+    async fn try_say(
+        &self,
+        port: u16,
+        role: Role,
+        name: &str,
+        said: LiveReaders,
+    ) -> Result<(), ClientError> {
+        let endpoint = Endpoint::parse(&format!("https://127.0.0.1:{port}")).unwrap();
+        let client = Client::new(endpoint, Some(&self.credentials(role, name))).unwrap();
+        let path = live_readers_path("demo");
+        client.put_json(&path, &said, PATIENCE).await
     }
 
     /// The host's side; where clones come to.
@@ -104,8 +144,8 @@ impl Bed {
                 Memory::of(0),
                 CancellationToken::new(),
             )
-                .await
-                .unwrap();
+            .await
+            .unwrap();
         });
         listen
     }
@@ -334,6 +374,8 @@ async fn only_the_clones_of_the_note_and_only_hosts_are_let_in() {
     };
     let ask = |credentials| ask_at(origin, credentials);
     assert!(ask(bed.credentials(Role::Agent, "h2")).await);
+    // A host that no manager has named for that clone.
+    assert!(!ask(bed.credentials(Role::Agent, "h4")).await);
     assert!(!ask(bed.credentials(Role::User, "anna")).await);
     assert!(!ask(bed.credentials(Role::Manager, "mg")).await);
     let stranger = Bed::new();
@@ -354,6 +396,62 @@ async fn only_the_clones_of_the_note_and_only_hosts_are_let_in() {
     assert!(router(offers, other, Memory::of(0), &bed.path("state")).is_err());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_read_is_the_managers_word_and_kept() {
+    let bed = Bed::new();
+    let (origin, stop) = bed.reference(0).await;
+    let gone = |host: &str| LiveReaders {
+        readers: BTreeSet::new(),
+        gone: [bed.reader(host)].into(),
+    };
+    // No host gives itself, or another, the right; nor does a person.
+    for (role, name) in [(Role::Agent, "h4"), (Role::User, "anna")] {
+        let readers = LiveReaders {
+            readers: [bed.reader("h4")].into(),
+            gone: BTreeSet::new(),
+        };
+        assert!(bed.try_say(origin, role, name, readers).await.is_err());
+        assert!(bed.try_say(origin, role, name, gone("h1")).await.is_err());
+    }
+    let address = bed.host(origin, vec![HERE]).await;
+    let (mut nfs, handle) = mounted(address, "/").await;
+    find(&mut nfs, &handle, "etc/file").await;
+    // Taken away, what is open is cut, and nothing is read by another connection either.
+    bed.say(origin, gone("h1")).await;
+    let what = place(&handle, b"etc");
+    let etc = LOOKUP3args { what };
+    let read = nfs.lookup(&etc);
+    let read = tokio::time::timeout(Duration::from_secs(3), read).await;
+    assert!(read.is_err(), "{read:?}");
+    let again = LiveReaders {
+        readers: [bed.reader("h1")].into(),
+        gone: BTreeSet::new(),
+    };
+    bed.say(origin, again).await;
+    let (mut nfs, handle) = mounted(address, "/").await;
+    find(&mut nfs, &handle, "etc/file").await;
+    // Over a restart of the server, without a manager.
+    stop.cancel();
+    let offers = vec![Offer::live(&format!("demo={}", bed.path("root").display())).unwrap()];
+    let memory = Memory::of(0);
+    let routes = router(offers, Reserved::default(), memory, &bed.path("state")).unwrap();
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let credentials = bed.credentials(Role::Storage, "st");
+    let listener = Listener::bind(Listen::Tls {
+        address,
+        credentials,
+    });
+    let listener = listener.await.unwrap();
+    let endpoint = listener.endpoint();
+    tokio::spawn(listener.serve(routes, CancellationToken::new()));
+    for (host, may) in [("h1", true), ("h2", true), ("h4", false)] {
+        let client = Client::new(endpoint.clone(), Some(&bed.credentials(Role::Agent, host)));
+        let path = "/v1/live/demo?clone=127.0.0.1";
+        let asked = client.unwrap().upgrade(path, PATIENCE).await;
+        assert_eq!(asked.is_ok(), may, "{host}");
+    }
+}
+
 #[tokio::test]
 async fn a_port_that_is_taken_is_told_and_listened_on_when_it_is_free() {
     let bed = Bed::new();
@@ -365,8 +463,9 @@ async fn a_port_that_is_taken_is_told_and_listened_on_when_it_is_free() {
     let credentials = bed.credentials(Role::Agent, "h1");
     let stop = CancellationToken::new();
     let ending = stop.clone();
-    let forwarding =
-        tokio::spawn(async move { forward(&directory, credentials, doors, Memory::of(0), ending).await });
+    let forwarding = tokio::spawn(async move {
+        forward(&directory, credentials, doors, Memory::of(0), ending).await
+    });
     let wrong = |doors: &Vec<DoorAbout>| doors.iter().any(|door| door.wrong.is_some());
     let waiting = tokio::time::timeout(PATIENCE, told.wait_for(wrong));
     assert_eq!(waiting.await.unwrap().unwrap()[0].listen, listen);

@@ -115,6 +115,7 @@ impl Manager {
 
     async fn retire(&self, record: &DomainRecord) -> Result<(), Problem> {
         self.records.retire(&record.name).await?;
+        self.readers.change();
         let about = About {
             domain: Some(record.name.clone()),
             host: Some(record.ownership.host.clone()),

@@ -26,6 +26,7 @@ mod move_loop;
 mod placement;
 mod probe;
 mod push;
+mod readers;
 mod recording;
 mod records;
 mod reference;
@@ -115,6 +116,7 @@ pub async fn run_with(
     manager.resume_moves().await.map_err(ManagerError::Store)?;
     manager.watch_hosts();
     manager.watch_references();
+    manager.watch_readers();
     let mut serving = tokio::task::JoinSet::new();
     for listener in listeners {
         tracing::info!(at = %listener.endpoint(), "the manager listens");

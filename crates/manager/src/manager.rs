@@ -7,6 +7,7 @@ use crate::event_log::EventLog;
 use crate::inventory::Host;
 use crate::move_loop::ActiveMove;
 use crate::probe::Prober;
+use crate::readers::Readers;
 use crate::records::Records;
 use crate::references::References;
 use crate::volumes::Storage;
@@ -42,6 +43,8 @@ pub(crate) struct Manager {
     pub references: References,
     /// Where volumes are kept.
     pub storage: Option<Storage>,
+    /// Who serves live references hears who may read.
+    pub readers: Readers,
     pub prober: Arc<dyn Prober>,
     pub worker: Option<Worker>,
     /// What scripts of template sets have made.
@@ -157,6 +160,7 @@ impl Manager {
             hosts,
             references: references?,
             storage,
+            readers: Readers::new(credentials),
             boot_timeout: Duration::from_secs(config.boot_timeout_s),
             placing: tokio::sync::Mutex::default(),
             making_initramfs: tokio::sync::RwLock::default(),

@@ -268,6 +268,9 @@ impl Drive {
         if let Err(problem) = granted.await {
             return self.give_up(problem).await;
         }
+        if let Err(problem) = self.manager.let_read(record).await {
+            return self.give_up(problem).await;
+        }
         fault::before("move.prepared");
         let mut prepared = destination
             .prepare(&self.name, &query, archive.clone())
@@ -650,6 +653,7 @@ impl Drive {
                 })
             })
             .await?;
+        self.manager.readers.change();
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use crate::manager::{Manager, lock};
 use crate::reference::{Files, Reference, SharedFile};
 use estive_api::credentials::AuthorityKey;
 use estive_api::domain_xml::RootSource;
-use estive_api::{Client, Credentials, Problem, ProblemKind};
+use estive_api::{Client, Credentials, Endpoint, Problem, ProblemKind};
 use estive_chunks::{MAX_ENCODED_BYTES, SignedManifest};
 use estive_model::{Digest, EventKind, ReferenceName};
 use futures_util::future::join_all;
@@ -78,7 +78,7 @@ impl References {
                     RootName::Reference(_) => (None, Some(&root.origins)),
                 },
             };
-            let client = |origin: &estive_api::Endpoint| {
+            let client = |origin: &Endpoint| {
                 Client::new(origin.clone(), credentials).map_err(|source| ManagerError::Origin {
                     reference: name.clone(),
                     source: Box::new(source),
@@ -152,6 +152,15 @@ impl References {
     pub fn all(&self) -> BTreeMap<String, Reference> {
         let named = |name: &String| Some((name.clone(), self.get(name)?));
         self.places.keys().filter_map(named).collect()
+    }
+
+    /// Where those are served that clones mount from.
+    pub fn routes(&self) -> Vec<(String, Vec<Endpoint>)> {
+        let route = |(name, place): (&String, &Place)| {
+            let route = place.config.route()?;
+            Some((name.clone(), route.origins.clone()))
+        };
+        self.places.iter().filter_map(route).collect()
     }
 
     pub fn file(&self, digest: &Digest) -> Option<SharedFile> {

@@ -178,6 +178,7 @@ impl Manager {
         let generation = record.ownership.generation;
         self.grant_volume(&record, generation, &record.ownership.host)
             .await?;
+        self.let_read(&record).await?;
         Ok(record)
     }
 

@@ -2,12 +2,19 @@
 
 mod common;
 
+use axum::extract::{Path, State};
 use common::*;
+use estive_api::authority::Authority;
 use estive_api::domain_xml::{DiskSource, DomainXml};
+use estive_api::server::{JsonBody, Listen, Listener};
 use estive_api::wire::*;
+use estive_api::{Credentials, ProblemKind, Role};
 use estive_manager::ReferenceConfig;
 use estive_model::DomainState;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use tokio_util::sync::CancellationToken;
 
 const HERD: &str = "
 memory_mib: 128
@@ -231,4 +238,129 @@ async fn a_reference_that_offers_nothing_to_share_is_said() {
     );
     assert_eq!(world.ls().await.len(), 0);
     world.stop().await;
+}
+
+/// As far as managers speak to it: who serves live references.
+#[derive(Clone, Default)]
+struct Origin {
+    known: Arc<Mutex<BTreeMap<String, BTreeSet<LiveReader>>>>,
+    /// How often somebody said something.
+    heard: Arc<AtomicU64>,
+}
+
+impl Origin {
+    async fn serve(&self, listen: &str, credentials: Credentials) -> (String, CancellationToken) {
+        let address = listen.parse().unwrap();
+        let listener = Listener::bind(Listen::Tls {
+            address,
+            credentials,
+        });
+        let listener = listener.await.unwrap();
+        let endpoint = listener.endpoint().to_string();
+        let say = async |State(origin): State<Origin>,
+                         Path(reference): Path<String>,
+                         JsonBody(said): JsonBody<LiveReaders>| {
+            origin.heard.fetch_add(1, Ordering::SeqCst);
+            let mut all = origin.known.lock().unwrap();
+            let of = all.entry(reference).or_default();
+            of.retain(|reader| !said.gone.contains(reader));
+            of.extend(said.readers);
+            axum::Json(())
+        };
+        let routes = axum::Router::new()
+            .route("/v1/live/{reference}/readers", axum::routing::put(say))
+            .with_state(self.clone());
+        let ending = CancellationToken::new();
+        tokio::spawn(listener.serve(routes, ending.clone()));
+        (endpoint, ending)
+    }
+
+    /// Clone and host, of the reference `live`.
+    fn readers(&self) -> Vec<String> {
+        let all = self.known.lock().unwrap();
+        let readers = all.get("live").into_iter().flatten();
+        let shown = readers.map(|reader| format!("{} {}", reader.clone, reader.host));
+        shown.collect()
+    }
+}
+
+/// Who serves a live reference is told which clone may read it, from which host: before it runs there, and no longer than
+/// it is there; and a manager that has lost what it knew takes nothing away.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_serves_a_live_reference_hears_who_may_read_it() {
+    let home = tempfile::tempdir().unwrap();
+    let authority = Authority::open_or_create(home.path().join("ca")).unwrap();
+    let issued = |role, name: &str| {
+        let place = home.path().join(name);
+        let day = std::time::Duration::from_secs(86_400);
+        let here = ["127.0.0.1".parse().unwrap()];
+        let issued = authority.issue(role, name, &here, day).unwrap();
+        issued.write_to(&place).unwrap();
+        place
+    };
+    let storage = Credentials::load(issued(Role::Storage, "storage")).unwrap();
+    let origin = Origin::default();
+    let (endpoint, ending) = origin.serve("127.0.0.1:0", storage.clone()).await;
+    let mut world = World::new(2).await;
+    world.stop_manager().await;
+    world.live = true;
+    world.live_origin = endpoint.parse().unwrap();
+    world.credentials = Some(issued(Role::Manager, "manager"));
+    world.start_manager().await;
+    let herd = "{memory_mib: 64, hosts: {plain: , live: {reference: live, address: 10.77.0.101}}}";
+    let (done, _) = world.up("d", herd).await;
+    assert!(matches!(done, UpLine::Done { .. }), "{done:?}");
+    let here = world.show("live").await.host;
+    let number = if here == host(1) { 1 } else { 2 };
+    let on = |number: u8| format!("10.77.0.101 host{number}");
+    assert_eq!(origin.readers(), [on(number)]);
+    let (moved, _) = world.migrate("live", Some(3 - number)).await.unwrap();
+    assert!(matches!(moved, MigrateLine::Done { .. }), "{moved:?}");
+    until("its first host may read no more", async || {
+        origin.readers() == [on(3 - number)]
+    })
+    .await;
+    // Nobody there: it does not start, and it is said; who runs, runs on.
+    world.order("live", DomainState::Stopped).await.unwrap();
+    ending.cancel();
+    let address = endpoint.trim_start_matches("https://");
+    until("it listens no more", async || {
+        std::net::TcpStream::connect(address).is_err()
+    })
+    .await;
+    let failed = world.order("live", DomainState::Running).await.unwrap_err();
+    let problem = failed.problem().unwrap();
+    assert_eq!(problem.kind, ProblemKind::Unreachable, "{problem}");
+    assert!(
+        problem.error.contains("the live reference live"),
+        "{problem}"
+    );
+    world.order("plain", DomainState::Stopped).await.unwrap();
+    world.order("plain", DomainState::Running).await.unwrap();
+    // One that comes back and has forgotten all hears it again.
+    origin.known.lock().unwrap().clear();
+    let (_, ending) = origin.serve(address, storage).await;
+    world.order("live", DomainState::Running).await.unwrap();
+    assert_eq!(origin.readers(), [on(3 - number)]);
+    // A manager that has lost its store.
+    world.stop_manager().await;
+    let store = world.home.path().join("manager/store.redb");
+    let aside = world.home.path().join("store-aside");
+    std::fs::rename(&store, &aside).unwrap();
+    let heard = origin.heard.load(Ordering::SeqCst);
+    world.start_manager().await;
+    // Of `live` and of `default`, whole once.
+    until("it has said what it knows", async || {
+        origin.heard.load(Ordering::SeqCst) >= heard + 2
+    })
+    .await;
+    assert_eq!(origin.readers(), [on(3 - number)]);
+    world.stop_manager().await;
+    std::fs::rename(&aside, &store).unwrap();
+    world.start_manager().await;
+    let (down, _) = world.down("d").await;
+    assert!(matches!(down, DownLine::Done), "{down:?}");
+    until("nobody may read", async || origin.readers().is_empty()).await;
+    world.stop().await;
+    ending.cancel();
 }

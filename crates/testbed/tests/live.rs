@@ -58,17 +58,28 @@ async fn inside_live() {
     each_change_is_seen(&bed, WRITER, &root, "first").await;
     one_reads_what_the_other_writes(&bed, &home).await;
     a_clone_of_another_deployment_gets_nothing(&bed, top).await;
+    assert!(may_ask(&bed, 1, WRITER).await && may_ask(&bed, 2, READER).await);
+    assert!(!may_ask(&bed, 2, WRITER).await && !may_ask(&bed, 1, READER).await);
     done(&bed, &["migrate", WRITER, "--to", "host2"]).await;
     // Its first host has nothing more to do with it.
     until("one host alone lets it in", async || {
         (let_in(&bed, WRITER) == [false, true]).then_some(())
     })
     .await;
+    until("the reference lets its first host in no more", async || {
+        (!may_ask(&bed, 1, WRITER).await).then_some(())
+    })
+    .await;
+    assert!(may_ask(&bed, 2, WRITER).await);
     each_change_is_seen(&bed, WRITER, &root, "moved").await;
     one_reads_what_the_other_writes(&bed, &home).await;
     done(&bed, &["down", "live"]).await;
     for clone in [WRITER, READER] {
         assert_eq!(let_in(&bed, clone), [false, false]);
+        until("no host may ask for it", async || {
+            (!may_ask(&bed, 2, clone).await).then_some(())
+        })
+        .await;
     }
     // Each line once, in order, over the move.
     let lines = fs::read_to_string(home.join("log")).unwrap();
@@ -126,6 +137,29 @@ fn let_in(bed: &ShownBed, clone: &str) -> [bool; 2] {
         let note = bed.cache_directory(host).live_note(&name(clone));
         note.exists()
     })
+}
+
+/// Whether the reference would let this host in for that clone, by the host's own certificate.
+async fn may_ask(bed: &ShownBed, host: u8, clone: &str) -> bool {
+    let credentials = work().join(format!("credentials/host{host}"));
+    let file = |name: &str| credentials.join(name).display().to_string();
+    let storage = estive_testbed::topology::STORAGE_ADDRESS;
+    let url = format!(
+        "https://{storage}:7610/v1/live/as-it-is?clone={}",
+        address(clone)
+    );
+    let [cert, key, ca] = ["client-cert.pem", "client-key.pem", "ca-cert.pem"].map(file);
+    let mut asked = vec!["curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}"];
+    asked.extend(["--cert", &cert, "--key", &key, "--cacert", &ca, &url]);
+    let said = bed.topology().hosts[usize::from(host - 1)]
+        .run_in(&asked)
+        .await;
+    // It asks for no upgrade, which is said to those who may.
+    match stdout(&said.unwrap()).as_str() {
+        "403" => false,
+        "400" | "426" => true,
+        other => panic!("{url}: {other}"),
+    }
 }
 
 /// On a file system with handles: the private tmpfs is one.

@@ -1,7 +1,9 @@
 //! Live references: what an agent tells the forwarder of its host, and how that asks the reference.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use estive_model::HostName;
 use serde::{Deserialize, Serialize};
 
 use crate::Endpoint;
@@ -26,6 +28,29 @@ pub struct LiveNote {
 #[serde(deny_unknown_fields)]
 pub struct LiveClone {
     pub clone: IpAddr,
+}
+
+/// Of `PUT /v1/live/NAME/readers`: what a manager says of who may read. What another has said stays.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LiveReaders {
+    /// May read from now on.
+    pub readers: BTreeSet<LiveReader>,
+    /// May read no more. Whoever is in neither stays as it is: a manager that has lost its store takes nothing away.
+    pub gone: BTreeSet<LiveReader>,
+}
+
+/// A clone, and a host that may ask for it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LiveReader {
+    pub clone: IpAddr,
+    pub host: HostName,
+}
+
+/// Where a manager says who may read a reference.
+pub fn live_readers_path(reference: &str) -> String {
+    format!("/v1/live/{reference}/readers")
 }
 
 /// The path that is asked for an upgrade to the files of a reference, for a clone.

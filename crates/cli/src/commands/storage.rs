@@ -4,9 +4,9 @@
 mod volumes;
 
 use crate::failure::{Failure, failed};
+use crate::size::live_memory_bytes;
 use clap::Args;
 use estive_cache::{OriginConfig, serve_origin};
-use crate::size::live_memory_bytes;
 use estive_live::{Memory, Offer, Reserved};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -30,8 +30,7 @@ pub struct Storage {
         requires = "state"
     )]
     share: Vec<String>,
-    /// Hosts that a live reference and its shared directories are for; may be repeated. Without it: every host of the
-    /// authority.
+    /// Hosts that a live reference and its shared directories are for, whatever managers say; may be repeated.
     #[arg(long, value_name = "NAME=HOST[,HOST]...", requires = "state")]
     only: Vec<String>,
     /// What must outlive this process for live roots and shared directories: the key of their file handles.

@@ -162,6 +162,8 @@ pub struct World {
     pub hosts: u8,
     /// There is a reference `live` too, and `default` has shared directories.
     pub live: bool,
+    /// Who serves `live` and the shared directories.
+    pub live_origin: Endpoint,
     /// What is done to the references of the manager's configuration last.
     pub edit: fn(&mut BTreeMap<String, ReferenceConfig>),
     /// What the manager's configuration says of its root, and of who may be asked for it.
@@ -220,6 +222,7 @@ impl World {
             boot_timeout_s: 60,
             hosts,
             live: false,
+            live_origin: "https://127.0.0.1:7610".parse().unwrap(),
             edit: |_| {},
             root: format!("sha256:{}", "0f".repeat(32)),
             origin: "https://127.0.0.1:7610".parse().unwrap(),
@@ -354,7 +357,7 @@ impl World {
         let builtin: String = names.map(|name| format!("kernel/{name}.ko\n")).collect();
         std::fs::write(modules.join("modules.builtin"), builtin).unwrap();
         let route = LiveConfig {
-            origins: vec!["https://127.0.0.1:7610".parse().unwrap()],
+            origins: vec![self.live_origin.clone()],
             door: [10, 77, 0, 9].into(),
             port: 2049,
         };
