@@ -133,6 +133,7 @@ const TABLE: &[Row] = &[
     plain("estive-manager", "live", 120),
     plain("estive-manager", "references", 120),
     plain("estive-manager", "volumes", 120),
+    plain("estive-manager", "doors", 120),
     plain("estive-sim", "explore", 600),
     plain("estive-sim", "faults", 300),
     plain("estive-sim", "planted", 300),

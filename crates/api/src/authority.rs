@@ -22,6 +22,8 @@ use time::OffsetDateTime;
 
 use crate::error::Error;
 use crate::identity::{Role, check_name, identity_uri};
+use crate::issued::{IssuedCertificate, hexadecimal};
+use crate::revocation::LIST;
 
 pub(crate) const CA_CERT: &str = "ca-cert.pem";
 const CA_KEY: &str = "ca-key.pem";
@@ -29,11 +31,18 @@ pub(crate) const SERVER_CERT: &str = "server-cert.pem";
 pub(crate) const SERVER_KEY: &str = "server-key.pem";
 const CLIENT_CERT: &str = "client-cert.pem";
 const CLIENT_KEY: &str = "client-key.pem";
-const ISSUED_FILES: [&str; 5] = [CA_CERT, SERVER_CERT, SERVER_KEY, CLIENT_CERT, CLIENT_KEY];
+const ISSUED_FILES: [&str; 6] = [
+    CA_CERT,
+    SERVER_CERT,
+    SERVER_KEY,
+    CLIENT_CERT,
+    CLIENT_KEY,
+    LIST,
+];
 
 const AUTHORITY_LIFETIME: time::Duration = time::Duration::days(3650);
 /// Certificates begin this long before they are issued, for hosts whose clocks are behind.
-const BACKDATED: time::Duration = time::Duration::days(1);
+pub(crate) const BACKDATED: time::Duration = time::Duration::days(1);
 
 /// A private certificate authority, loaded with its key.
 pub struct Authority {
@@ -48,6 +57,8 @@ pub struct Issued {
     authority_pem: String,
     certificate_pem: String,
     key_pem: String,
+    /// Of revoked certificates, as it is now.
+    list_pem: Option<String>,
 }
 
 impl Authority {
@@ -137,6 +148,14 @@ impl Authority {
         })
     }
 
+    pub(crate) fn issuer(&self) -> &Issuer<'static, KeyPair> {
+        &self.issuer
+    }
+
+    pub(crate) fn not_after(&self) -> OffsetDateTime {
+        self.not_after
+    }
+
     /// Where the authority lives.
     pub fn directory(&self) -> &Path {
         &self.directory
@@ -221,7 +240,16 @@ impl Authority {
         let certificate = params
             .signed_by(&key, &self.issuer)
             .map_err(failed("a certificate"))?;
+        let (_, parsed) = x509_parser::parse_x509_certificate(certificate.der())
+            .map_err(|_| failed("a certificate")(rcgen::Error::CouldNotParseCertificate))?;
+        self.note_issued(&IssuedCertificate {
+            serial: hexadecimal(parsed.raw_serial()),
+            role,
+            name: name.to_owned(),
+            not_after_s: parsed.validity().not_after.timestamp(),
+        })?;
         Ok(Issued {
+            list_pem: self.list_pem()?,
             authority_pem: self.certificate_pem.clone(),
             certificate_pem: certificate.pem(),
             key_pem: key.serialize_pem(),
@@ -231,7 +259,7 @@ impl Authority {
 
 impl Issued {
     /// Writes `ca-cert.pem`, `server-cert.pem`, `server-key.pem`, `client-cert.pem` and `client-key.pem` (the same
-    /// key for both uses; keys 0600, directory 0700). The directory changes whole: one that holds older
+    /// key for both uses; keys 0600, directory 0700), and `ca-crl.pem` where something was revoked. The directory changes whole: one that holds older
     /// credentials is replaced in one step, one that holds anything else is left alone with an error.
     pub fn write_to(&self, directory: impl AsRef<Path>) -> Result<(), Error> {
         let directory = directory.as_ref();
@@ -259,13 +287,14 @@ impl Issued {
             .mode(0o700)
             .create(parent)
             .map_err(Error::file("make the directory", parent))?;
-        let files: [(&str, &str, u32); 5] = [
+        let mut files: Vec<(&str, &str, u32)> = vec![
             (CA_CERT, &self.authority_pem, 0o644),
             (SERVER_CERT, &self.certificate_pem, 0o644),
             (SERVER_KEY, &self.key_pem, 0o600),
             (CLIENT_CERT, &self.certificate_pem, 0o644),
             (CLIENT_KEY, &self.key_pem, 0o600),
         ];
+        files.extend(self.list_pem.iter().map(|pem| (LIST, pem.as_str(), 0o644)));
         let partial = write_beside(directory, &files)?;
         // Exchanging leaves the old ones under the temporary name, whose guard then removes them.
         let flags = if replaces {
@@ -364,7 +393,23 @@ fn write_beside(directory: &Path, files: &[(&str, &str, u32)]) -> Result<tempfil
     Ok(partial)
 }
 
-fn sync_directory(directory: &Path) -> Result<(), Error> {
+/// Replaces a file whole; the caller syncs the directory.
+pub(crate) fn write_file_beside(directory: &Path, name: &str, content: &str) -> Result<(), Error> {
+    let path = directory.join(name);
+    let write = || -> io::Result<()> {
+        let mut file = tempfile::Builder::new()
+            .prefix(".partial-")
+            .permissions(fs::Permissions::from_mode(0o644))
+            .tempfile_in(directory)?;
+        file.write_all(content.as_bytes())?;
+        file.as_file().sync_all()?;
+        file.persist(&path).map_err(|error| error.error)?;
+        Ok(())
+    };
+    write().map_err(Error::file("write", &path))
+}
+
+pub(crate) fn sync_directory(directory: &Path) -> Result<(), Error> {
     fs::File::open(directory)
         .and_then(|directory| directory.sync_all())
         .map_err(Error::file("write out the directory", directory))

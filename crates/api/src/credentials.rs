@@ -8,7 +8,7 @@ use std::sync::Arc;
 use estive_chunks::SignedManifest;
 use rustls::client::Resumption;
 use rustls::crypto::ring;
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::server::NoServerSessionStorage;
 use rustls::{ClientConfig, RootCertStore, ServerConfig, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -16,6 +16,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use crate::authority::{CA_CERT, SERVER_CERT, SERVER_KEY};
 use crate::error::Error;
 use crate::identity::{Peer, Role, read_identity};
+use crate::revocation::Revocation;
 
 /// A certificate, its key and the authority both ends must come from; cheap to clone. TLS 1.3 only, always by ring.
 #[derive(Clone)]
@@ -26,6 +27,7 @@ pub struct Credentials {
     server: Arc<ServerConfig>,
     client: Arc<ClientConfig>,
     authority: AuthorityKey,
+    revocation: Arc<Revocation>,
 }
 
 /// The authority's public key: says whether the authority signed a root. Cheap to clone.
@@ -64,14 +66,16 @@ impl Credentials {
             })?;
         let mut roots = RootCertStore::empty();
         roots.add(authority).map_err(|error| tls(error.into()))?;
-        let roots = Arc::new(roots);
-        let verifier = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone())
-            .build()
-            .map_err(|error| tls(error.into()))?;
+        let revocation = Revocation::open(
+            directory,
+            authority_key.clone(),
+            Arc::new(roots),
+            provider.clone(),
+        )?;
         let mut server = ServerConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(versions)
             .map_err(|error| tls(error.into()))?
-            .with_client_cert_verifier(verifier)
+            .with_client_cert_verifier(revocation.clone())
             .with_single_cert(vec![certificate.clone()], key.clone_key())
             .map_err(|error| tls(error.into()))?;
         // A resumed session would not look at the certificate's dates again.
@@ -80,7 +84,9 @@ impl Credentials {
         let mut client = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(versions)
             .map_err(|error| tls(error.into()))?
-            .with_root_certificates(roots)
+            .dangerous()
+            // Those of the library, with the list of now.
+            .with_custom_certificate_verifier(revocation.clone())
             .with_client_auth_cert(vec![certificate], key)
             .map_err(|error| tls(error.into()))?;
         client.resumption = Resumption::disabled();
@@ -91,12 +97,23 @@ impl Credentials {
             server: Arc::new(server),
             client: Arc::new(client),
             authority: authority_key,
+            revocation,
         })
     }
 
     /// The key of the authority that our certificate comes from.
     pub fn authority(&self) -> &AuthorityKey {
         &self.authority
+    }
+
+    /// Who is not to be spoken with any more.
+    pub(crate) fn revocation(&self) -> &Arc<Revocation> {
+        &self.revocation
+    }
+
+    /// The number of the list of revoked certificates that counts; 0 where there is none.
+    pub fn revocation_number(&self) -> u64 {
+        self.revocation.number()
     }
 
     /// The directory they came from; QEMU's `tls-creds-x509,dir=` takes it as it is.
@@ -126,7 +143,7 @@ impl Credentials {
 }
 
 impl AuthorityKey {
-    fn of(certificate: &CertificateDer<'_>) -> Result<Self, String> {
+    pub(crate) fn of(certificate: &[u8]) -> Result<Self, String> {
         let (_, parsed) = x509_parser::parse_x509_certificate(certificate)
             .map_err(|error| format!("it does not parse: {error}"))?;
         let key = &parsed.public_key().subject_public_key.data;
@@ -136,6 +153,11 @@ impl AuthorityKey {
     /// Whether [`Authority::sign_root`](crate::authority::Authority::sign_root) of this authority signed this manifest.
     pub fn vouches_for(&self, signed: &SignedManifest) -> bool {
         let message = SignedManifest::signing_payload(&signed.manifest);
+        self.has_signed(&message, &signed.signature)
+    }
+
+    /// Whether it has signed this (ECDSA P-256 with SHA-256, in DER).
+    pub(crate) fn has_signed(&self, message: &[u8], signature: &[u8]) -> bool {
         ring::default_provider()
             .signature_verification_algorithms
             .mapping
@@ -144,7 +166,7 @@ impl AuthorityKey {
             .flat_map(|(_, algorithms)| algorithms.iter())
             .any(|algorithm| {
                 algorithm
-                    .verify_signature(&self.0, &message, &signed.signature)
+                    .verify_signature(&self.0, message, signature)
                     .is_ok()
             })
     }
@@ -162,14 +184,17 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// Who a verified TLS client is. The error says why its certificate, though ours, names nobody.
-pub fn certified_peer(connection: &rustls::ServerConnection) -> Result<Peer, String> {
+/// Who a verified TLS client is, and by which certificate. The error says why that, though ours, names nobody.
+pub(crate) fn certified_peer(
+    connection: &rustls::ServerConnection,
+) -> Result<(Peer, CertificateDer<'static>), String> {
     let certificate = connection
         .peer_certificates()
         .and_then(|chain| chain.first())
         .ok_or("it showed no certificate")?;
     let (role, name) = read_identity(certificate)?;
-    Ok(Peer::Certified { role, name })
+    let peer = Peer::Certified { role, name };
+    Ok((peer, certificate.clone().into_owned()))
 }
 
 fn one_certificate(path: &Path) -> Result<CertificateDer<'static>, Error> {

@@ -38,6 +38,12 @@ pub enum Error {
          or digit"
     )]
     BadName { name: String },
+    /// A certificate that is to be revoked, and that nobody knows.
+    #[error(
+        "this authority has issued nothing to {0:?}, and that is no serial number: write a name, as h1 or agent:h1, or \
+         the serial of the certificate (openssl x509 -noout -serial -in client-cert.pem)"
+    )]
+    NotIssued(String),
     /// A role that does not exist.
     #[error("there is no role {0:?}: manager, agent, user or storage")]
     BadRole(String),

@@ -9,7 +9,9 @@ pub mod endpoint;
 pub mod error;
 pub mod fault;
 pub mod identity;
+mod issued;
 mod lines;
+mod revocation;
 pub mod server;
 pub mod upgrade;
 pub mod wire;
@@ -19,6 +21,7 @@ pub use credentials::Credentials;
 pub use endpoint::Endpoint;
 pub use error::{Error, Problem, ProblemKind};
 pub use identity::{Peer, Role};
+pub use issued::{IssuedCertificate, IssuedHolder, RevokedCertificate};
 
 #[cfg(test)]
 mod transport_tests;

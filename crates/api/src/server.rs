@@ -37,6 +37,7 @@ use crate::credentials::{Credentials, certified_peer};
 use crate::endpoint::Endpoint;
 use crate::error::{Error, Problem, chain};
 use crate::identity::Peer;
+use crate::revocation::{Revocation, Standing};
 
 /// Where to listen.
 #[derive(Debug, Clone)]
@@ -90,6 +91,7 @@ enum Socket {
         listener: TcpListener,
         address: SocketAddr,
         acceptor: TlsAcceptor,
+        revocation: Arc<Revocation>,
     },
     Unix {
         listener: UnixListener,
@@ -137,6 +139,7 @@ impl Listener {
                     listener,
                     address,
                     acceptor: TlsAcceptor::from(credentials.server_config()),
+                    revocation: credentials.revocation().clone(),
                 }
             }
             Listen::Unix(path) => {
@@ -210,7 +213,7 @@ impl Listener {
 }
 
 enum Accepted {
-    Tls(TcpStream, SocketAddr, TlsAcceptor),
+    Tls(TcpStream, SocketAddr, TlsAcceptor, Arc<Revocation>),
     Unix(UnixStream, u32),
 }
 
@@ -225,10 +228,13 @@ async fn accept(
         .map_err(io::Error::other)?;
     let accepted = match socket {
         Socket::Tls {
-            listener, acceptor, ..
+            listener,
+            acceptor,
+            revocation,
+            ..
         } => {
             let (stream, remote) = listener.accept().await?;
-            Accepted::Tls(stream, remote, acceptor.clone())
+            Accepted::Tls(stream, remote, acceptor.clone(), revocation.clone())
         }
         Socket::Unix { listener, file } => {
             Accepted::Unix(listener.accept().await?.0, file.owner_uid)
@@ -240,7 +246,7 @@ async fn accept(
 impl Accepted {
     async fn handle(self, router: Router, limits: &Limits, shutdown: CancellationToken) {
         match self {
-            Self::Tls(stream, remote, acceptor) => {
+            Self::Tls(stream, remote, acceptor, revocation) => {
                 tune(&stream);
                 let handshake = timeout(
                     limits.handshake_timeout,
@@ -257,7 +263,10 @@ impl Accepted {
                     }
                 };
                 match certified_peer(stream.get_ref().1) {
-                    Ok(peer) => converse(stream, peer, router, limits, shutdown).await,
+                    Ok((peer, certificate)) => {
+                        let standing = Standing::of(revocation, certificate);
+                        converse(stream, (peer, standing), router, limits, shutdown).await;
+                    }
                     Err(reason) => {
                         warn!(%remote, %reason, "refused a certificate without identity")
                     }
@@ -268,7 +277,8 @@ impl Accepted {
                     let peer = Peer::Local {
                         uid: credentials.uid(),
                     };
-                    converse(stream, peer, router, limits, shutdown).await;
+                    let who = (peer, Standing::local());
+                    converse(stream, who, router, limits, shutdown).await;
                 }
                 Ok(credentials) => warn!(uid = credentials.uid(), "refused a local user"),
                 Err(error) => warn!(%error, "could not see who came through the unix socket"),
@@ -280,7 +290,7 @@ impl Accepted {
 /// One connection's requests, one after the other.
 async fn converse<S>(
     stream: S,
-    peer: Peer,
+    (peer, standing): (Peer, Standing),
     router: Router,
     limits: &Limits,
     shutdown: CancellationToken,
@@ -290,8 +300,12 @@ async fn converse<S>(
     let shown = peer.to_string();
     let service = hyper::service::service_fn(move |mut request: http::Request<Incoming>| {
         request.extensions_mut().insert(peer.clone());
-        let router = router.clone();
+        request.extensions_mut().insert(standing.clone());
+        let (router, refused) = (router.clone(), refused(&peer, &standing));
         async move {
+            if let Some(refused) = refused {
+                return Ok(refused);
+            }
             Ok::<_, Infallible>(
                 router
                     .oneshot(request.map(Body::new))
@@ -318,6 +332,20 @@ async fn converse<S>(
     if let Err(error) = ended {
         debug!(peer = shown, error = %chain(&error), "a connection ended early");
     }
+}
+
+/// To somebody whose certificate was revoked since it was shown; the connection ends with it.
+fn refused(peer: &Peer, standing: &Standing) -> Option<Response> {
+    standing.is_revoked().then(|| {
+        warn!(%peer, "refused: its certificate is revoked");
+        let mut response =
+            Problem::refused(format!("the certificate of {peer} is revoked")).into_response();
+        let close = http::HeaderValue::from_static("close");
+        response
+            .headers_mut()
+            .insert(http::header::CONNECTION, close);
+        response
+    })
 }
 
 /// A refused client has often sent its first request already. Closing with that unread makes the kernel send a

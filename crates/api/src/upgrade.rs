@@ -14,9 +14,10 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::error::{Problem, chain};
+use crate::revocation::Standing;
 
 /// The protocol's name in the `Upgrade` header.
 pub const PROTOCOL: &str = "estive-stream";
@@ -40,9 +41,14 @@ where
         .into_response();
     }
     let pending = hyper::upgrade::on(&mut request);
+    let standing = request.extensions().get::<Standing>().cloned();
+    let standing = standing.unwrap_or_else(Standing::local);
     tokio::spawn(async move {
         match pending.await {
-            Ok(upgraded) => handler(TokioIo::new(upgraded)).await,
+            Ok(upgraded) => tokio::select! {
+                () = handler(TokioIo::new(upgraded)) => {}
+                () = standing.until_revoked() => warn!("a stream was cut: its certificate is revoked"),
+            },
             Err(error) => debug!(error = %chain(&error), "an upgrade was agreed but did not come"),
         }
     });

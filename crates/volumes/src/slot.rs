@@ -83,6 +83,22 @@ impl Slot {
         }
     }
 
+    /// Has the daemon read its credentials anew, as it does when it starts: its clients come again, those that may.
+    pub async fn let_in_anew(self: &Arc<Self>) {
+        let Ok(mut state) = self.held().await else {
+            return;
+        };
+        let name = state.record.name.clone();
+        if let Some(daemon) = state.daemon.take()
+            && let Err(error) = daemon.end().await
+        {
+            tracing::error!(volume = %name, %error, "its daemon goes on with the credentials that it has");
+        }
+        if let Err(error) = self.served(&mut state).await {
+            tracing::error!(volume = %name, %error, "the volume is not served");
+        }
+    }
+
     /// Waits for its turn; an error when the volume was removed meanwhile.
     async fn held(&self) -> Result<tokio::sync::MutexGuard<'_, State>, VolumeError> {
         let state = self.state.lock().await;

@@ -7,6 +7,7 @@ use crate::record::{Record, sync_directory};
 use crate::seam::{By, Volumes, check_size};
 use crate::slot::Slot;
 use async_trait::async_trait;
+use estive_api::Credentials;
 use estive_api::wire::{ExportPlace, SnapshotName, VolumeReport, VolumeWish};
 use estive_model::{DomainName, Generation};
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,13 +16,21 @@ use std::net::IpAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 const NEW: &str = ".new-";
 const GONE: &str = ".gone-";
 const LOCK: &str = ".lock";
+/// The number of the list of revoked certificates that daemons were started with.
+const LIST: &str = ".revoked";
 /// Volumes that are looked through at once when the service begins.
 const BEGUN_AT_ONCE: usize = 8;
+
+/// For another list of revoked certificates.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+type Slots = BTreeMap<DomainName, Arc<Slot>>;
 
 /// Where volumes lie and how they are served.
 #[derive(Debug, Clone)]
@@ -43,7 +52,7 @@ pub struct StorageHostConfig {
 pub struct StorageHost {
     config: StorageHostConfig,
     serving: Arc<Serving>,
-    slots: Mutex<BTreeMap<DomainName, Arc<Slot>>>,
+    slots: Arc<Mutex<Slots>>,
     /// One is made or removed at a time.
     changing: tokio::sync::Mutex<()>,
     _lock: fs::File,
@@ -129,16 +138,27 @@ impl StorageHost {
             });
         }
         while begun.join_next().await.is_some() {}
+        let slots = Arc::new(Mutex::new(slots));
+        if let Some(directory) = &config.credentials {
+            let credentials = Credentials::load(directory);
+            let credentials = credentials.map_err(|error| {
+                VolumeError::Impossible(format!("{}: {error}", directory.display()))
+            })?;
+            let path = config.directory.join(LIST);
+            let watching = obey_lists(credentials, path, Arc::clone(&slots));
+            let ending = serving.ending.clone();
+            tokio::spawn(async move { ending.run_until_cancelled(watching).await });
+        }
         Ok(Self {
             config,
             serving,
-            slots: Mutex::new(slots),
+            slots,
             changing: tokio::sync::Mutex::new(()),
             _lock: lock,
         })
     }
 
-    fn slots(&self) -> MutexGuard<'_, BTreeMap<DomainName, Arc<Slot>>> {
+    fn slots(&self) -> MutexGuard<'_, Slots> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -168,6 +188,37 @@ impl StorageHost {
                     "no port is left for another volume from {first_port} to {last_port}"
                 ))
             })
+    }
+}
+
+/// Daemons read the list of revoked certificates when they start: at another list they are started anew.
+/// The list by which they were is in the file `known`: they outlive this service.
+async fn obey_lists(credentials: Credentials, known: PathBuf, slots: Arc<Mutex<Slots>>) {
+    let mut last = fs::read_to_string(&known)
+        .ok()
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(0);
+    loop {
+        let now = credentials.revocation_number();
+        if last == now {
+            tokio::time::sleep(LOOK_EVERY).await;
+            continue;
+        }
+        last = now;
+        let all: Vec<Arc<Slot>> = {
+            let slots = slots.lock().unwrap_or_else(PoisonError::into_inner);
+            slots.values().cloned().collect()
+        };
+        tracing::info!(
+            volumes = all.len(),
+            "another list of revoked certificates: storage daemons are started anew"
+        );
+        for slot in all {
+            slot.let_in_anew().await;
+        }
+        if let Err(error) = fs::write(&known, now.to_string()) {
+            tracing::warn!(%error, "storage daemons will be started anew once more");
+        }
     }
 }
 

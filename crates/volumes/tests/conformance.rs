@@ -391,3 +391,47 @@ async fn strangers_that_say_nothing_keep_nobody_out() {
     drop(strangers);
     assert!(client.is(1, 1).await.unwrap());
 }
+
+/// The list of revoked certificates is put beside the storage host's credentials, and nothing else is done.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_whose_certificate_is_revoked_is_cut_off_and_no_other() {
+    let mut real = Real::start_at(18_380).await;
+    let volumes = real.volumes();
+    let wish = VolumeWish {
+        owner: DeploymentName::new("web").unwrap(),
+        size_bytes: 64 << 20,
+    };
+    let mut clients = Vec::new();
+    for (volume, host) in [("stolen", "h1"), ("kept", "h2")] {
+        let name = DomainName::new(volume).unwrap();
+        volumes.create(&name, &wish).await.unwrap();
+        volumes.grant(&name, Generation(1), host).await.unwrap();
+        let place = volumes.export(&name, Generation(1), host).await.unwrap();
+        let mut client = real.client(&place, host, true).await.unwrap();
+        client.write(1, 1).await.unwrap();
+        clients.push((place, client));
+    }
+    let authority = Authority::open(real.temporary.path().join("authority")).unwrap();
+    authority.revoke(&["agent:h1".to_owned()]).unwrap();
+    let before = real.daemons();
+    authority.put_list(&real.credentials("storage")).unwrap();
+    let anew = async || {
+        while real.daemons().iter().any(|pid| before.contains(pid)) || real.daemons().len() < 2 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), anew())
+        .await
+        .unwrap();
+    // Its connection is gone, and it makes no other; the other host's clone has waited a moment.
+    let (stolen, _) = &clients[0];
+    assert!(real.client(stolen, "h1", false).await.is_err());
+    let (kept, client) = &mut clients[1];
+    client.write(2, 2).await.unwrap();
+    assert!(client.is(1, 1).await.unwrap());
+    drop(real.client(kept, "h2", false).await.unwrap());
+    // They are not started anew for a list that they know.
+    drop(volumes);
+    drop(clients);
+    real.restart().await;
+}

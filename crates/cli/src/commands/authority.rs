@@ -1,11 +1,17 @@
-//! `estive authority`: certificates for agents, managers, users and storage places, and the signature of sealed roots.
+//! `estive authority`: certificates for agents, managers, users and storage places, which of them count no more, and the
+//! signature of sealed roots.
 
+mod revoke;
+
+use crate::arguments::Global;
 use crate::failure::{Failure, failed};
 use clap::{Args, Subcommand};
 use estive_api::Role;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use revoke::{Ls, Revoke};
 
 #[derive(Debug, Args)]
 pub struct Authority {
@@ -19,6 +25,10 @@ enum What {
     Issue(Issue),
     /// Sign the manifests of sealed roots: hosts take no other root
     Sign(Sign),
+    /// Make certificates count no more: sign the list of all that do not
+    Revoke(Revoke),
+    /// Certificates that were issued, and which of them are revoked
+    Ls(Ls),
 }
 
 #[derive(Debug, Args)]
@@ -57,10 +67,12 @@ struct Issue {
 }
 
 impl Authority {
-    pub fn run(self) -> Result<u8, Failure> {
+    pub fn run(self, global: &Global) -> Result<u8, Failure> {
         match self.what {
             What::Issue(issue) => issue.run(),
             What::Sign(sign) => sign.run(),
+            What::Revoke(revoke) => revoke.run(global),
+            What::Ls(ls) => ls.run(global),
         }
     }
 }

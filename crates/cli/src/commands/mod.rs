@@ -99,7 +99,7 @@ pub async fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Manager(manager) => manager.run().await,
         Command::Cache(cache) => cache.run().await,
         Command::Storage(storage) => storage.run().await,
-        Command::Authority(authority) => authority.run(),
+        Command::Authority(authority) => authority.run(&global),
         Command::Volume(volume) => volume.run(&global).await,
         Command::Version => version::run(&global).await,
         Command::Completion(completion) => completion.run(),
