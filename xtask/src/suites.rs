@@ -106,7 +106,7 @@ const TABLE: &[Row] = &[
     plain("estive-layers", "layer", 120),
     plain("estive-layers", "sets", 120),
     plain("estive-store", "conformance", 120),
-    plain("estive-volumes", "conformance", 220),
+    plain("estive-volumes", "conformance", 300),
     plain("estive-store", "embedded", 120),
     plain("estive-sandbox", "script", 120),
     plain("estive-sandbox", "herd", 120),
@@ -155,7 +155,7 @@ const TABLE: &[Row] = &[
     guests("estive-testbed", "reseal", 900),
     guests("estive-testbed", "sealing", 1600),
     guests_of_volumes("estive-testbed", "sealing_lvm", 600),
-    guests("estive-testbed", "faults", 1010),
+    guests("estive-testbed", "faults", 1600),
     guests("estive-testbed", "trouble", 460),
     guests("estive-testbed", "push", 600),
     guests("estive-testbed", "roots", 360),
@@ -163,7 +163,7 @@ const TABLE: &[Row] = &[
     guests("estive-testbed", "herd", 560),
     guests_of_roots("estive-testbed", "sets", 1500),
     guests_of_roots("estive-testbed", "postgresql", 2020),
-    guests("estive-testbed", "kills", 2200),
+    guests("estive-testbed", "kills", 4400),
     guests("estive-agent", "guests", 400),
 ];
 
