@@ -70,6 +70,18 @@ fn a_grid_is_tiled() {
 }
 
 #[test]
+fn who_talks_to_very_many_is_followed_too() {
+    // Two in the middle of 200 each, a few of which are tied to each other.
+    let hub = |hub: u32, first: u32| (0..200).map(move |nth| (hub, first + nth, 3));
+    let mut pairs: Vec<(u32, u32, u64)> = hub(0, 2).chain(hub(1, 202)).collect();
+    pairs.extend((0..40).map(|nth| (2 + 5 * nth, 202 + 5 * nth, 1)));
+    let problem = even(Graph::of_pairs(402, &pairs), 2, 201);
+    let answer = partition(&problem, EFFORT).unwrap();
+    assert_eq!(answer.cost, 40);
+    assert_eq!(answer.cost, cost_of(&problem, &answer.host));
+}
+
+#[test]
 fn sites_are_cut_where_least_is_said() {
     let mut problem = even(cliques(4, 4), 8, 2);
     problem.site_of = vec![0, 0, 0, 0, 1, 1, 1, 1];

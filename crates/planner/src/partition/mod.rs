@@ -2,7 +2,8 @@
 //! from where everything is now, each move at its price.
 //!
 //! Lanes search apart, each from a seed and a beginning of its own (where things are, whole components packed, or halves
-//! of halves), and the cheapest is taken, the first among equals. What a lane does: `spread` or `packed` begins, `repair`
+//! of halves), and the cheapest is taken, the first among equals. Where there are many hosts, all lanes go on from there
+//! with a quarter of the work done, each among hosts of its own (`shared_out`). What a lane does: `spread` or `packed` begins, `repair`
 //! empties what is too full, `Placing::settle` moves and swaps single vertices, `improve` fills few hosts anew.
 //!
 //! Cost: some microseconds for each vertex of a region that is filled anew; memory as the graph's edges. Weakness: room of
@@ -34,6 +35,11 @@ pub use sizes::Sizes;
 use dice::Dice;
 use placing::Placing;
 
+/// Of so many hosts for each lane, lanes go on together from the best beginning.
+const HOSTS_PER_LANE: usize = 16;
+/// How often hosts are then shared out among lanes.
+const ROUNDS: u64 = 6;
+
 /// How long and how wide is searched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Effort {
@@ -59,17 +65,65 @@ pub struct Answer {
 /// The cheapest placement found; none when no lane found any that keeps the rules.
 pub fn partition(problem: &Problem, effort: Effort) -> Option<Answer> {
     let lanes = effort.lanes.max(1);
-    let work = effort.work / u64::from(lanes);
+    let many = problem.rooms.len() >= HOSTS_PER_LANE * lanes as usize;
+    let first = if many { effort.work / 4 } else { effort.work };
+    let each = first / u64::from(lanes);
     let answers: Vec<Option<Answer>> = (0..lanes)
         .into_par_iter()
-        .map(|lane| searched(problem, lane, Dice::new(effort.seed, u64::from(lane)), work))
+        .map(|lane| searched(problem, lane, Dice::new(effort.seed, u64::from(lane)), each))
         .collect();
     let work = answers.iter().flatten().map(|answer| answer.work).sum();
     let best = answers
         .into_iter()
         .flatten()
         .min_by_key(|answer| answer.cost)?;
-    Some(Answer { work, ..best })
+    let best = Answer { work, ..best };
+    Some(if many {
+        shared_out(problem, effort, best)
+    } else {
+        best
+    })
+}
+
+/// Goes on from one answer in all lanes together: each has hosts of its own, side by side by who talks to whom, and
+/// fills regions among them anew; what they find is put together. Then hosts are shared out otherwise.
+fn shared_out(problem: &Problem, effort: Effort, mut answer: Answer) -> Answer {
+    let lanes = u64::from(effort.lanes.max(1));
+    for round in 0..ROUNDS {
+        let left = effort.work.saturating_sub(answer.work) / (ROUNDS - round);
+        let mut dice = Dice::new(effort.seed, lanes * (round + 1) * 2);
+        let mut placing = Placing::new(problem, answer.host.clone());
+        let order = region::side_by_side(&placing, &mut dice);
+        let chunk = order.len().div_ceil(lanes as usize).max(1);
+        let found: Vec<(Vec<(u32, u32)>, u64)> = order
+            .par_chunks(chunk)
+            .enumerate()
+            .map(|(lane, hosts)| {
+                let stream = lanes * ((round + 1) * 2 + 1) + lane as u64;
+                let mut own = Placing::new(problem, answer.host.clone());
+                let mut dice = Dice::new(effort.seed, stream);
+                region::improve_on(&mut own, hosts, left / lanes, &mut dice);
+                let members = hosts.iter().flat_map(|&host| placing.members(host));
+                let moved = members
+                    .map(|&member| (member, own.hosts()[member as usize]))
+                    .filter(|&(member, host)| answer.host[member as usize] != host);
+                (moved.collect(), own.work)
+            })
+            .collect();
+        for (moved, work) in found {
+            for (member, host) in moved {
+                placing.put(member, host);
+            }
+            placing.work += work;
+        }
+        placing.settle(&mut dice);
+        answer = Answer {
+            cost: placing.cost(),
+            work: answer.work + placing.work,
+            host: placing.hosts().to_vec(),
+        };
+    }
+    answer
 }
 
 fn searched(problem: &Problem, lane: u32, mut dice: Dice, work: u64) -> Option<Answer> {

@@ -18,6 +18,8 @@ pub struct Placing<'a> {
     sites: Vec<Vec<u32>>,
     /// How many of each group are on a host.
     grouped: BTreeMap<(u32, u32), u32>,
+    /// For those that talk to many, what ties them to each host; empty for the others.
+    tables: Vec<Vec<i64>>,
     /// Who is in the queue of a settling.
     waits: Vec<bool>,
     ties: Ties,
@@ -74,6 +76,7 @@ impl<'a> Placing<'a> {
             seat,
             sites,
             grouped: BTreeMap::new(),
+            tables: tables(problem, &host),
             waits: vec![false; host.len()],
             ties: Ties {
                 of_host: vec![0; hosts],
@@ -235,6 +238,15 @@ impl<'a> Placing<'a> {
         let from = std::mem::replace(&mut self.host[vertex as usize], to);
         self.count_groups(vertex, from, false);
         self.count_groups(vertex, to, true);
+        if from != to {
+            for &(other, weight) in self.problem.graph.of(vertex as usize) {
+                let table = &mut self.tables[other as usize];
+                if !table.is_empty() {
+                    table[from as usize] -= weight;
+                    table[to as usize] += weight;
+                }
+            }
+        }
         let size = self.problem.sizes.of(vertex as usize);
         self.load.take(from as usize, size);
         self.load.add(to as usize, size);
@@ -401,17 +413,9 @@ impl<'a> Placing<'a> {
         let row = self.problem.graph.of(vertex as usize);
         let mut gain = self.problem.price(vertex, from) - self.problem.price(vertex, to);
         let one_site = self.problem.site_of[from as usize] == self.problem.site_of[to as usize];
-        let around = self.members[from as usize].len() + self.members[to as usize].len();
-        if one_site && around * 8 < row.len() {
-            // Rows are sorted: who is on the two hosts is found faster than all who are talked to.
-            let tie = |host: u32| -> i64 {
-                let members = self.members[host as usize].iter();
-                members
-                    .filter_map(|member| row.binary_search_by_key(member, |&(to, _)| to).ok())
-                    .map(|place| row[place].1)
-                    .sum()
-            };
-            return gain + tie(to) - tie(from);
+        let table = &self.tables[vertex as usize];
+        if one_site && !table.is_empty() {
+            return gain + table[to as usize] - table[from as usize];
         }
         for &(other, weight) in row {
             let other = self.host[other as usize];
@@ -420,4 +424,28 @@ impl<'a> Placing<'a> {
         }
         gain
     }
+}
+
+/// Those that talk to more than this many have a table.
+const MANY: usize = 128;
+/// As long as all tables together have no more places than this.
+const MOST_PLACES: usize = 1 << 24;
+
+fn tables(problem: &Problem, host: &[u32]) -> Vec<Vec<i64>> {
+    let mut left = MOST_PLACES;
+    (0..host.len())
+        .map(|vertex| {
+            let row = problem.graph.of(vertex);
+            let hosts = problem.rooms.len();
+            if row.len() <= MANY || left < hosts {
+                return Vec::new();
+            }
+            left -= hosts;
+            let mut table = vec![0; hosts];
+            for &(to, weight) in row {
+                table[host[to as usize] as usize] += weight;
+            }
+            table
+        })
+        .collect()
 }
