@@ -6,7 +6,7 @@ use crate::config::AgentConfig;
 use crate::domain::{Domain, Handle, Message, Shown};
 use crate::events::EventLog;
 use crate::files::Files;
-use crate::images::Proofs;
+use crate::image_locks::Proofs;
 use crate::journal::{Journal, Record};
 use crate::observe::{domain_state, see};
 use crate::operations::Operations;

@@ -1,7 +1,7 @@
 //! A domain's archive: taken apart into a directory, and put together again. What comes in is hostile.
 
 use crate::files::Files;
-use crate::images::{ImageProof, PROOFS_FILE};
+use crate::image_locks::{ImageProof, PROOFS_FILE};
 use crate::journal::sync_directory;
 use estive_api::Problem;
 use estive_api::domain_xml::{CONFIG_FILE, Description, IDENTITY_FILE, LAYER_FILE};

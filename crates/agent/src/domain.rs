@@ -18,7 +18,7 @@ use crate::observe::see;
 use crate::saved::Saved;
 use estive_api::wire::{MoveOrder, PrepareQuery};
 use estive_api::{Peer, Problem};
-use estive_hypervisor::{HypervisorError, InstanceEvent};
+use estive_hypervisor::{FileId, HypervisorError, InstanceEvent};
 use estive_model::{DomainName, Generation};
 use estive_moves::{Answer, Grant, Holding, Input, Refusal, Seen};
 use std::sync::{Arc, Mutex};
@@ -173,6 +173,8 @@ pub(crate) struct Domain {
     pub(crate) boot_watch: Option<AbortHandle>,
     /// A look that is to come.
     pub(crate) look: Option<AbortHandle>,
+    /// The files of what is being prepared here, as they were looked at.
+    pub(crate) proven: Vec<FileId>,
     /// The last step was decided without knowing what the instance does.
     pub(crate) stepped_unclear: bool,
 }
@@ -190,6 +192,7 @@ impl Domain {
             committer: None,
             boot_watch: None,
             look: None,
+            proven: Vec::new(),
             stepped_unclear: false,
         }
     }

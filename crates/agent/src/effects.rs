@@ -144,7 +144,7 @@ impl Domain {
                         watch.abort();
                     }
                     let killed = self.agent.hypervisor.kill(&self.name).await;
-                    self.agent.image_proofs.end(&self.name);
+                    self.agent.image_proofs.end(&self.name).await;
                     killed.map_err(|error| self.failed("end QEMU of", &error))
                 })
                 .await

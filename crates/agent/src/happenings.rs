@@ -5,7 +5,7 @@ use crate::journal::Moving;
 use crate::live;
 use estive_api::fault;
 use estive_api::wire::OperationPhase;
-use estive_hypervisor::{InstanceEvent, InstanceHappening, InstanceState, MigrationStatus};
+use estive_hypervisor::{Grip, InstanceEvent, InstanceHappening, InstanceState, MigrationStatus};
 use estive_moves::{Holding, Input, Seen};
 use std::time::Duration;
 use tokio::task::AbortHandle;
@@ -84,6 +84,9 @@ impl Domain {
         )
         .await;
         let holding = self.record.entry.holding;
+        if matches!(holding, Holding::Outgoing(_) | Holding::Released(_)) {
+            self.claim_images_again().await;
+        }
         if live::may_run(holding) && self.see().await != Seen::Gone {
             self.ensure_tap_again().await;
         }
@@ -97,6 +100,18 @@ impl Domain {
                 _ => self.watch_boot(),
             },
             _ => {}
+        }
+    }
+
+    /// What held them for others to see has ended with the agent.
+    async fn claim_images_again(&self) {
+        let claimed = match self.images() {
+            Ok(Some(xml)) => self.agent.show_images(&xml, Grip::Open).await.map(drop),
+            Ok(None) => Ok(()),
+            Err(problem) => Err(problem),
+        };
+        if let Err(problem) = claimed {
+            tracing::warn!(domain = %self.name, %problem, "its images are not claimed while it moves");
         }
     }
 
@@ -134,6 +149,13 @@ impl Domain {
         }
         self.observe(Input::InstanceGone, "its QEMU is gone".into())
             .await;
+        // On its way, what it has is still claimed.
+        if !matches!(
+            self.record.entry.holding,
+            Holding::Outgoing(_) | Holding::Released(_)
+        ) {
+            self.agent.image_proofs.end(&self.name).await;
+        }
         match self.record.entry.holding {
             Holding::Running => self.mark_crashed("its QEMU ended by itself").await,
             Holding::Incoming(_) => self.note(format!("its QEMU ended: {}", self.last_words())),

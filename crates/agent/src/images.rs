@@ -1,85 +1,27 @@
-//! Ordinary machines on this host: which image files they may have, and whether another host sees the very same files.
-//!
-//! A move asks that the destination has the source's own file, not one like it. The source's agent locks one byte of each
-//! file, far behind its end and chosen at random, and says which in the domain's archive; the destination asks whether
-//! that byte is locked in what lies at the same path there. Nothing is written, and what cannot tell (a copy, another
-//! file system, storage without locks) says no.
+//! Ordinary machines on this host: which image files they may have, and what lies there.
 
-use crate::agent::{Agent, lock};
+use crate::agent::Agent;
+use crate::image_locks::{self, ImageProof};
+use crate::image_marks::ImageMark;
 use estive_api::Problem;
-use estive_api::domain_xml::{HOST_BRIDGE, ImagesXml};
+use estive_api::domain_xml::{HOST_BRIDGE, ImageDiskXml, ImagesXml};
 use estive_beneath as beneath;
-use estive_model::{DomainName, ImageDisk, ImageFile, ImageKernel, ImageSpec, Interface};
-use rand::TryRngCore as _;
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use estive_hypervisor::{FileId, is_written_when_opened};
+use estive_model::{ImageDisk, ImageFile, ImageKernel, ImageSpec, Interface};
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 
-/// Name of the proofs in a domain's archive.
-pub const PROOFS_FILE: &str = "images.json";
-/// Bytes that QEMU locks of an image that it has open (`block/file-posix.c`, `RAW_LOCK_PERM_BASE` and
-/// `RAW_LOCK_SHARED_BASE`, 64 each).
-const QEMUS_BYTES: (i64, i64) = (100, 164);
-/// Behind the end of every image, and within what file systems and NFS take.
-const NONCE_FROM: i64 = 1 << 50;
-
-/// Which byte of a file the source has locked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ImageProof {
-    /// The path in the description.
-    pub path: String,
-    /// From the file's start, in bytes.
-    pub lock_offset: i64,
-}
-
-/// The locks that this host's agent holds for others to see, by domain.
-#[derive(Debug, Default)]
-pub struct Proofs(Mutex<BTreeMap<DomainName, Vec<(ImageProof, File)>>>);
-
-impl Proofs {
-    /// Locks a byte of every file of a domain that runs here, if it is not done yet. Blocks.
-    pub fn give(&self, allowed: &[PathBuf], xml: &ImagesXml) -> Result<Vec<ImageProof>, Problem> {
-        let mut all = lock(&self.0);
-        if let Some(held) = all.get(&xml.name) {
-            return Ok(held.iter().map(|(proof, _)| proof.clone()).collect());
-        }
-        let failed = |path: &str, error: io::Error| {
-            Problem::failed(format!(
-                "whether others see {path} of {} cannot be shown: {error}",
-                xml.name
-            ))
-        };
-        let mut held = Vec::new();
-        for path in xml.paths() {
-            let file = open(&find(allowed, path)?)?;
-            // Another file may stand there by now, which QEMU does not have.
-            let is_disk = xml.disks.iter().any(|disk| disk.path == path);
-            if is_disk && !is_locked(&file, QEMUS_BYTES).map_err(|error| failed(path, error))? {
-                return Ok(Vec::new());
-            }
-            let mut random = [0; 8];
-            rand::rngs::OsRng
-                .try_fill_bytes(&mut random)
-                .map_err(|error| failed(path, io::Error::other(error)))?;
-            let lock_offset = NONCE_FROM + (i64::from_ne_bytes(random) & (NONCE_FROM - 1));
-            lock_byte(&file, lock_offset).map_err(|error| failed(path, error))?;
-            let path = path.to_owned();
-            held.push((ImageProof { path, lock_offset }, file));
-        }
-        let proofs = held.iter().map(|(proof, _)| proof.clone()).collect();
-        all.insert(xml.name.clone(), held);
-        Ok(proofs)
-    }
-
-    /// Gives the locks back.
-    pub fn end(&self, domain: &DomainName) {
-        lock(&self.0).remove(domain);
-    }
+/// What lies at a disk's path.
+#[derive(Debug)]
+pub(crate) struct Look {
+    pub disk: ImageDiskXml,
+    pub id: FileId,
+    pub mark: ImageMark,
+    /// Some agent shows by a lock that it has it, see [`image_locks`].
+    pub is_claimed: bool,
+    /// QEMU writes to it whatever the guest does.
+    pub is_written_when_opened: bool,
 }
 
 impl Agent {
@@ -96,17 +38,17 @@ impl Agent {
             .advice(format!("write bridge='{HOST_BRIDGE}' for the host's own")));
         }
         for path in xml.paths() {
-            open(&find(&self.config.images, path)?)?;
+            self.open_image(path)?;
         }
         Ok(())
     }
 
-    /// Refuses to take a domain in whose files are not the ones that its source has. Blocks.
+    /// Refuses to take a domain in whose files are not the ones that its source has; says which they are. Blocks.
     pub(crate) fn prove_images(
         &self,
         xml: &ImagesXml,
         proofs: &[ImageProof],
-    ) -> Result<(), Problem> {
+    ) -> Result<Vec<FileId>, Problem> {
         let refused = |path: &str, why: &str| {
             Problem::impossible(format!(
                 "{} cannot be moved to {}: {why} {path}",
@@ -117,6 +59,7 @@ impl Agent {
                  nolock), or its data into a volume; or stop the domain and define it there",
             )
         };
+        let mut proven = Vec::new();
         for path in xml.paths() {
             let Some(proof) = proofs.iter().find(|proof| proof.path == path) else {
                 return Err(refused(
@@ -124,11 +67,8 @@ impl Agent {
                     "its source does not show that it has it open now:",
                 ));
             };
-            if proof.lock_offset < NONCE_FROM {
-                return Err(refused(path, "its source shows nothing that counts of"));
-            }
-            let file = open(&find(&self.config.images, path)?)?;
-            match is_locked(&file, (proof.lock_offset, 1)) {
+            let file = self.open_image(path)?;
+            match image_locks::shows(&file, proof) {
                 Ok(true) => {}
                 Ok(false) => {
                     return Err(refused(
@@ -140,9 +80,52 @@ impl Agent {
                     return Err(refused(path, &format!("locks cannot be seen ({error}) of")));
                 }
             }
+            proven.push(FileId::of(&file).map_err(|error| refused(path, &error.to_string()))?);
         }
-        Ok(())
+        Ok(proven)
     }
+
+    /// Looks at the images of all disks. Storage that is gone is waited for, by nobody else.
+    pub(crate) async fn look_at_images(&self, xml: &ImagesXml) -> Result<Vec<Look>, Problem> {
+        let (allowed, disks, name) = (
+            self.config.images.clone(),
+            xml.disks.clone(),
+            xml.name.clone(),
+        );
+        let look = move |disk: ImageDiskXml| {
+            let file = open_allowed(&allowed, &disk.path)?;
+            let look = || -> io::Result<Look> {
+                Ok(Look {
+                    id: FileId::of(&file)?,
+                    mark: ImageMark::of(&disk.path, &file.metadata()?),
+                    is_claimed: image_locks::is_claimed(&file)?,
+                    is_written_when_opened: is_written_when_opened(disk.format, &file)?,
+                    disk: disk.clone(),
+                })
+            };
+            look().map_err(|error| {
+                Problem::failed(format!(
+                    "could not look at {} of {name}: {error}",
+                    disk.path
+                ))
+            })
+        };
+        blocking(move || disks.into_iter().map(look).collect()).await
+    }
+
+    /// Opens what lies at a path. Blocks.
+    pub(crate) fn open_image(&self, path: &str) -> Result<File, Problem> {
+        open_allowed(&self.config.images, path)
+    }
+}
+
+/// Work that waits for files, away from everybody else's.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| Err(Problem::failed(format!("the work was cut short: {error}"))))
 }
 
 /// The hypervisor's view of an ordinary machine.
@@ -161,7 +144,7 @@ pub fn spec(
         }),
         None => None,
     };
-    let disk = |disk: &estive_api::domain_xml::ImageDiskXml| {
+    let disk = |disk: &ImageDiskXml| {
         Ok(ImageDisk {
             file: file(&disk.path)?,
             format: disk.format,
@@ -205,6 +188,11 @@ fn find(allowed: &[PathBuf], path: &str) -> Result<ImageFile, Problem> {
     }
 }
 
+/// Opens what lies at a path beneath what is allowed. Blocks.
+pub(crate) fn open_allowed(allowed: &[PathBuf], path: &str) -> Result<File, Problem> {
+    open(&find(allowed, path)?)
+}
+
 /// Through no link; a plain file.
 fn open(image: &ImageFile) -> Result<File, Problem> {
     let top = beneath::open_top(&image.top);
@@ -225,57 +213,9 @@ fn open(image: &ImageFile) -> Result<File, Problem> {
     }
 }
 
-fn whole(kind: libc::c_int, (start, length): (i64, i64)) -> libc::flock {
-    libc::flock {
-        l_type: kind as libc::c_short,
-        l_whence: libc::SEEK_SET as libc::c_short,
-        l_start: start,
-        l_len: length,
-        l_pid: 0,
-    }
-}
-
-/// Of this open file, for as long as it is open (`F_OFD_SETLK`).
-fn lock_byte(file: &File, offset: i64) -> io::Result<()> {
-    let wanted = whole(libc::F_RDLCK, (offset, 1));
-    // SAFETY: the descriptor is open and the structure outlives the call, which only reads it.
-    match unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const wanted) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
-/// Whether anybody else has a lock there, shared or not (`F_OFD_GETLK`).
-fn is_locked(file: &File, range: (i64, i64)) -> io::Result<bool> {
-    let mut asked = whole(libc::F_WRLCK, range);
-    // SAFETY: the descriptor is open and the structure outlives the call, which writes within it.
-    match unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &raw mut asked) } {
-        0 => Ok(i32::from(asked.l_type) != libc::F_UNLCK),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
-
-    #[test]
-    fn a_locked_byte_is_seen_in_the_same_file_and_in_no_copy() {
-        let home = tempfile::tempdir().unwrap();
-        let (path, copy) = (home.path().join("disk"), home.path().join("copy"));
-        fs::write(&path, "x").unwrap();
-        fs::copy(&path, &copy).unwrap();
-        let held = File::open(&path).unwrap();
-        lock_byte(&held, NONCE_FROM + 77).unwrap();
-        let other = File::open(&path).unwrap();
-        let at = |file: &File, offset: i64| is_locked(file, (offset, 1)).unwrap();
-        assert!(at(&other, NONCE_FROM + 77));
-        assert!(!at(&other, NONCE_FROM + 78));
-        assert!(!at(&File::open(&copy).unwrap(), NONCE_FROM + 77));
-        drop(held);
-        assert!(!at(&other, NONCE_FROM + 77));
-    }
 
     #[test]
     fn only_what_lies_beneath_an_allowed_directory_is_found() {

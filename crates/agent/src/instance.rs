@@ -89,7 +89,7 @@ impl Domain {
             former.abort();
         }
         // What stands at its paths by now is what it gets.
-        self.agent.image_proofs.end(&self.name);
+        self.agent.image_proofs.end(&self.name).await;
         let now_ms = || self.agent.clock.now_ms();
         let asked_ms = now_ms();
         let spec = self.spec(self.record.entry.generation).await?;
@@ -105,6 +105,11 @@ impl Domain {
             log.keep(&self.agent.place(&self.name));
         }
         let created = self.agent.hypervisor.create(&spec).await;
+        let created = created.map_err(|error| self.failed("start QEMU of", &error));
+        let created = match (created, self.images()) {
+            (Ok(()), Ok(Some(xml))) => self.or_end_it(self.has_its_images(&xml).await).await,
+            (created, _) => created,
+        };
         let mut log = self.boot_log();
         match &created {
             Ok(()) => {
@@ -115,7 +120,17 @@ impl Domain {
         }
         log.keep(&self.agent.place(&self.name));
         drop(log);
-        created.map_err(|error| self.failed("start QEMU of", &error))
+        created
+    }
+
+    /// What was made and cannot be taken is ended.
+    async fn or_end_it(&self, taken: Result<(), Problem>) -> Result<(), Problem> {
+        if taken.is_err()
+            && let Err(error) = self.agent.hypervisor.kill(&self.name).await
+        {
+            tracing::warn!(domain = %self.name, %error, "what was made in vain was not ended");
+        }
+        taken
     }
 
     pub(crate) fn boot_log(&self) -> MutexGuard<'_, BootLog> {
@@ -139,7 +154,10 @@ impl Domain {
             .hypervisor
             .create_incoming(&spec, stream.address, stream.port, tls, &parameters)
             .await;
-        created.map_err(|error| self.failed("make ready to receive", &error))
+        created.map_err(|error| self.failed("make ready to receive", &error))?;
+        let proven = std::mem::take(&mut self.proven);
+        self.or_end_it(self.has_what_was_proven(&proven).await)
+            .await
     }
 
     /// Starts the processors, as part of a boot if one is under way.
@@ -241,7 +259,7 @@ impl Domain {
             watch.abort();
         }
         self.agent.release(&self.name);
-        self.agent.image_proofs.end(&self.name);
+        self.agent.image_proofs.end(&self.name).await;
         *self.boot_log() = BootLog::new(&self.agent.config.name);
         let place = self.agent.place(&self.name);
         if place.exists()

@@ -24,6 +24,8 @@ mod events;
 mod files;
 mod guest_clock;
 mod happenings;
+mod image_locks;
+mod image_marks;
 mod images;
 mod instance;
 mod journal;

@@ -3,6 +3,7 @@
 use crate::archive::Staged;
 use crate::definition;
 use crate::domain::{Answered, Doing, Domain, Order};
+use crate::images::blocking;
 use crate::journal::Moving;
 use estive_api::domain_xml::Description;
 use estive_api::wire::{MoveOrder, PrepareQuery, Prepared};
@@ -64,11 +65,9 @@ impl Domain {
                     .await
             }
             Order::Save(generation) => {
-                self.only_of_a_clone(
-                    "its memory is not saved, as nobody keeps the disks as they were; stop it, or move it",
-                )?;
                 let runs = entry.holding == Holding::Running;
                 if runs {
+                    self.refuse_to_save_images().await?;
                     self.room_to_save()?;
                 }
                 let generation = generation.unwrap_or(entry.generation);
@@ -143,16 +142,14 @@ impl Domain {
     }
 
     /// An ordinary machine is taken in where its files are.
-    async fn prove_images(&self, staged: &Staged) -> Result<(), Problem> {
+    async fn prove_images(&mut self, staged: &Staged) -> Result<(), Problem> {
+        self.proven.clear();
         let Description::Images(xml) = &staged.xml else {
             return Ok(());
         };
         let (agent, xml, proofs) = (self.agent.clone(), xml.clone(), staged.proofs.clone());
-        tokio::task::spawn_blocking(move || agent.prove_images(&xml, &proofs))
-            .await
-            .unwrap_or_else(|error| {
-                Err(Problem::failed(format!("the work was cut short: {error}")))
-            })
+        self.proven = blocking(move || agent.prove_images(&xml, &proofs)).await?;
+        Ok(())
     }
 
     /// What only a clone has.

@@ -12,12 +12,14 @@
 //! refused, and one under way ends without keeping anything.
 
 use crate::agent::Agent;
+use crate::definition;
 use crate::domain::{Answered, Domain, Handle, Order, refusal_problem};
 use crate::effects::around;
 use crate::journal::Record;
 use crate::layer::{self, PushedLayer};
 use crate::observe::see;
 use estive_api::Problem;
+use estive_api::domain_xml::Description;
 use estive_api::wire::{LayerLine, LayerOutcome, LayerQuery};
 use estive_boot::PushReport;
 use estive_boot::push::{APPLY_WORD, DRY_RUN_WORD, PROGRAM, REPORT_BYTES_MAX};
@@ -66,6 +68,12 @@ async fn try_push(
             .advice("wait until that is over, then push again")
     })?;
     allow(&record, query.generation)?;
+    // Before anything is said to a guest that is none of ours.
+    if let Ok(Description::Images(_)) = definition::read_xml(&agent.place(&name)) {
+        return Err(Problem::impossible(format!(
+            "{name} has disks in image files: no layer is pushed to it"
+        )));
+    }
     let outcome = match record.entry.holding {
         Holding::Running => match see(&*agent.hypervisor, &name, record.entry.holding).await {
             Seen::Running => {

@@ -8,6 +8,7 @@ use crate::agent::Agent;
 use crate::config::AccelConfig;
 use crate::definition;
 use crate::domain::{Handle, Order, refusal_problem};
+use crate::images::blocking;
 use crate::journal::Moving;
 use crate::layer;
 use crate::push;
@@ -19,7 +20,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Extension, Json, Router};
 use bodies::{keep_file, send_file, unpack};
-use estive_api::domain_xml::{self, Accelerator, CONFIG_FILE, IDENTITY_FILE};
+use estive_api::domain_xml::{self, Accelerator, CONFIG_FILE, Description, IDENTITY_FILE};
 use estive_api::server::{BytesBody, JsonBody, json_lines, with_body_limit};
 use estive_api::wire::{
     AgentAbout, DomainReport, ForgetQuery, GrantAnswer, GrantOrder, LayerQuery, MAX_DOCUMENT_BYTES,
@@ -68,6 +69,7 @@ pub fn router(agent: Arc<Agent>, shutdown: CancellationToken) -> Router {
             get(status_xml).put(set_status_xml),
         )
         .route("/domain/{name}/incoming", put(prepare))
+        .route("/domain/{name}/images", put(images))
         .route("/domain/{name}/saved", put(save).delete(drop_saved))
         .route("/domain/{name}/restore", post(restore))
         .route("/domain/{name}/move", post(send_away))
@@ -358,6 +360,22 @@ async fn prepare(
             "{name} was prepared, and dropped again before that could be answered"
         ))),
     }
+}
+
+/// Whether it could be taken in with its images, asked before anything begins.
+async fn images(
+    State(agent): Shared,
+    Extension(peer): Extension<Peer>,
+    Path(name): Path<String>,
+    request: Request,
+) -> Result<Json<()>, Problem> {
+    peer.require(ORDERERS)?;
+    let staged = unpack(&agent, &named(&name)?, request.into_body()).await?;
+    let Description::Images(xml) = staged.xml.clone() else {
+        return Ok(Json(()));
+    };
+    blocking(move || agent.prove_images(&xml, &staged.proofs)).await?;
+    Ok(Json(()))
 }
 
 async fn send_away(

@@ -5,6 +5,7 @@
 
 use crate::agent::{Agent, lock};
 use crate::domain::Domain;
+use crate::image_marks::ImageMark;
 use crate::journal::Record;
 use estive_api::{Problem, ProblemKind};
 use estive_model::{DomainName, Generation};
@@ -33,6 +34,9 @@ pub struct Saved {
     /// By which emulator, under what. Unknown of what was saved before this was noted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
+    /// What an ordinary machine's images were like.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<ImageMark>,
 }
 
 /// Tries that are remembered. One more needs a look at what goes wrong.
@@ -143,6 +147,7 @@ impl Domain {
             bytes: std::fs::metadata(&path).map_err(unread)?.len(),
             generations: vec![self.record.entry.generation],
             by: Some(self.agent.hypervisor.describe()),
+            images: self.marks().await?,
         })
     }
 
@@ -172,7 +177,11 @@ impl Domain {
         let spec = self.spec(self.record.entry.generation).await?;
         self.boot_log().report_begins_anew();
         let restored = self.agent.hypervisor.restore(&spec, &path).await;
-        restored.map_err(|error| self.failed("restore", &error))
+        restored.map_err(|error| self.failed("restore", &error))?;
+        match self.images()? {
+            Some(xml) => self.are_as_saved(&xml).await,
+            None => Ok(()),
+        }
     }
 
     /// Where its volume's fence may stand, while it is being restored; elsewhere: anywhere. `first`: this try has not

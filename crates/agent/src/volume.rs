@@ -2,7 +2,7 @@
 
 use crate::definition;
 use crate::domain::Domain;
-use estive_api::domain_xml::DomainXml;
+use estive_api::domain_xml::{Description, DomainXml};
 use estive_api::wire::{ExportPlace, FenceOrder, VolumeReport};
 use estive_api::{Client, ClientError, Endpoint, Problem, ProblemKind};
 use estive_model::{Generation, NbdSource};
@@ -46,8 +46,15 @@ impl Domain {
         generation: Generation,
         first: bool,
     ) -> Result<(), Problem> {
-        let xml = definition::read_clone(&self.agent.place(&self.name))?;
-        let Some(volume) = xml.as_ref().and_then(|xml| xml.volume.as_ref()) else {
+        let xml = match definition::read_xml(&self.agent.place(&self.name))? {
+            Description::Clone(xml) => xml,
+            // Nobody keeps others from its images while it is saved: what they are like now says whether one was there.
+            Description::Images(xml) if self.record.entry.holding == Holding::Restoring => {
+                return self.are_as_saved(&xml).await;
+            }
+            Description::Images(_) => return Ok(()),
+        };
+        let Some(volume) = &xml.volume else {
             return Ok(());
         };
         let path = format!("/v1/volumes/{}/fence", volume.export);

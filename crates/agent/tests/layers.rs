@@ -336,3 +336,30 @@ async fn one_push_at_a_time() {
     assert_eq!(kept(&host).await, layer("one"));
     host.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_with_images_is_not_asked_to_take_any() {
+    let world = World::new();
+    let mut host = world.host(1);
+    let images = world.home.path().canonicalize().unwrap();
+    std::fs::write(images.join("disk"), "data").unwrap();
+    host.config.images = vec![images.clone()];
+    host.start().await;
+    let text = format!(
+        "<domain type='qemu'><name>clone01</name><uuid>8d2f0a3e-0000-4000-8000-00000000000a</uuid>
+        <memory unit='MiB'>64</memory><vcpu>1</vcpu><os><type>hvm</type></os><devices><disk type='file'>
+        <driver name='qemu' type='raw'/><source file='{}/disk'/><target dev='vda' bus='virtio'/></disk></devices></domain>",
+        images.display()
+    );
+    host.try_define("clone01", text.trim_start().as_bytes().to_vec())
+        .await
+        .unwrap();
+    for state in [DomainState::Stopped, DomainState::Running] {
+        host.ask("clone01", state).await.unwrap();
+        for query in ["?dry_run=true", ""] {
+            let error = failed(push(&host, query, layer("one")).await);
+            assert!(error.contains("image files"), "{error}");
+        }
+    }
+    host.stop().await;
+}

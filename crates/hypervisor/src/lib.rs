@@ -10,11 +10,13 @@
 pub mod conformance;
 pub mod guest_agent;
 pub mod guest_exec;
+mod image_files;
 pub mod qemu;
 pub mod qmp;
 mod seam;
 pub mod simulated;
 
+pub use image_files::{FileId, Grip, is_written_when_opened};
 pub use qemu::{Accel, KvmVerdict, QemuConfig, QemuHypervisor, UserNetwork};
 pub use seam::*;
 pub use simulated::{SimulatedFabric, SimulatedHypervisor};

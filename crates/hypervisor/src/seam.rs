@@ -1,5 +1,6 @@
 //! The seam: what every hypervisor can do, and the words it does it in.
 
+use crate::image_files::{FileId, Grip};
 use async_trait::async_trait;
 use estive_model::{DomainName, Machine};
 use serde::{Deserialize, Serialize};
@@ -303,6 +304,9 @@ pub trait Hypervisor: Send + Sync {
     /// All instances that stand on this host, adopted without disturbing them. Called once at start-up of the agent,
     /// and any time after.
     async fn adopt(&self) -> Result<Vec<Found>, HypervisorError>;
+
+    /// What the instance has of a file. Without an instance: [`Grip::None`].
+    async fn grip(&self, domain: &DomainName, file: FileId) -> Result<Grip, HypervisorError>;
 
     /// Where the instance's channels are.
     fn channels(&self, domain: &DomainName) -> Channels;

@@ -4,7 +4,9 @@ use async_trait::async_trait;
 use estive_hypervisor::conformance::{self, Bench, Side};
 use estive_hypervisor::simulated::{BROKEN_KERNEL, Fault, SimulatedFabric, Step};
 use estive_hypervisor::*;
-use estive_model::{BlockSource, Checksummed, DomainName, DomainSpec, ImageSpec};
+use estive_model::{
+    BlockSource, Checksummed, DomainName, DomainSpec, ImageDisk, ImageFile, ImageFormat, ImageSpec,
+};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -108,13 +110,24 @@ impl Bench for SimulatedBench {
     }
 
     fn image_spec(&self, domain: &DomainName) -> ImageSpec {
+        let path = format!("{domain}.raw");
+        std::fs::write(self.directory.path().join(&path), "disk").unwrap();
         ImageSpec {
             name: domain.clone(),
             uuid: "6f2c4b1e-4c8e-4d8b-9f43-0c1f6a2f5a10".into(),
             memory_mib: 64,
             cpus: 1,
             kernel: None,
-            disks: Vec::new(),
+            disks: vec![ImageDisk {
+                file: ImageFile {
+                    top: self.directory.path().to_owned(),
+                    path,
+                },
+                format: ImageFormat::Raw,
+                read_only: false,
+                discard: false,
+                serial: None,
+            }],
             interface: None,
         }
     }

@@ -4,6 +4,7 @@ use crate::agent::Agent;
 use crate::archive::{Staged, pack, pack_images};
 use crate::definition;
 use crate::domain::Handle;
+use crate::images::blocking;
 use crate::layer::{self, PushedLayer};
 use axum::body::Body;
 use axum::http::{StatusCode, header};
@@ -11,6 +12,7 @@ use axum::response::Response;
 use estive_api::Problem;
 use estive_api::domain_xml::Description;
 use estive_api::wire::MAX_ARCHIVE_BYTES;
+use estive_hypervisor::Grip;
 use estive_model::{Digest, DomainName, LAYER_DISK_BYTES};
 use futures_util::StreamExt as _;
 use std::io::{Seek as _, Write};
@@ -54,14 +56,6 @@ async fn receive(body: Body, limit_bytes: u64, to: &mut impl Write) -> Result<()
     }
 }
 
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
-) -> Result<T, Problem> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .unwrap_or_else(|error| Err(Problem::failed(format!("the work was cut short: {error}"))))
-}
-
 fn io_problem(doing: &'static str) -> impl Fn(std::io::Error) -> Problem {
     move |error| Problem::failed(format!("could not {doing}: {error}"))
 }
@@ -102,13 +96,19 @@ pub(super) async fn packed(
 ) -> Result<Response, Problem> {
     let record = handle.shown.borrow().record.clone();
     let place = agent.place(&record.name);
+    let xml = {
+        let place = place.clone();
+        blocking(move || definition::read_xml(&place)).await?
+    };
+    let proofs = match &xml {
+        Description::Images(xml) => agent.show_images(xml, Grip::Locked).await?,
+        Description::Clone(_) => Vec::new(),
+    };
     let agent = agent.clone();
     let file = blocking(move || {
-        let xml = definition::read_xml(&place)?;
         let packing = io_problem("pack the domain's archive");
         let mut file = tempfile::tempfile_in(agent.temporary()).map_err(&packing)?;
-        if let Description::Images(xml) = &xml {
-            let proofs = agent.image_proofs.give(&agent.config.images, xml)?;
+        if let Description::Images(_) = &xml {
             pack_images(&mut file, &place, &proofs).map_err(&packing)?;
         } else {
             let files = whole.then_some((&agent.files, &xml));

@@ -18,6 +18,7 @@
 //! | `/domain/NAME/saved` | PUT, DELETE | [`SaveOrder`] → [`DomainReport`]; its memory goes to the host's disk and it ends; DELETE drops that |
 //! | `/domain/NAME/restore` | POST | [`SaveOrder`] → [`DomainReport`]; it goes on from there |
 //! | `/domain/NAME/incoming` | PUT | archive, [`PrepareQuery`] in the query → [`Prepared`] |
+//! | `/domain/NAME/images` | PUT | archive, as its source gives it → nothing; 409 where the images here are not the very same files |
 //! | `/domain/NAME/move` | POST | [`MoveOrder`] → [`OperationReport`] |
 //! | `/domain/NAME/abort`, `…/discard` | POST | [`GrantOrder`] → [`GrantAnswer`] |
 //! | `/domain/NAME/ready`, `…/commit` | POST | [`GrantOrder`] → [`GrantAnswer`] (agents only) |
@@ -36,6 +37,8 @@
 //! | `/about` | GET | → [`ManagerAbout`] |
 //! | `/hosts` | GET | → [`HostReport`]s |
 //! | `/domains`, `/domain/NAME` | GET | → [`HerdDomain`]s, one |
+//! | `/domain/NAME` | PUT, [`DefineQuery`] in the query | the XML of a domain with image files → [`HerdDomain`] |
+//! | `/domain/NAME` | DELETE | → nothing; of one that was defined so, and is stopped |
 //! | `/deployment/NAME` | PUT | the herd's folder as tar → stream of [`UpLine`] |
 //! | `/deployment/NAME` | DELETE | → stream of [`DownLine`] |
 //! | `/deployment/NAME/layers` | PUT, [`PushQuery`] in the query | the herd's folder as tar → stream of [`PushLine`]; its clones take their layers, running or not |

@@ -104,6 +104,7 @@ pub fn cases() -> Vec<Case> {
         moves::post_copy_lets_the_destination_run_first,
         images::a_machine_with_an_image_moves_and_its_disk_has_all,
         images::a_machine_with_an_image_goes_on_where_it_was_after_the_stream,
+        images::a_saved_machine_with_an_image_leaves_it_be_and_takes_it_again,
     ]
     .into()
 }
@@ -130,6 +131,19 @@ impl<'a> Stage<'a> {
     fn with_image(bench: &'a dyn Bench, name: &str) -> Self {
         let stage = Self::new(bench, name);
         let machine = bench.image_spec(&stage.domain).into();
+        Self { machine, ..stage }
+    }
+
+    /// One with another's image.
+    fn with_the_image_of(other: &Stage<'a>, name: &str) -> Self {
+        let stage = Self::new(other.bench, name);
+        let machine = match other.spec() {
+            Machine::Images(spec) => Machine::Images(ImageSpec {
+                name: stage.domain.clone(),
+                ..spec
+            }),
+            clone => clone,
+        };
         Self { machine, ..stage }
     }
 
@@ -278,8 +292,13 @@ impl<'a> Stage<'a> {
 
     /// Started here, sent there completely, run nowhere.
     async fn moved(&self) {
-        let parameters = MigrationParameters::default();
         self.started(Side::Here).await;
+        self.left().await;
+    }
+
+    /// What runs here is sent there completely.
+    async fn left(&self) {
+        let parameters = MigrationParameters::default();
         let to = self.awaited(Side::There, &parameters).await;
         self.sent(Side::Here, &to, &parameters).await;
         let progress = self.until_over(Side::Here).await;

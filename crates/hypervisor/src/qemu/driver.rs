@@ -1,7 +1,9 @@
 //! [`QemuHypervisor`] as a [`Hypervisor`].
 
 use super::directory::{Directory, failed};
+use super::images;
 use super::{Accel, QemuHypervisor};
+use crate::image_files::{FileId, Grip};
 use crate::seam::*;
 use async_trait::async_trait;
 use estive_model::{DomainName, Machine};
@@ -51,7 +53,14 @@ impl Hypervisor for QemuHypervisor {
         detached(async move {
             let _turn = inner.turn(machine.name()).await;
             let instance = inner.launch(&machine, true).await?;
-            let loaded = instance.load(&from).await;
+            let loaded = async {
+                instance.load(&from).await?;
+                match machine {
+                    Machine::Images(_) => instance.take_disks().await,
+                    Machine::Clone(_) => Ok(()),
+                }
+            };
+            let loaded = loaded.await;
             if loaded.is_err() {
                 inner.remove(&instance).await?;
                 instance.directory.discard();
@@ -170,6 +179,23 @@ impl Hypervisor for QemuHypervisor {
         found.retain(|found| found.state != Some(InstanceState::Gone));
         found.sort_by(|one, other| one.domain.cmp(&other.domain));
         Ok(found)
+    }
+
+    async fn grip(&self, domain: &DomainName, file: FileId) -> Result<Grip, HypervisorError> {
+        let Some(instance) = self.inner.find(domain)? else {
+            return Ok(Grip::None);
+        };
+        let process = instance.process.clone();
+        // What lies on a server that is gone is waited for.
+        let looked = tokio::task::spawn_blocking(move || images::grip(process.pid, file));
+        let looked = looked
+            .await
+            .unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        // Its number may be another process's once it has ended.
+        if instance.process.is_gone() {
+            return Ok(Grip::None);
+        }
+        looked.map_err(|source| failed(format!("looking at the files of {domain}"), source))
     }
 
     fn channels(&self, domain: &DomainName) -> Channels {

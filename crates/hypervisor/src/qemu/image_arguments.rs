@@ -4,6 +4,8 @@ use super::QemuConfig;
 use super::arguments::{Line, channels, credentials, machine, network_and_randomness, text};
 use super::directory::Directory;
 use super::images::{Opened, own_name};
+use super::instance::Instance;
+use crate::seam::HypervisorError;
 use estive_model::{ImageDisk, ImageFormat, ImageSpec};
 use serde_json::json;
 use std::path::Path;
@@ -75,6 +77,35 @@ fn blockdev(number: usize, disk: &ImageDisk, file: &Path) -> String {
         node["backing"] = serde_json::Value::Null;
     }
     node.to_string()
+}
+
+impl Instance {
+    /// An image's header may have changed after it was looked at: what QEMU has opened by it is refused.
+    pub(super) async fn has_no_other_files(&self, spec: &ImageSpec) -> Result<(), HypervisorError> {
+        let nodes = self.execute("query-named-block-nodes", json!({"flat": true}));
+        match other_node(&nodes.await?, spec.disks.len()) {
+            None => Ok(()),
+            Some(file) => Err(self.rejected(
+                "blockdev",
+                format!("an image led it to {file}, which is not taken"),
+            )),
+        }
+    }
+}
+
+/// The file of a node that is none of ours.
+fn other_node(nodes: &serde_json::Value, disks: usize) -> Option<String> {
+    let ours = |name: &str| {
+        let number = name.strip_prefix("disk").or(name.strip_prefix("file"));
+        number
+            .and_then(|number| number.parse().ok())
+            .is_some_and(|number: usize| number < disks)
+    };
+    let other = nodes
+        .as_array()?
+        .iter()
+        .find(|node| !node["node-name"].as_str().is_some_and(ours));
+    other.map(|node| node["file"].as_str().unwrap_or("another file").to_owned())
 }
 
 fn device(number: usize, disk: &ImageDisk) -> String {
@@ -158,5 +189,20 @@ mod tests {
         }
         assert!(all.contains("addr=0x5,bootindex=1,werror=report,rerror=report,serial=a,,b"));
         assert!(all.contains("addr=0x6,bootindex=2"));
+    }
+
+    #[test]
+    fn a_node_of_another_file_is_found() {
+        let node = |name: &str, file: &str| json!({"node-name": name, "file": file});
+        let mut nodes = vec![
+            node("disk0", "/proc/self/fd/9"),
+            node("file0", "/proc/self/fd/9"),
+            node("disk1", "json:{}"),
+            node("file1", "/proc/self/fd/10"),
+        ];
+        assert_eq!(other_node(&json!(nodes), 2), None);
+        assert_eq!(other_node(&json!(nodes), 1).unwrap(), "json:{}");
+        nodes.push(node("#block123", "/etc/shadow"));
+        assert_eq!(other_node(&json!(nodes), 2).unwrap(), "/etc/shadow");
     }
 }

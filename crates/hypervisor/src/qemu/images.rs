@@ -1,22 +1,17 @@
 //! Image files of an ordinary machine: opened once beneath the directories that are allowed, looked at, and handed to
-//! QEMU as descriptors, so that no name is looked up again.
+//! QEMU as descriptors, so that no name is looked up again; and what a QEMU has of a file.
 
-use super::directory::failed;
+use crate::image_files::{FileId, Grip, open, open_disk};
 use crate::seam::HypervisorError;
-use estive_beneath as beneath;
-use estive_model::{ImageFile, ImageFormat, ImageSpec};
+use estive_model::ImageSpec;
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::os::unix::fs::FileExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-/// The first bytes of every qcow2 (QEMU, `docs/interop/qcow2.rst`).
-const QCOW2: [u8; 4] = *b"QFI\xfb";
-/// Bytes of a version 3 header up to its incompatible features.
-const QCOW2_HEADER_BYTES: usize = 80;
-/// Incompatible feature: the data lies in a file of its own, whose name the image says.
-const QCOW2_DATA_FILE: u64 = 1 << 2;
+/// The byte that QEMU locks of an image that nobody else may write to (`block/file-posix.c`: `RAW_LOCK_SHARED_BASE` and
+/// `BLK_PERM_WRITE`).
+const NO_OTHER_WRITER: u64 = 201;
 
 /// The open files of a machine: what QEMU is started with, and has them at the same numbers.
 #[derive(Debug, Default)]
@@ -27,7 +22,7 @@ pub(super) struct Opened {
 }
 
 impl Opened {
-    /// Opens everything that `spec` names. Each must be a plain file; a qcow2 must stand by itself.
+    /// Opens everything that `spec` names. Each must be a plain file; a qcow2 must stand by itself. Blocks.
     pub(super) fn open(spec: &ImageSpec) -> Result<Self, HypervisorError> {
         let mut opened = Self::default();
         if let Some(boot) = &spec.kernel {
@@ -38,12 +33,7 @@ impl Opened {
             };
         }
         for disk in &spec.disks {
-            let file = open(&disk.file)?;
-            if disk.format == ImageFormat::Qcow2 {
-                stands_alone(&file)
-                    .map_err(|source| failed(format!("taking the image {}", disk.file), source))?;
-            }
-            opened.disks.push(file.into());
+            opened.disks.push(open_disk(disk)?.into());
         }
         Ok(opened)
     }
@@ -61,104 +51,89 @@ pub(super) fn own_name(file: &OwnedFd) -> PathBuf {
     format!("/proc/self/fd/{}", file.as_raw_fd()).into()
 }
 
-fn open(image: &ImageFile) -> Result<fs::File, HypervisorError> {
-    let opening = |source| failed(format!("opening the image {image}"), source);
-    let file = beneath::open_top(&image.top)
-        .and_then(|top| beneath::open_file(top, &image.path))
-        .map_err(|error| opening(error.into()))?;
-    let file = fs::File::from(file);
-    match file.metadata().map_err(opening)?.is_file() {
-        true => Ok(file),
-        false => Err(opening(io::Error::other("it is not a plain file"))),
+/// What the process has of a file, by the kernel's own word. Blocks.
+pub(super) fn grip(pid: u32, file: FileId) -> io::Result<Grip> {
+    let process = PathBuf::from(format!("/proc/{pid}"));
+    let mut grip = Grip::None;
+    for entry in fs::read_dir(process.join("fd"))? {
+        let entry = entry?;
+        // It may be closed by now.
+        let Ok(meta) = fs::metadata(entry.path()) else {
+            continue;
+        };
+        if FileId::from(&meta) == file {
+            let held = locks(&process.join("fdinfo").join(entry.file_name()))?;
+            grip = grip.max(if held { Grip::Locked } else { Grip::Open });
+        }
+    }
+    Ok(grip)
+}
+
+/// Whether a descriptor has the lock that keeps other writers away (proc_pid_fdinfo(5)).
+fn locks(fdinfo: &Path) -> io::Result<bool> {
+    match fs::read_to_string(fdinfo) {
+        Ok(text) => Ok(text.lines().any(keeps_writers_away)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
-/// A qcow2 may name other files, which nobody has allowed.
-fn stands_alone(image: &fs::File) -> io::Result<()> {
-    let mut header = [0; QCOW2_HEADER_BYTES];
-    image
-        .read_exact_at(&mut header, 0)
-        .map_err(|_| io::Error::other("it is too short to be a qcow2"))?;
-    let number = |at: usize| {
-        let mut bytes = [0; 8];
-        bytes.copy_from_slice(&header[at..at + 8]);
-        u64::from_be_bytes(bytes)
+/// `lock:	2: OFDLCK ADVISORY  READ -1 fe:00:10010857 201 201`
+fn keeps_writers_away(line: &str) -> bool {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let ["lock:", _, "OFDLCK" | "POSIX", .., first, last] = words[..] else {
+        return false;
     };
-    let version = number(0) as u32;
-    if header[..4] != QCOW2 {
-        return Err(io::Error::other(
-            "it is no qcow2, which its description says it is",
-        ));
-    }
-    if number(8) != 0 {
-        return Err(io::Error::other(
-            "it has a backing file, which is not taken: give it one whole by 'qemu-img convert -O qcow2'",
-        ));
-    }
-    if version >= 3 && number(72) & QCOW2_DATA_FILE != 0 {
-        return Err(io::Error::other(
-            "its data is in another file, which is not taken: make it whole by 'qemu-img convert -O qcow2'",
-        ));
-    }
-    Ok(())
+    let last = match last {
+        "EOF" => Ok(u64::MAX),
+        last => last.parse(),
+    };
+    let (Ok(first), Ok(last)) = (first.parse::<u64>(), last) else {
+        return false;
+    };
+    (first..=last).contains(&NO_OTHER_WRITER)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn image(top: &std::path::Path, path: &str) -> ImageFile {
-        ImageFile {
-            top: top.to_owned(),
-            path: path.into(),
-        }
-    }
-
     #[test]
-    fn what_is_opened_is_a_plain_file_beneath_through_no_link() {
-        let home = tempfile::tempdir().unwrap();
-        let top = home.path().join("images");
-        fs::create_dir_all(top.join("a,b/c")).unwrap();
-        fs::write(home.path().join("outside"), "secret").unwrap();
-        fs::write(top.join("a,b/disk"), "x").unwrap();
-        std::os::unix::fs::symlink("a,b/disk", top.join("link")).unwrap();
-        std::os::unix::fs::symlink("a,b", top.join("way")).unwrap();
-        std::os::unix::fs::symlink("../outside", top.join("out")).unwrap();
-        open(&image(&top, "a,b/disk")).unwrap();
-        for path in [
-            "link",
-            "way/disk",
-            "out",
-            "../outside",
-            "a,b/../../outside",
-            "a,b/c",
-            "none",
-            "",
+    fn the_lock_that_counts_is_told_from_others() {
+        let line =
+            |kind: &str, range: &str| format!("lock:\t1: {kind} ADVISORY  READ -1 fe:00:7 {range}");
+        for (kind, range, counts) in [
+            ("OFDLCK", "201 201", true),
+            ("OFDLCK", "100 203", true),
+            ("POSIX", "0 EOF", true),
+            ("OFDLCK", "100 101", false),
+            ("OFDLCK", "203 203", false),
+            ("FLOCK", "0 EOF", false),
         ] {
-            let error = open(&image(&top, path)).unwrap_err();
-            assert!(error.to_string().contains("opening the image"), "{path}");
+            assert_eq!(
+                keeps_writers_away(&line(kind, range)),
+                counts,
+                "{kind} {range}"
+            );
         }
+        assert!(!keeps_writers_away(
+            "lock:\t1: -> OFDLCK ADVISORY READ -1 fe:00:7 201 201"
+        ));
+        assert!(!keeps_writers_away("pos:\t0"));
     }
 
     #[test]
-    fn a_qcow2_that_names_other_files_is_refused() {
-        let mut header = [0_u8; 104];
-        header[..4].copy_from_slice(&QCOW2);
-        header[7] = 3;
-        let verdict = |header: &[u8]| {
-            let file = tempfile::tempfile().unwrap();
-            file.write_all_at(header, 0).unwrap();
-            stands_alone(&file).map_err(|error| error.to_string())
-        };
-        verdict(&header).unwrap();
-        let with = |at: usize, byte: u8| {
-            let mut other = header;
-            other[at] = byte;
-            verdict(&other).unwrap_err()
-        };
-        assert!(with(14, 1).contains("backing file"));
-        assert!(with(79, 4).contains("another file"));
-        assert!(with(0, 0).contains("no qcow2"));
-        assert!(verdict(&header[..40]).unwrap_err().contains("too short"));
+    fn a_file_is_known_by_what_it_is() {
+        let home = tempfile::tempdir().unwrap();
+        let (path, copy) = (home.path().join("disk"), home.path().join("copy"));
+        fs::write(&path, "x").unwrap();
+        fs::copy(&path, &copy).unwrap();
+        let held = fs::File::open(&path).unwrap();
+        let id = FileId::of(&held).unwrap();
+        fs::rename(&path, home.path().join("elsewhere")).unwrap();
+        let pid = std::process::id();
+        assert_eq!(grip(pid, id).unwrap(), Grip::Open);
+        let other = FileId::from(&fs::metadata(&copy).unwrap());
+        assert_eq!(grip(pid, other).unwrap(), Grip::None);
     }
 }

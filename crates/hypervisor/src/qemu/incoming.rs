@@ -17,6 +17,8 @@ const FILE: &str = "saved";
 const UNLIMITED_BYTES_PER_S: u64 = 1 << 40;
 /// The first QEMU that migrates to and from `file:` (and frowns on files given as `fd:` since 9.1).
 const FILE_STREAMS: (u64, u64, u64) = (8, 2, 0);
+/// The first QEMU that takes disks over no sooner than it starts processors, after any stream.
+const DISKS_TAKEN_LATE: (u64, u64, u64) = (10, 0, 0);
 
 impl Instance {
     /// Listens for a stream. `late`: its disks are taken over (and locked) no sooner than its processors are started,
@@ -74,6 +76,17 @@ impl Instance {
             },
             other => other,
         })
+    }
+
+    /// Takes the disks over (and locks them) before processors are started. Older QEMUs do it while they load, and
+    /// only complain when they cannot.
+    pub(super) async fn take_disks(&self) -> Result<(), HypervisorError> {
+        if self.monitor().await?.version() < DISKS_TAKEN_LATE {
+            return Ok(());
+        }
+        self.execute("blockdev-set-active", json!({"active": true}))
+            .await
+            .map(drop)
     }
 
     /// Halts the instance and writes its state to a file. If that fails the instance goes on as it was.

@@ -306,7 +306,16 @@ impl Inner {
         // Before anything is made: what cannot be opened leaves nothing.
         let opened = match machine {
             Machine::Clone(_) => images::Opened::default(),
-            Machine::Images(spec) => images::Opened::open(spec)?,
+            Machine::Images(spec) => {
+                let spec = spec.clone();
+                // On storage that is gone it waits, and nobody else is to wait for that.
+                tokio::task::spawn_blocking(move || images::Opened::open(&spec))
+                    .await
+                    .unwrap_or_else(|error| {
+                        let source = std::io::Error::other(error);
+                        Err(failed("opening images".into(), source))
+                    })?
+            }
         };
         let directory = self.directory(name);
         let (identity, line) = match machine {
@@ -331,8 +340,15 @@ impl Inner {
             tracing::warn!(domain = %name, %cgroup, %error, "QEMU runs outside of its cgroup");
         }
         let instance = self.hold(name.clone(), process);
-        match instance.execute("query-status", Value::Null).await {
-            Ok(_) => {
+        let asked = async {
+            instance.execute("query-status", Value::Null).await?;
+            match machine {
+                Machine::Images(spec) => instance.has_no_other_files(spec).await,
+                Machine::Clone(_) => Ok(()),
+            }
+        };
+        match asked.await {
+            Ok(()) => {
                 let _ = std::fs::remove_file(directory.identity_file());
                 Ok(instance)
             }

@@ -1,5 +1,6 @@
 //! The world simulated hypervisors share: instances, addresses, and faults to come.
 
+use crate::image_files::FileId;
 use crate::seam::*;
 use estive_model::DomainName;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -84,6 +85,10 @@ pub(super) struct Guest {
     pub(super) peer: Option<(Place, u64)>,
     /// What it did before the switch halted it.
     pub(super) before: Option<InstanceState>,
+    /// Files that it has open.
+    pub(super) files: Vec<OpenFile>,
+    /// It keeps others from writing to its disks.
+    pub(super) locks: bool,
     counted: u64,
     /// What it counted before it came here is not shown here.
     shown_here: bool,
@@ -113,6 +118,22 @@ impl Guest {
                 | MigrationStatus::PostCopy
         )
     }
+}
+
+/// A file of an ordinary machine.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OpenFile {
+    pub(super) id: FileId,
+    pub(super) use_of: UseOf,
+}
+
+/// What a file is to a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum UseOf {
+    /// Read once, at the start.
+    Boot,
+    ReadOnlyDisk,
+    Disk,
 }
 
 pub(super) type Place = (IpAddr, DomainName);
@@ -177,6 +198,8 @@ impl World {
             outgoing: None,
             peer: None,
             before: None,
+            files: Vec::new(),
+            locks: false,
             counted: count,
             shown_here: false,
             running_since: None,
@@ -194,6 +217,11 @@ impl World {
         guest.counted = guest.count();
         guest.running_since = (state == InstanceState::Running).then(Instant::now);
         guest.shown_here |= state == InstanceState::Running;
+        match state {
+            InstanceState::Running => guest.locks = true,
+            InstanceState::Sent => guest.locks = false,
+            _ => {}
+        }
         guest.state = state;
         if guest.shown_here {
             self.shown.insert(place.clone(), guest.counted);
@@ -270,6 +298,10 @@ impl World {
         let Some((to, incarnation)) = peer else {
             return;
         };
+        // Given away with the switch.
+        if let Some(source) = self.guests.get_mut(place) {
+            source.locks = false;
+        }
         if let Some(received) = self.same(&to, incarnation) {
             received.counted = count;
             self.turn(&to, InstanceState::Loaded);
@@ -285,6 +317,23 @@ impl World {
             Some(guest) if guest.shown_here => guest.count(),
             _ => self.shown.get(place).copied().unwrap_or_default(),
         }
+    }
+
+    /// QEMU's words when somebody else has locked one of these disks; every host sees every file.
+    pub(super) fn lock_refused(&self, place: &Place, files: &[OpenFile]) -> Option<&'static str> {
+        let clash = |ours: &OpenFile, theirs: &OpenFile| {
+            let uses = [ours.use_of, theirs.use_of];
+            ours.id == theirs.id && uses.contains(&UseOf::Disk) && !uses.contains(&UseOf::Boot)
+        };
+        let others = self.guests.iter();
+        let mut others = others.filter(|(at, guest)| *at != place && guest.locks);
+        others
+            .any(|(_, guest)| {
+                files
+                    .iter()
+                    .any(|ours| guest.files.iter().any(|theirs| clash(ours, theirs)))
+            })
+            .then_some("Failed to get \"write\" lock")
     }
 
     /// Who listens at an address.

@@ -7,10 +7,11 @@ mod stream;
 pub use fabric::{Fault, SimulatedFabric, Step};
 pub use guest_agent::{SimulatedCall, SimulatedGuestAgent};
 
+use crate::image_files::{self, FileId, Grip};
 use crate::seam::*;
 use async_trait::async_trait;
 use estive_model::{DomainName, Machine};
-use fabric::{Place, World};
+use fabric::{OpenFile, Place, UseOf, World};
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -104,9 +105,52 @@ impl SimulatedHypervisor {
                 detail: format!("could not load kernel '{BROKEN_KERNEL}'"),
             });
         }
+        let files = files(machine)?;
+        let refused = world.lock_refused(place, &files);
+        let is_incoming = state == InstanceState::AwaitingStream;
+        // What is loaded of a file stands all the same, and cannot be started.
+        if let Some(words) = refused.filter(|_| state == InstanceState::Prelaunch) {
+            return Err(HypervisorError::DiedAtStart {
+                domain: machine.name().clone(),
+                detail: words.to_owned(),
+            });
+        }
         world.born(place, state, machine.memory_mib(), count);
+        if let Some(guest) = world.guests.get_mut(place) {
+            guest.files = files;
+            guest.locks = !is_incoming && refused.is_none();
+        }
         Ok(())
     }
+}
+
+/// What a machine has open, as the real driver opens it.
+fn files(machine: &Machine) -> Result<Vec<OpenFile>, HypervisorError> {
+    let Machine::Images(spec) = machine else {
+        return Ok(Vec::new());
+    };
+    let mut files = Vec::new();
+    let mut add = |file: std::fs::File, use_of| {
+        let id = FileId::of(&file).map_err(io("looking at an image".to_owned()))?;
+        files.push(OpenFile { id, use_of });
+        Ok(())
+    };
+    if let Some(boot) = &spec.kernel {
+        for file in [Some(&boot.kernel), boot.initrd.as_ref()]
+            .into_iter()
+            .flatten()
+        {
+            add(image_files::open(file)?, UseOf::Boot)?;
+        }
+    }
+    for disk in &spec.disks {
+        let use_of = match disk.read_only {
+            true => UseOf::ReadOnlyDisk,
+            false => UseOf::Disk,
+        };
+        add(image_files::open_disk(disk)?, use_of)?;
+    }
+    Ok(files)
 }
 
 fn rejected(domain: &DomainName, command: &str, detail: impl Into<String>) -> HypervisorError {
@@ -211,7 +255,11 @@ impl Hypervisor for SimulatedHypervisor {
                 {
                     Some("migration is not finalized yet")
                 }
-                _ => None,
+                _ => world
+                    .guests
+                    .get(place)
+                    .filter(|guest| !guest.locks)
+                    .and_then(|guest| world.lock_refused(place, &guest.files)),
             };
             match refusal {
                 Some(why) => Err(rejected(domain, "cont", why)),
@@ -379,6 +427,20 @@ impl Hypervisor for SimulatedHypervisor {
             pid: 0,
         });
         Ok(found.collect())
+    }
+
+    async fn grip(&self, domain: &DomainName, file: FileId) -> Result<Grip, HypervisorError> {
+        tokio::task::yield_now().await;
+        let world = self.fabric.world();
+        let Some(guest) = world.guests.get(&self.place(domain)) else {
+            return Ok(Grip::None);
+        };
+        let has = guest.files.iter().filter(|open| open.id == file);
+        let grips = has.map(|open| match guest.locks && open.use_of != UseOf::Boot {
+            true => Grip::Locked,
+            false => Grip::Open,
+        });
+        Ok(grips.max().unwrap_or(Grip::None))
     }
 
     fn channels(&self, domain: &DomainName) -> Channels {
