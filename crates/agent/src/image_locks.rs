@@ -21,11 +21,15 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd as _;
 use std::sync::Mutex;
+use std::time::Duration;
 
 /// Name of the proofs in a domain's archive.
 pub const PROOFS_FILE: &str = "images.json";
 /// Behind the end of every image, and within what file systems and NFS take.
 const NONCE_FROM: i64 = 1 << 50;
+
+/// How long storage is waited for that is to take a lock back.
+const GIVE_BACK: Duration = Duration::from_secs(5);
 
 /// Which byte of a file the source has locked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,7 +86,7 @@ impl Proofs {
         (proofs, left)
     }
 
-    /// Gives the locks back.
+    /// Gives the locks back; on storage that is gone, whenever that comes about.
     pub async fn end(&self, domain: &DomainName) {
         let held = {
             let mut state = lock(&self.0);
@@ -90,11 +94,13 @@ impl Proofs {
             state.held.remove(domain)
         };
         if let Some(held) = held {
-            let _ = blocking(move || {
+            let given_back = blocking(move || {
                 drop(held);
                 Ok(())
-            })
-            .await;
+            });
+            if tokio::time::timeout(GIVE_BACK, given_back).await.is_err() {
+                tracing::warn!(%domain, "its images do not let go of their locks: is their storage there?");
+            }
         }
     }
 }

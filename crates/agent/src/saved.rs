@@ -174,6 +174,7 @@ impl Domain {
                 )));
             }
         }
+        self.agent.image_proofs.end(&self.name).await;
         let spec = self.spec(self.record.entry.generation).await?;
         self.boot_log().report_begins_anew();
         let restored = self.agent.hypervisor.restore(&spec, &path).await;

@@ -114,9 +114,9 @@ pub enum Command {
     UpdateHosts(commands::update_hosts::UpdateHosts),
     /// Put the clones' host keys into the known hosts of this machine, in a block of their own
     UpdateKnownHosts(commands::update_known_hosts::UpdateKnownHosts),
-    /// Put a domain's archive on one agent (with --agent)
+    /// Have a host hold a domain with disks of its own; with --agent, put any domain's archive there
     Define(commands::define::Define),
-    /// Remove a stopped domain from one agent (with --agent)
+    /// Remove a stopped domain that was defined so; its images stay
     Delete(commands::define::Delete),
     /// Boot one clone of a herd here on the console, without agent or manager, to watch it start
     Try(commands::r#try::Try),

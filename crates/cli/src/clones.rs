@@ -80,21 +80,27 @@ impl Whose {
             }
             Err(failure) => return Err(failure),
         };
-        let wanted = |domain: &HerdDomain| {
-            self.name
-                .as_ref()
-                .is_none_or(|name| domain.deployment == *name)
-        };
+        // Those of no herd are no clones: neither address nor host key is known.
+        let clones = domains.into_iter().filter_map(|domain| {
+            let deployment = domain.deployment.clone()?;
+            let wanted = self.name.as_ref().is_none_or(|name| deployment == *name);
+            wanted.then_some((domain, deployment))
+        });
         let client = &client;
-        stream::iter(domains.into_iter().filter(wanted))
-            .map(|domain| listed(domain, keys, client))
+        stream::iter(clones)
+            .map(|(domain, deployment)| listed(domain, deployment, keys, client))
             .buffered(AT_ONCE)
             .try_collect()
             .await
     }
 }
 
-async fn listed(domain: HerdDomain, key: bool, client: &Client) -> Result<ListedClone, Failure> {
+async fn listed(
+    domain: HerdDomain,
+    deployment: DeploymentName,
+    key: bool,
+    client: &Client,
+) -> Result<ListedClone, Failure> {
     let host_key = if key {
         let path = format!("/domain/{}/host-key", domain.name);
         let answer: HostKey = client.get_json(&path, PATIENCE).await?;
@@ -104,7 +110,7 @@ async fn listed(domain: HerdDomain, key: bool, client: &Client) -> Result<Listed
     };
     Ok(ListedClone {
         name: domain.name.to_string(),
-        deployment: domain.deployment.to_string(),
+        deployment: deployment.to_string(),
         groups: domain.groups,
         address: domain.address,
         cpus: domain.cpus,

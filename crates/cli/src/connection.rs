@@ -51,12 +51,3 @@ pub fn manager(global: &Global) -> Result<Client, Failure> {
         .advice("leave --agent away, and name a manager with --manager or ESTIVE_MANAGER")),
     }
 }
-
-/// The agent; for commands that make sense only there.
-pub fn agent(global: &Global) -> Result<Client, Failure> {
-    match service(global)? {
-        Service::Agent(client) => Ok(client),
-        Service::Manager(_) => Err(Failure::impossible("this is said to one agent")
-            .advice("--agent https://ADDRESS:PORT or --agent unix:/PATH")),
-    }
-}

@@ -206,6 +206,13 @@ impl Agent {
             .await
     }
 
+    /// Whether the images of a domain are there the very files that its source has, as its archive shows them.
+    pub async fn has_images(&self, domain: &DomainName, archive: Bytes) -> Result<(), ClientError> {
+        let path = format!("/domain/{domain}/images");
+        let kind = "application/x-tar";
+        self.client.put_bytes(&path, kind, archive, ORDER).await
+    }
+
     pub async fn send(
         &self,
         domain: &DomainName,

@@ -124,7 +124,10 @@ impl Manager {
         self.events.tell(
             EventKind::Deleted,
             about,
-            format!("{} is taken down", record.deployment),
+            match &record.deployment {
+                Some(deployment) => format!("{deployment} is taken down"),
+                None => "asked for; its images stay".to_owned(),
+            },
         );
         Ok(())
     }

@@ -33,12 +33,13 @@ pub(crate) fn check_same(
     wanted_words: &[String],
     record: &DomainRecord,
 ) -> Result<(), Problem> {
-    if record.deployment != *deployment {
+    if record.deployment.as_ref() != Some(deployment) {
         return Err(Problem::impossible(format!(
-            "there is a domain {} already, of the deployment {}",
-            plan.name, record.deployment
+            "there is a domain {} already, {}",
+            plan.name,
+            record.of_whom()
         ))
-        .advice("give this herd's clones other names, or take that deployment down first"));
+        .advice("give this herd's clones other names, or remove that one first"));
     }
     let address = plan.address.to_string();
     // Records of before do not say it.
@@ -87,8 +88,10 @@ pub(crate) fn check_address<'a>(
     let address = plan.address.to_string();
     match known.find(|record| record.address == address) {
         Some(other) => Err(Problem::impossible(format!(
-            "the address {address} of {} is that of {} of the deployment {}",
-            plan.name, other.name, other.deployment
+            "the address {address} of {} is that of {}, {}",
+            plan.name,
+            other.name,
+            other.of_whom()
         ))
         .advice("write another address:, or other addresses: to draw from, into the herd file")),
         None => Ok(()),

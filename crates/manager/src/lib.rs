@@ -8,6 +8,8 @@ mod agents;
 mod boot_watch;
 mod clone_archive;
 mod config;
+mod define;
+mod destination;
 mod down;
 mod early;
 mod error;

@@ -5,17 +5,15 @@ use crate::down::MOVE_ENDS;
 use crate::early;
 use crate::event_log::About;
 use crate::floor::believed;
-use crate::inventory::Host;
 use crate::manager::Manager;
 use crate::move_loop::{Known, Stage};
-use crate::placement;
 use crate::records::{Change, DomainRecord, OpenMove};
 use crate::reference::digest_of;
 use bytes::Bytes;
 use estive_api::fault;
 use estive_api::wire::{MigrateLine, MigrateOrder, MissingFiles};
 use estive_api::{ClientError, Problem};
-use estive_model::{Digest, DomainName, DomainState, EventKind, Generation, HostName};
+use estive_model::{Digest, DomainName, DomainState, EventKind, Generation};
 use estive_moves::{Entry, Holding, HostView, PendingMove, Seen};
 use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
@@ -25,8 +23,6 @@ use tokio::time::Instant;
 
 /// Between two looks while memory is copied.
 pub(crate) const LOOK: Duration = Duration::from_millis(12);
-/// How long a destination may take to drop what an earlier move has left there.
-const REMAINS_GO: Duration = Duration::from_secs(10);
 /// A move that was ordered: its first line, and where to see the rest.
 pub(crate) struct Ordered {
     pub line: MigrateLine,
@@ -52,7 +48,7 @@ impl Manager {
             Some(to) => (to.clone(), None),
             None => {
                 self.ask_all().await;
-                let (to, reason) = self.choose_destination(&record).await?;
+                let (to, reason) = self.choose_destination(&record, source).await?;
                 (to, Some(reason))
             }
         };
@@ -95,6 +91,10 @@ impl Manager {
             )
         })?;
         let at_destination = ready?;
+        if !record.is_clone() {
+            self.same_images(name, archive.clone(), &there.agent)
+                .await?;
+        }
         let floor = [view, at_destination].map(|view| match view {
             HostView::Says(entry, _) => entry.floor,
             HostView::Silent => Generation(0),
@@ -202,92 +202,6 @@ impl Manager {
                 return Ok((one, record));
             }
             drop(one);
-            tokio::time::sleep(LOOK).await;
-        }
-    }
-
-    /// The host with most free memory.
-    async fn choose_destination(
-        &self,
-        record: &DomainRecord,
-    ) -> Result<(HostName, String), Problem> {
-        let mut spaces = self.spaces().await?;
-        spaces.retain(|space| space.host != record.ownership.host);
-        let wish = placement::Wish {
-            domain: record.name.clone(),
-            memory_mib: record.memory_mib,
-            pinned: None,
-        };
-        let placed = placement::place(&[wish], &spaces)?;
-        let chosen = placed.into_iter().next();
-        let chosen = chosen.ok_or_else(|| Problem::failed("no host was chosen"))?;
-        Ok((chosen.host, chosen.reason))
-    }
-
-    /// Declared memory that is free on `to`, in MiB, if it is enough.
-    async fn room_for(&self, record: &DomainRecord, to: &HostName) -> Result<u64, Problem> {
-        let spaces = self.spaces().await?;
-        let space = spaces.iter().find(|space| space.host == *to);
-        let free_mib = space.and_then(|space| space.free_memory_mib).unwrap_or(0);
-        if free_mib >= record.memory_mib {
-            return Ok(free_mib);
-        }
-        Err(Problem::impossible(format!(
-            "not enough declared memory on {to}: {} needs {} MiB and {free_mib} MiB are free there",
-            record.name, record.memory_mib
-        ))
-        .advice("estive hosts, to see where there is room")
-        .details(serde_json::json!({
-            "host": to,
-            "needs_mib": record.memory_mib,
-            "free_mib": free_mib,
-        })))
-    }
-
-    /// Waits until a host holds nothing of a domain any more: what an earlier move has left there goes within moments.
-    async fn free_of(&self, name: &DomainName, host: &Host) -> Result<HostView, Problem> {
-        let agent = &host.agent;
-        let silent = |error: &ClientError| {
-            agents::problem(
-                &agent.name,
-                format!("moving {name} to {}", agent.name),
-                error,
-            )
-        };
-        let until = Instant::now() + REMAINS_GO;
-        loop {
-            let (about, said) = tokio::join!(agent.about(), agent.status(name));
-            let view = host_view(&said);
-            host.learn(about.map_err(|error| silent(&error))?);
-            let said = said.map_err(|error| silent(&error))?;
-            if !host.is_up() {
-                self.ask(host).await;
-            }
-            match view {
-                HostView::Says(
-                    Entry {
-                        holding: Holding::Absent,
-                        ..
-                    },
-                    _,
-                ) => return Ok(view),
-                HostView::Says(
-                    Entry {
-                        holding: Holding::Incoming(_),
-                        ..
-                    },
-                    _,
-                ) => self.ask(host).await,
-                _ => {}
-            }
-            if Instant::now() > until {
-                let state = said.map_or(DomainState::Unknown, |report| report.state);
-                return Err(Problem::impossible(format!(
-                    "{} still holds {name} ({state}) from before; it can take it once that is gone",
-                    agent.name
-                ))
-                .advice(format!("estive show {name}, and try again later")));
-            }
             tokio::time::sleep(LOOK).await;
         }
     }

@@ -107,9 +107,9 @@ impl Manager {
             .map(|clone| &clone.plan.name)
             .collect();
         let records = self.records.domains().await?;
-        let strangers = records
-            .iter()
-            .filter(|record| record.deployment == *name && !herd.contains(&record.name));
+        let strangers = records.iter().filter(|record| {
+            record.deployment.as_ref() == Some(name) && !herd.contains(&record.name)
+        });
         Ok(strangers
             .map(|record| {
                 format!(

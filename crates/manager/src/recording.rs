@@ -76,7 +76,7 @@ impl Manager {
     }
 
     /// What the host's journal remembers of earlier domains of that name; it must not hold one now.
-    async fn floor_there(
+    pub(crate) async fn floor_there(
         &self,
         domain: &DomainName,
         host: &HostName,
@@ -122,8 +122,9 @@ impl Manager {
             .change_row(&plan.name, |row| {
                 if let Some(DomainRow::Live(record)) = &row {
                     return Err(Problem::impossible(format!(
-                        "{} was just made by {}",
-                        plan.name, record.deployment
+                        "there is a domain {} by now, {}",
+                        plan.name,
+                        record.of_whom()
                     )));
                 }
                 let granted = row.map_or(Generation(0), |row| row.granted()).max(seen);
@@ -131,7 +132,7 @@ impl Manager {
                 let granted = granted.max(floor).next();
                 Ok(Change::Write(DomainRow::Live(Box::new(DomainRecord {
                     name: plan.name.clone(),
-                    deployment: deployment.clone(),
+                    deployment: Some(deployment.clone()),
                     memory_mib: plan.memory_mib,
                     cpus: plan.cpus,
                     address: plan.address.to_string(),

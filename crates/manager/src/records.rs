@@ -45,11 +45,14 @@ impl DomainRow {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct DomainRecord {
     pub name: DomainName,
-    pub deployment: DeploymentName,
+    /// `None`: it was defined by itself, and has its disks in image files.
+    #[serde(default)]
+    pub deployment: Option<DeploymentName>,
     pub memory_mib: u64,
     pub cpus: u32,
-    /// Without prefix.
+    /// Without prefix; empty where it is not known.
     pub address: String,
+    /// Empty without one.
     pub reference: String,
     /// What the herd file adds to its kernel's command line; `None`: it was recorded before this was.
     #[serde(default)]
@@ -93,6 +96,30 @@ impl DomainRecord {
             ownership,
             move_order: None,
             ..self.clone()
+        }
+    }
+
+    /// Whether it is a clone of a herd; else a domain with image files.
+    pub fn is_clone(&self) -> bool {
+        self.deployment.is_some()
+    }
+
+    /// `of the deployment first`, for what is said to people.
+    pub fn of_whom(&self) -> String {
+        match &self.deployment {
+            Some(deployment) => format!("of the deployment {deployment}"),
+            None => "with disks of its own, of no deployment".to_owned(),
+        }
+    }
+
+    /// What makes it again on a host that holds nothing of it.
+    pub fn made_again_by(&self) -> String {
+        match &self.deployment {
+            Some(deployment) => format!("estive up {deployment} again, which makes it again"),
+            None => format!(
+                "estive define its XML again, or estive delete {}, which leaves its images",
+                self.name
+            ),
         }
     }
 
@@ -162,7 +189,7 @@ impl Records {
         deployment: &DeploymentName,
     ) -> Result<Vec<DomainRecord>, Problem> {
         let mut domains = self.domains().await?;
-        domains.retain(|record| record.deployment == *deployment);
+        domains.retain(|record| record.deployment.as_ref() == Some(deployment));
         Ok(domains)
     }
 

@@ -32,6 +32,7 @@ impl Manager {
             }
             match record.made_of {
                 Some(made_of) => users.entry(made_of.root).or_default().push(shown),
+                None if record.deployment.is_none() => {}
                 None => unknown.push(shown),
             }
         }

@@ -16,8 +16,8 @@ use axum::{Extension, Json, Router};
 use estive_api::server::{BytesBody, JsonBody, json_lines, with_body_limit};
 use estive_api::upgrade::{accept_upgrade, splice};
 use estive_api::wire::{
-    Boots, DeploymentReport, HerdDomain, HostKey, HostReport, MAX_DOCUMENT_BYTES, ManagerAbout,
-    MigrateLine, MigrateOrder, PushQuery, RootsInUse, SaveOrder, StatusOrder,
+    Boots, DefineQuery, DeploymentReport, HerdDomain, HostKey, HostReport, MAX_DOCUMENT_BYTES,
+    ManagerAbout, MigrateLine, MigrateOrder, PushQuery, RootsInUse, SaveOrder, StatusOrder,
 };
 use estive_api::{Peer, Problem, Role};
 use estive_model::{DeploymentName, DomainName, Event};
@@ -51,7 +51,7 @@ pub(crate) fn router(manager: Arc<Manager>) -> Router {
             .route("/about", get(about))
             .route("/hosts", get(hosts))
             .route("/domains", get(domains))
-            .route("/domain/{name}", get(domain))
+            .route("/domain/{name}", get(domain).put(define).delete(delete))
             .route("/domain/{name}/status", get(domain).put(status))
             .route("/domain/{name}/migrate", post(migrate).delete(give_up))
             .route("/domain/{name}/saved", put(save).delete(drop_saved))
@@ -123,10 +123,40 @@ async fn domain(
         .map(Json)
 }
 
+async fn define(
+    State(manager): App,
+    Extension(peer): Extension<Peer>,
+    Path(name): Path<String>,
+    query: Result<Query<DefineQuery>, axum::extract::rejection::QueryRejection>,
+    BytesBody(description): BytesBody,
+) -> Result<Json<HerdDomain>, Problem> {
+    may_order(&peer)?;
+    let Query(query) = query?;
+    let (name, doing) = (domain_name(&name)?, manager.clone());
+    let defined = async move { doing.define_images(&name, query.host, description).await };
+    manager.finish(defined).await.map(Json)
+}
+
+async fn delete(
+    State(manager): App,
+    Extension(peer): Extension<Peer>,
+    Path(name): Path<String>,
+) -> Result<Json<()>, Problem> {
+    may_order(&peer)?;
+    let (name, doing) = (domain_name(&name)?, manager.clone());
+    let deleted = manager.finish(async move { doing.delete(&name).await });
+    deleted.await.map(Json)
+}
+
 async fn host_key(State(manager): App, Path(name): Path<String>) -> Result<Json<HostKey>, Problem> {
     let name = domain_name(&name)?;
     let record = manager.records.domain(&name).await?;
-    let secret = manager.secret(&record.deployment).await?;
+    let deployment = record.deployment.ok_or_else(|| {
+        Problem::impossible(format!(
+            "{name} has disks of its own: its host key is what lies there, and not known here"
+        ))
+    })?;
+    let secret = manager.secret(&deployment).await?;
     let public_key = secret.of_clone(name.as_str()).ssh_host_key_public;
     Ok(Json(HostKey { public_key }))
 }
@@ -134,10 +164,9 @@ async fn host_key(State(manager): App, Path(name): Path<String>) -> Result<Json<
 async fn deployments(State(manager): App) -> Result<Json<Vec<DeploymentReport>>, Problem> {
     let mut named: BTreeMap<DeploymentName, Vec<DomainName>> = BTreeMap::new();
     for record in manager.records.domains().await? {
-        named
-            .entry(record.deployment)
-            .or_default()
-            .push(record.name);
+        if let Some(deployment) = record.deployment {
+            named.entry(deployment).or_default().push(record.name);
+        }
     }
     Ok(Json(
         named

@@ -44,20 +44,23 @@ fn world(hosts: &[HostReport], domains: &[HerdDomain], at_s: u64) -> World {
     let mut promised_mib = vec![0u64; hosts.len()];
     let mut running_mib = vec![0u64; hosts.len()];
     for report in domains {
-        let deployment = *deployments.entry(&report.deployment).or_insert_with(|| {
-            world.deployments.push(Deployment {
-                name: report.deployment.to_string(),
-            });
-            (world.deployments.len() - 1) as u32
+        let deployment = report.deployment.as_ref().map(|deployment| {
+            *deployments.entry(deployment).or_insert_with(|| {
+                world.deployments.push(Deployment {
+                    name: deployment.to_string(),
+                });
+                (world.deployments.len() - 1) as u32
+            })
         });
         let mut domain = estive_world::text::domain(report.name.as_str());
         domain.host = host_places.get(&report.host).copied();
-        domain.deployment = Some(deployment);
+        domain.deployment = deployment;
         domain.reserved[ReservedKind::Vcpus] = u64::from(report.cpus.max(1));
         domain.reserved[ReservedKind::MemoryMib] = report.memory_mib;
-        // Only what runs moves live; of what cannot be told nothing is moved.
+        // Only what runs moves live; of what cannot be told nothing is moved: nor which hosts see the images of a domain
+        // of no deployment.
         (domain.life, domain.pinned) = match report.state {
-            DomainState::Running => (DomainLife::Running, false),
+            DomainState::Running => (DomainLife::Running, deployment.is_none()),
             DomainState::Paused
             | DomainState::Incoming
             | DomainState::Released
@@ -142,7 +145,7 @@ mod tests {
     fn domain(name: &str, host: &str, state: DomainState, to: Option<&str>) -> HerdDomain {
         HerdDomain {
             name: DomainName::new(name).unwrap(),
-            deployment: DeploymentName::new("first").unwrap(),
+            deployment: Some(DeploymentName::new("first").unwrap()),
             host: HostName::new(host).unwrap(),
             generation: Generation(3),
             state,
@@ -168,7 +171,7 @@ mod tests {
     fn a_snapshot_says_what_is_known_and_nothing_else() {
         let hosts = [
             report("host1", HostHealth::Up, 1000),
-            report("host2", HostHealth::Up, 384),
+            report("host2", HostHealth::Up, 768),
             report("host3", HostHealth::Unknown, 0),
         ];
         let domains = [
@@ -176,6 +179,10 @@ mod tests {
             domain("clone02", "host1", DomainState::Stopped, None),
             domain("clone03", "host2", DomainState::Running, Some("host1")),
             domain("clone04", "host3", DomainState::Unknown, None),
+            HerdDomain {
+                deployment: None,
+                ..domain("shop", "host2", DomainState::Running, None)
+            },
         ];
         let world = world(&hosts, &domains, 1_700_000_000);
         let text = "\
@@ -190,6 +197,7 @@ domain clone01 on=host1 memory=384M deployment=first
 domain clone02 stopped pinned on=host1 memory=384M deployment=first
 domain clone03 on=host2 memory=384M deployment=first
 domain clone04 pinned on=host3 memory=384M deployment=first
+domain shop pinned on=host2 memory=384M
 moving clone03 to=host1
 ";
         assert_eq!(world.to_text(), text);

@@ -51,7 +51,10 @@ impl Manager {
             DomainState::Running => {
                 let asked = Instant::now();
                 let started = self.start(&record).await?;
-                if let Some(ordered) = started.ordered {
+                // What a domain with images of its own does when it has booted is its own business.
+                if let Some(ordered) = started.ordered
+                    && record.is_clone()
+                {
                     let asked = Asked { at: asked, ordered };
                     self.spawn(self.clone().watch_answers(name.clone(), asked));
                 }
@@ -79,12 +82,8 @@ impl Manager {
         let agent = &self.host(&record.ownership.host)?.agent;
         let failed = |error| agents::problem(&agent.name, format!("starting {name}"), &error);
         let report = agent.status(name).await.map_err(failed)?.ok_or_else(|| {
-            Problem::impossible(format!("host {} holds nothing of {name}", agent.name)).advice(
-                format!(
-                    "estive up {} again, which makes it again",
-                    record.deployment
-                ),
-            )
+            Problem::impossible(format!("host {} holds nothing of {name}", agent.name))
+                .advice(record.made_again_by())
         })?;
         refuse_doubt(&report)?;
         let running = |generation: Generation| StatusOrder {
@@ -121,10 +120,7 @@ impl Manager {
                     "host {} holds nothing of {name}",
                     agent.name
                 ))
-                .advice(format!(
-                    "estive up {} again, which makes it again",
-                    record.deployment
-                )));
+                .advice(record.made_again_by()));
             }
             HostView::Says(entry, _) => entry.floor,
             HostView::Silent => Generation(0),

@@ -51,8 +51,12 @@ pub(crate) fn join(
         Said::Nothing => (
             DomainState::Unknown,
             Some(format!(
-                "host {} holds nothing of it; estive up makes it again, estive down removes it",
-                ownership.host
+                "host {} holds nothing of it; {}",
+                ownership.host,
+                match &record.deployment {
+                    Some(_) => "estive up makes it again, estive down removes it".to_owned(),
+                    None => record.made_again_by(),
+                }
             )),
         ),
         Said::Says(report) => (report.state, note(record, report)),
@@ -172,7 +176,7 @@ mod tests {
         };
         DomainRecord {
             name: DomainName::new("a").unwrap(),
-            deployment: DeploymentName::new("d").unwrap(),
+            deployment: Some(DeploymentName::new("d").unwrap()),
             memory_mib: 256,
             cpus: 1,
             address: "10.0.0.1".into(),

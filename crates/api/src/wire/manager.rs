@@ -49,8 +49,9 @@ pub struct HostReport {
 pub struct HerdDomain {
     /// The domain.
     pub name: DomainName,
-    /// Its deployment.
-    pub deployment: DeploymentName,
+    /// Its deployment; none of one that was defined by itself, with disks of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployment: Option<DeploymentName>,
     /// Owner by the store.
     pub host: HostName,
     /// Generation by the store.
@@ -59,7 +60,7 @@ pub struct HerdDomain {
     pub state: DomainState,
     /// What its owner wants of it: `running`, `stopped` or `saved`.
     pub wanted: DomainState,
-    /// Address in the deployment's network, without prefix.
+    /// Address in the deployment's network, without prefix; empty where it is not known.
     pub address: String,
     /// Memory, in MiB.
     pub memory_mib: u64,
@@ -69,7 +70,7 @@ pub struct HerdDomain {
     /// The groups of the herd file that it stands in, outermost first.
     #[serde(default)]
     pub groups: Vec<String>,
-    /// What it was made from.
+    /// What it was made from; empty without one.
     #[serde(default)]
     pub reference: String,
     /// What of that it has older than the manager's reference is now: `root`, `kernel`, `initramfs`, `modules`. An `up`
@@ -85,6 +86,15 @@ pub struct HerdDomain {
     /// Boot phases of its last start.
     #[serde(default)]
     pub boot: BootTimes,
+}
+
+/// Query of `PUT /domain/NAME` at the manager.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DefineQuery {
+    /// The host that is to have it. One that is there already stays where it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<HostName>,
 }
 
 /// A move that the store holds open.

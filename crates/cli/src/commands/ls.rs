@@ -36,10 +36,24 @@ impl Ls {
     }
 }
 
+/// What a domain of no herd has not: an address that is known, a reference.
+pub fn or_dash(text: &str) -> String {
+    match text {
+        "" => "-".to_owned(),
+        text => text.to_owned(),
+    }
+}
+
+/// Its herd, if it has one.
+pub fn deployment(domain: &HerdDomain) -> String {
+    let deployment = domain.deployment.as_ref();
+    deployment.map_or_else(|| "-".to_owned(), ToString::to_string)
+}
+
 /// `default`, or `default (older root, kernel)`.
 pub fn reference(domain: &HerdDomain) -> String {
     match &domain.older[..] {
-        [] => domain.reference.clone(),
+        [] => or_dash(&domain.reference),
         older => format!("{} (older {})", domain.reference, older.join(", ")),
     }
 }
@@ -50,10 +64,10 @@ fn render(domains: &[HerdDomain], is_wide: bool) -> String {
         .map(|domain| {
             let mut row = vec![
                 domain.name.to_string(),
-                domain.deployment.to_string(),
+                deployment(domain),
                 domain.host.to_string(),
                 domain.state.to_string(),
-                domain.address.clone(),
+                or_dash(&domain.address),
                 format!("{} MiB", domain.memory_mib),
             ];
             if is_wide {
@@ -105,7 +119,7 @@ mod tests {
     fn a_moving_domain_says_where_to() {
         let domain = HerdDomain {
             name: DomainName::new("clone01").unwrap(),
-            deployment: DeploymentName::new("first-herd").unwrap(),
+            deployment: Some(DeploymentName::new("first-herd").unwrap()),
             host: HostName::new("host1").unwrap(),
             generation: Generation(3),
             state: DomainState::Running,
@@ -130,10 +144,20 @@ mod tests {
             wide.contains("384 MiB  3           default (older root)  moving"),
             "{wide}"
         );
+        let shop = HerdDomain {
+            name: DomainName::new("shop").unwrap(),
+            deployment: None,
+            address: String::new(),
+            reference: String::new(),
+            older: Vec::new(),
+            moving: None,
+            ..domain.clone()
+        };
         assert_eq!(
-            render(&[domain], false),
+            render(&[domain, shop], false),
             "DOMAIN   DEPLOYMENT  HOST   STATE    ADDRESS      MEMORY   NOTE\n\
-             clone01  first-herd  host1  running  10.77.0.101  384 MiB  moving to host2\n"
+             clone01  first-herd  host1  running  10.77.0.101  384 MiB  moving to host2\n\
+             shop     -           host1  running  -            384 MiB  \n"
         );
     }
 }

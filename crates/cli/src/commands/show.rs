@@ -50,12 +50,12 @@ fn lines(pairs: &[(&str, String)]) -> String {
 fn render(domain: &HerdDomain) -> String {
     let mut pairs = vec![
         ("domain", domain.name.to_string()),
-        ("deployment", domain.deployment.to_string()),
+        ("deployment", ls::deployment(domain)),
         ("host", domain.host.to_string()),
         ("state", domain.state.to_string()),
         ("wanted", domain.wanted.to_string()),
         ("generation", domain.generation.to_string()),
-        ("address", domain.address.clone()),
+        ("address", ls::or_dash(&domain.address)),
         ("memory", format!("{} MiB", domain.memory_mib)),
         ("reference", ls::reference(domain)),
     ];

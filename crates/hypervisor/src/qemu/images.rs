@@ -78,7 +78,7 @@ fn locks(fdinfo: &Path) -> io::Result<bool> {
     }
 }
 
-/// `lock:	2: OFDLCK ADVISORY  READ -1 fe:00:10010857 201 201`
+/// `lock: 2: OFDLCK ADVISORY  READ -1 fe:00:10010857 201 201`
 fn keeps_writers_away(line: &str) -> bool {
     let words: Vec<&str> = line.split_whitespace().collect();
     let ["lock:", _, "OFDLCK" | "POSIX", .., first, last] = words[..] else {

@@ -56,6 +56,9 @@ impl Hypervisor for Reporting {
     async fn restore(&self, machine: &Machine, from: &Path) -> Result<(), HypervisorError> {
         self.inner.restore(machine, from).await
     }
+    async fn grip(&self, domain: &DomainName, file: FileId) -> Result<Grip, HypervisorError> {
+        self.inner.grip(domain, file).await
+    }
     async fn save(&self, domain: &DomainName, to: &Path) -> Result<(), HypervisorError> {
         self.inner.save(domain, to).await
     }
@@ -160,6 +163,8 @@ pub struct World {
     asked: Arc<Mutex<BTreeMap<String, u64>>>,
     pub boot_timeout_s: u64,
     pub hosts: u8,
+    /// Real QEMUs.
+    pub real: bool,
     /// There is a reference `live` too, and `default` has shared directories.
     pub live: bool,
     /// Who serves `live` and the shared directories.
@@ -174,6 +179,37 @@ pub struct World {
     pub volumes: Option<VolumesConfig>,
     agents: Vec<Service>,
     manager: Service,
+}
+
+/// Ends what QEMUs a failed case has left.
+pub struct Ender(pub PathBuf);
+
+impl Drop for Ender {
+    fn drop(&mut self) {
+        let below = |path: &Path| {
+            let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+            entries.map(|entry| entry.path()).collect::<Vec<_>>()
+        };
+        let domains = below(&self.0)
+            .into_iter()
+            .flat_map(|host| below(&host.join("run")));
+        for domain in domains {
+            let pid = std::fs::read_to_string(domain.join("pid")).unwrap_or_default();
+            let Some(pid) = pid
+                .trim()
+                .parse()
+                .ok()
+                .and_then(rustix::process::Pid::from_raw)
+            else {
+                continue;
+            };
+            let line = format!("/proc/{}/cmdline", pid.as_raw_nonzero());
+            let line = std::fs::read(line).unwrap_or_default();
+            if String::from_utf8_lossy(&line).contains(&*self.0.to_string_lossy()) {
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+        }
+    }
 }
 
 pub fn address(host: u8) -> IpAddr {
@@ -206,6 +242,15 @@ fn serve_cache(directory: &std::path::Path, shutdown: CancellationToken) {
 impl World {
     /// Hosts of 512 MiB each, all started, and their manager.
     pub async fn new(hosts: u8) -> Self {
+        Self::build(hosts, false).await
+    }
+
+    /// The same with real QEMUs, for domains with images.
+    pub async fn with_qemu(hosts: u8) -> Self {
+        Self::build(hosts, true).await
+    }
+
+    async fn build(hosts: u8, real: bool) -> Self {
         let home = tempfile::Builder::new()
             .prefix("manager-")
             .tempdir()
@@ -221,6 +266,7 @@ impl World {
             asked: Arc::default(),
             boot_timeout_s: 60,
             hosts,
+            real,
             live: false,
             live_origin: "https://127.0.0.1:7610".parse().unwrap(),
             edit: |_| {},
@@ -237,6 +283,13 @@ impl World {
         }
         world.start_manager().await;
         world
+    }
+
+    /// Where hosts have images, one directory for all; host 3 allows none.
+    pub fn images(&self) -> PathBuf {
+        let images = self.home.path().join("images");
+        std::fs::create_dir_all(&images).unwrap();
+        images.canonicalize().unwrap()
     }
 
     fn agent_socket(&self, number: u8) -> PathBuf {
@@ -256,7 +309,10 @@ impl World {
             credentials: self.agent_credentials.clone(),
             cache: None,
             plain_disks: false,
-            images: Vec::new(),
+            images: match number {
+                3 => Vec::new(),
+                _ => vec![self.images()],
+            },
             bridge: "br0".into(),
             door: Some([10, 77, 0, 9].into()),
             capacity: CapacityConfig {
@@ -273,14 +329,17 @@ impl World {
             cgroup: None,
             emulator: None,
         };
-        let hypervisor = Reporting {
-            inner: self.fabric.hypervisor(address(number)),
-            directory,
-            silent: self.silent.clone(),
-            fresh: Mutex::default(),
+        let hypervisor: Arc<dyn Hypervisor> = match self.real {
+            true => Arc::new(QemuHypervisor::new(config.qemu()).await.unwrap()),
+            false => Arc::new(Reporting {
+                inner: self.fabric.hypervisor(address(number)),
+                directory,
+                silent: self.silent.clone(),
+                fresh: Mutex::default(),
+            }),
         };
         let parts = estive_agent::Parts {
-            hypervisor: Arc::new(hypervisor),
+            hypervisor,
             clock: Arc::new(SystemClock),
             taps: Arc::new(NoTaps),
             credentials: self
