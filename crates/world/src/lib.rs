@@ -10,6 +10,7 @@ mod error;
 pub mod ganeti;
 mod host;
 mod index;
+pub mod laws;
 mod plan;
 mod plan_file;
 mod rules;
