@@ -96,6 +96,8 @@ pub enum Command {
     Why(commands::why::Why),
     /// Say what speaks against a domain on a host
     WhyNot(commands::why::WhyNot),
+    /// Count how many more domains of a shape fit, and what stops the next
+    Capacity(commands::capacity::Capacity),
     /// Check worlds, and convert them from and to other forms
     World(commands::world::WorldCommand),
     /// Show every value of a clone: who wrote it, where, and what it overrode

@@ -268,6 +268,40 @@ async fn what_is_no_plan_or_cannot_be_done_changes_nothing() {
     );
     let told = place.says(&["apply", "off.json", "--moves-only"]).await;
     assert!(told.contains("left out"), "{told}");
-    assert_eq!(place.at().await, ["host1", "host2", "host3", "host1"]);
+
+    // More than a host has room for, at once: 384 of 512 MiB are taken there, and two of 128 come.
+    for clone in ["clone02", "clone03"] {
+        place.world.migrate(clone, Some(1)).await.unwrap();
+    }
+    place.world.migrate("clone04", Some(2)).await.unwrap();
+    place
+        .world
+        .up(
+            "second",
+            "{memory_mib: 256, network: 10.78.0.0/24, hosts: {big: {host: host2}}}",
+        )
+        .await;
+    place.plan(&[(1, 1), (2, 1)]).await;
+    let said = place.fails(&["apply", "plan.json"], 2).await;
+    assert!(
+        said.contains("the plan is not safe") && said.contains("host2"),
+        "{said}"
+    );
+    assert_eq!(
+        place.at().await[1..],
+        ["host1", "host1", "host1", "host2"].map(str::to_owned)
+    );
+
+    let told = place
+        .says(&["capacity", "--memory", "64M", "--output", "json"])
+        .await;
+    let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(
+        (&told["more"], &told["exact"]),
+        (&(2 + 2 + 8).into(), &true.into())
+    );
+    assert_eq!(told["hosts"][2]["more"], 8);
+    let output = place.estive(&["capacity", "--memory", "1G"]).await;
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
     place.world.stop().await;
 }

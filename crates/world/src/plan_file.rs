@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Act, HostIx, Indexed, Plan, World, WorldError};
+use crate::{Act, DomainIx, HostIx, Indexed, Plan, World, WorldError};
 
 /// The form that is written here.
 const FORM: u32 = 1;
@@ -102,6 +102,52 @@ impl PlanFile {
         Ok(file)
     }
 
+    /// The plan as of a world with the same hosts and domains, which may have them in another order. None: it has not all of
+    /// them.
+    pub fn plan_of(&self, world: &World) -> Option<Plan> {
+        use std::collections::HashMap;
+        let hosts: HashMap<&str, HostIx> = (world.hosts.iter().enumerate())
+            .map(|(at, host)| (&*host.name, HostIx::of(at)))
+            .collect();
+        let domains: HashMap<&str, DomainIx> = (world.domains.iter().enumerate())
+            .map(|(at, domain)| (&*domain.name, DomainIx::of(at)))
+            .collect();
+        let host = |host: HostIx| hosts.get(&*self.hosts[host]).copied();
+        let domain = |domain: DomainIx| domains.get(&*self.domains[domain]).copied();
+        let mut plan = self.plan.clone();
+        for step in &mut plan.steps {
+            step.act = match step.act {
+                Act::Move {
+                    domain: of,
+                    from,
+                    to,
+                    pivot,
+                } => Act::Move {
+                    domain: domain(of)?,
+                    from: host(from)?,
+                    to: host(to)?,
+                    pivot,
+                },
+                Act::Place { domain: of, to } => Act::Place {
+                    domain: domain(of)?,
+                    to: host(to)?,
+                },
+                Act::MoveReplica {
+                    domain: of,
+                    from,
+                    to,
+                } => Act::MoveReplica {
+                    domain: domain(of)?,
+                    from: host(from)?,
+                    to: host(to)?,
+                },
+                Act::SwitchOn { host: of } => Act::SwitchOn { host: host(of)? },
+                Act::SwitchOff { host: of } => Act::SwitchOff { host: host(of)? },
+            };
+        }
+        Some(plan)
+    }
+
     /// Where a world differs from the one that the plan was made for, in words, a few at the most.
     pub fn differences(&self, world: &World) -> Vec<String> {
         use std::collections::BTreeMap;
@@ -150,7 +196,7 @@ impl PlanFile {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{DomainIx, Figures, Reason, Report, Step, StepIx};
+    use crate::{Figures, Reason, Report, Step, StepIx};
 
     fn world(text: &str) -> World {
         World::from_text(text).unwrap()
@@ -204,6 +250,23 @@ mod tests {
             assert_ne!(other, text, "{from}");
             assert!(PlanFile::read(&other).is_err(), "{to}");
         }
+    }
+
+    #[test]
+    fn a_plan_is_followed_by_names_into_a_world_of_another_order() {
+        let plan = file().plan_of(&world("host b\nhost a\ndomain y on=b\ndomain x on=a"));
+        let acts: Vec<Act> = plan.unwrap().steps.iter().map(|step| step.act).collect();
+        let act = |to| Act::Move {
+            domain: DomainIx(1),
+            from: HostIx(1),
+            to: HostIx(to),
+            pivot: false,
+        };
+        assert_eq!(acts, [act(0), act(1)]);
+        assert_eq!(
+            file().plan_of(&world("host a\nhost b\ndomain y on=b")),
+            None
+        );
     }
 
     #[test]

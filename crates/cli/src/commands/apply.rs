@@ -10,8 +10,8 @@ use clap::Args;
 use estive_api::Client;
 use estive_api::wire::{HerdDomain, MigrateLine, MigrateOrder};
 use estive_model::{DomainName, HostName};
-use estive_planner::{Schedule, Stage};
-use estive_world::{Act, PlanFile, Step, World};
+use estive_planner::{Schedule, Stage, lint};
+use estive_world::{Act, Indexed, Plan, PlanFile, Step, StepIx, World};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use serde::Serialize;
@@ -75,6 +75,7 @@ impl Apply {
             ))
             .advice("estive plan, for a plan from here"));
         }
+        refuse_what_is_not_safe(&world, &file)?;
         let rows = self.carry_out(global, &client, &file).await?;
         match global.output {
             Output::Json => output::json(&rows)?,
@@ -175,6 +176,48 @@ impl Apply {
         debug_assert!(!schedule.stages().contains(&Stage::Runs));
         Ok(rows)
     }
+}
+
+/// The linter has the last word: whoever wrote the plan, no state of it may break what holds on these hosts.
+fn refuse_what_is_not_safe(world: &World, file: &PlanFile) -> Result<(), Failure> {
+    let Some(plan) = file.plan_of(world) else {
+        return Err(Failure::refused(
+            "the plan names hosts or domains that are not there",
+        ));
+    };
+    match lint(world, &without_switching(plan)).first() {
+        None => Ok(()),
+        Some(fault) => Err(Failure::impossible(format!(
+            "the plan is not safe: {}",
+            fault.say(world)
+        ))
+        .advice("estive plan, for one that is")),
+    }
+}
+
+/// The plan's moves alone; what waited for a switch waits for what that waited for.
+fn without_switching(plan: Plan) -> Plan {
+    let mut steps: Vec<Step> = Vec::new();
+    let mut new_places: Vec<Option<StepIx>> = Vec::new();
+    let mut waits: Vec<Vec<StepIx>> = Vec::new();
+    for step in plan.steps {
+        let mut after: Vec<StepIx> = (step.after.iter())
+            .flat_map(|other| match new_places[other.at()] {
+                Some(place) => vec![place],
+                None => waits[other.at()].clone(),
+            })
+            .collect();
+        after.sort();
+        after.dedup();
+        waits.push(after.clone());
+        if matches!(step.act, Act::SwitchOn { .. } | Act::SwitchOff { .. }) {
+            new_places.push(None);
+        } else {
+            new_places.push(Some(StepIx::of(steps.len())));
+            steps.push(Step { after, ..step });
+        }
+    }
+    Plan { steps, ..plan }
 }
 
 /// Moves a domain, if it is where the plan says.

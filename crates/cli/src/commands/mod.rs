@@ -5,6 +5,7 @@ pub mod apply;
 pub mod authority;
 pub mod boot;
 pub mod cache;
+pub mod capacity;
 pub mod completion;
 pub mod console;
 pub mod define;
@@ -77,6 +78,7 @@ pub async fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Plan(plan) => plan.run(&global).await,
         Command::Apply(apply) => apply.run(&global).await,
         Command::Why(why) => why.run(&global).await,
+        Command::Capacity(capacity) => capacity.run(&global).await,
         Command::WhyNot(why_not) => why_not.run(&global).await,
         Command::World(world) => world.run(&global),
         Command::Vars(vars) => vars.run(&global),

@@ -7,6 +7,7 @@ use crate::plan_words::Names;
 use crate::question::Asking;
 use crate::world_file::WorldFile;
 use clap::Args;
+use estive_planner::lint;
 use estive_world::{PlanFile, Report};
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -35,6 +36,13 @@ impl Plan {
             .asking
             .question(&document, self.from.world.as_deref())?;
         let mut plan = estive_planner::plan(world, &question).map_err(Failure::impossible)?;
+        if let Some(fault) = lint(world, &plan).first() {
+            return Err(Failure::failed(format!(
+                "the planner made a plan that its linter refuses: {}",
+                fault.say(world)
+            ))
+            .advice("another --seed; and tell the authors, with the world"));
+        }
         plan.world = world.digest();
         plan.objective = question.objective.to_text(world);
         let file = PlanFile::new(world, plan);

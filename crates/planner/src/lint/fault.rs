@@ -141,12 +141,12 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// In words, with names.
+    /// In words, with names; steps are counted from 1, as in a plan's table.
     pub fn say(&self, world: &World) -> String {
         let host = |host: &HostIx| world.hosts[*host].name.as_str();
         let domain = |domain: &DomainIx| world.domains[*domain].name.as_str();
         match self {
-            Self::Form { step, what } => format!("step {} {what}", step.0),
+            Self::Form { step, what } => format!("step {} {what}", step.0 + 1),
             Self::TwoAtOnce { domain: it, steps } => format!(
                 "{} is moved by steps {}, and neither waits for the other",
                 domain(it),
@@ -159,7 +159,7 @@ impl Fault {
                 what,
             } => format!(
                 "step {} brings {} to {}: {what}",
-                step.0,
+                step.0 + 1,
                 domain(it),
                 host(on)
             ),
@@ -178,7 +178,7 @@ impl Fault {
                     HostPower::Off => "off",
                     HostPower::Unknown => "silent",
                 };
-                format!("step {} comes while {} is {state}", step.0, host(it))
+                format!("step {} comes while {} is {state}", step.0 + 1, host(it))
             }
             Self::NotEmpty {
                 host: it,
@@ -186,7 +186,7 @@ impl Fault {
                 left,
             } => format!(
                 "step {} switches {} off with {left} on it",
-                step.0,
+                step.0 + 1,
                 host(it)
             ),
             Self::Room {
@@ -286,7 +286,7 @@ impl Fault {
 }
 
 fn numbers(steps: &[StepIx]) -> String {
-    let numbers: Vec<String> = steps.iter().map(|step| step.0.to_string()).collect();
+    let numbers: Vec<String> = steps.iter().map(|step| (step.0 + 1).to_string()).collect();
     numbers.join(", ")
 }
 
