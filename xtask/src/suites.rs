@@ -126,6 +126,7 @@ const TABLE: &[Row] = &[
     plain("estive-cli", "words", 120),
     plain("estive-cli", "references", 120),
     plain("estive-cli", "plan", 120),
+    plain("estive-cli", "rehearse", 120),
     plain("estive-manager", "saved", 120),
     plain("estive-manager", "push", 120),
     plain("estive-manager", "up_meanwhile", 120),

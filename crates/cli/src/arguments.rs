@@ -98,6 +98,8 @@ pub enum Command {
     WhyNot(commands::why::WhyNot),
     /// Count how many more domains of a shape fit, and what stops the next
     Capacity(commands::capacity::Capacity),
+    /// Say what would happen to a world over a day, under one policy or several; nothing happens
+    Rehearse(commands::rehearse::Rehearse),
     /// Check worlds, and convert them from and to other forms
     World(commands::world::WorldCommand),
     /// Show every value of a clone: who wrote it, where, and what it overrode

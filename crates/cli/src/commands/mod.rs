@@ -25,6 +25,7 @@ pub mod migrate;
 pub mod plan;
 pub mod proxy;
 pub mod references;
+pub mod rehearse;
 pub mod reseal;
 pub mod root;
 pub mod save;
@@ -79,6 +80,7 @@ pub async fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Apply(apply) => apply.run(&global).await,
         Command::Why(why) => why.run(&global).await,
         Command::Capacity(capacity) => capacity.run(&global).await,
+        Command::Rehearse(rehearse) => rehearse.run(&global).await,
         Command::WhyNot(why_not) => why_not.run(&global).await,
         Command::World(world) => world.run(&global),
         Command::Vars(vars) => vars.run(&global),
