@@ -17,6 +17,8 @@ use crate::places::{Change, Spot};
 const LOOKS: u32 = 24;
 /// On hosts with more guests than this, not all are looked at anew after each change.
 const GUESTS: usize = 64;
+/// In a world with more domains than this, guests are not looked at anew.
+const MANY: usize = 4096;
 
 /// A place in the queue.
 #[derive(Clone, Copy)]
@@ -71,11 +73,26 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    pub(super) fn new(domains: usize) -> Self {
+    fn new(domains: usize) -> Self {
         Self {
             heap: BinaryHeap::with_capacity(domains),
             versions: vec![0; domains],
         }
+    }
+
+    /// Looks at all domains; whether any of them gains. None if that is too much work.
+    pub(super) fn of_all(seeker: &mut Seeker<'_>, until: u64) -> Option<(Self, bool)> {
+        let count = seeker.base().len();
+        let mut queue = Self::new(count);
+        let mut any = false;
+        for number in 0..count {
+            if seeker.work() >= until {
+                return None;
+            }
+            let found = queue.look(seeker, DomainIx::of(number));
+            any |= found.is_some_and(|(value, _)| seeker.gains(&value));
+        }
+        Some((queue, any))
     }
 
     /// Looks at a domain anew.
@@ -93,8 +110,11 @@ impl Queue {
         found
     }
 
-    /// Looks at all guests of some hosts anew.
+    /// Looks at all guests of some hosts anew; not in a large world, where what was last seen is near enough for long.
     pub(super) fn look_around(&mut self, seeker: &mut Seeker<'_>, hosts: &[HostIx]) {
+        if self.versions.len() > MANY {
+            return;
+        }
         for &host in hosts {
             if host == seeker.ledger().books().nowhere() {
                 continue;
@@ -107,45 +127,54 @@ impl Queue {
         }
     }
 
-    /// The best change among the first of the queue, if it gains.
-    fn best(&mut self, seeker: &mut Seeker<'_>) -> Option<Change> {
+    /// The best change among the first of the queue, if it gains: of [`LOOKS`] at the most once one is found.
+    fn best(&mut self, seeker: &mut Seeker<'_>, mut tries: u32) -> Option<Change> {
         let mut best: Option<(Value, Change)> = None;
-        for _ in 0..LOOKS {
-            let entry = loop {
-                match self.heap.pop() {
-                    Some(entry) if self.versions[entry.domain.at()] == entry.version => {
-                        break Some(entry);
-                    }
-                    Some(_) => {}
-                    None => break None,
-                }
-            };
-            let Some(entry) = entry else { break };
+        let mut looks = 0;
+        while looks < LOOKS && tries > 0 {
+            let Some(entry) = self.pop() else { break };
             let seen = (entry.broken, entry.rank);
-            if let Some((value, _)) = &best
-                && (value.broken, value.ranks[0]) <= seen
-            {
+            let bound = best
+                .as_ref()
+                .map_or((0, 0.0), |(value, _)| (value.broken, value.ranks[0]));
+            // Where the first rank is the same everywhere, only a later one can gain: it is not in the queue's order.
+            let is_over = bound < seen || (best.is_some() && bound == seen);
+            if is_over {
                 self.heap.push(entry);
                 break;
             }
+            tries -= 1;
             let Some((value, to)) = self.look(seeker, entry.domain) else {
                 continue;
             };
-            if best
-                .as_ref()
-                .is_none_or(|(best, _)| seeker.less(&value, best))
-            {
+            looks += u32::from(best.is_some());
+            let better = match &best {
+                Some((best, _)) => seeker.less(&value, best),
+                None => seeker.gains(&value),
+            };
+            if better {
                 let domain = entry.domain;
                 best = Some((value, Change { domain, to }));
+            } else if best.is_none() && seen == (value.broken, value.ranks[0]) {
+                // Nothing changed for it: it would come first again and again.
+                self.versions[entry.domain.at()] += 1;
             }
         }
-        best.filter(|(value, _)| seeker.gains(value))
-            .map(|(_, change)| change)
+        best.map(|(_, change)| change)
     }
 
-    /// Makes the best change, if any of the first gains; says whether it did.
-    pub(super) fn step(&mut self, seeker: &mut Seeker<'_>) -> bool {
-        let Some(change) = self.best(seeker) else {
+    fn pop(&mut self) -> Option<Entry> {
+        loop {
+            let entry = self.heap.pop()?;
+            if self.versions[entry.domain.at()] == entry.version {
+                return Some(entry);
+            }
+        }
+    }
+
+    /// Makes the best change, if any of the first `tries` gains; says whether it did.
+    pub(super) fn step(&mut self, seeker: &mut Seeker<'_>, tries: u32) -> bool {
+        let Some(change) = self.best(seeker, tries) else {
             return false;
         };
         let old = seeker.ledger().spot(change.domain);
@@ -165,21 +194,11 @@ pub(super) fn touched(one: Spot, other: Spot) -> Vec<HostIx> {
 
 /// Goes down until no single change gains, or so much work is done.
 pub(super) fn descend(seeker: &mut Seeker<'_>, until: u64) {
-    let count = seeker.base().len();
     loop {
-        let mut queue = Queue::new(count);
-        let mut any = false;
-        for number in 0..count {
-            if seeker.work() >= until {
-                return;
-            }
-            let found = queue.look(seeker, DomainIx::of(number));
-            any |= found.is_some_and(|(value, _)| seeker.gains(&value));
-        }
-        if !any {
+        let Some((mut queue, true)) = Queue::of_all(seeker, until) else {
             return;
-        }
-        while queue.step(seeker) {
+        };
+        while queue.step(seeker, u32::MAX) {
             if seeker.work() >= until {
                 return;
             }

@@ -39,36 +39,34 @@ pub fn search(seeker: &mut Seeker<'_>, question: &Question) {
         settle(seeker, budget);
     }
     let lanes = u64::from(question.lanes.clamp(1, 64));
-    let start = seeker.work();
-    if start >= budget {
+    let Some((mut queue, _)) = descend::Queue::of_all(seeker, budget) else {
         return;
-    }
+    };
     // A part is kept for settling what the lanes find.
-    let each = (budget - start) / 4 * 3 / (lanes * MEETINGS);
+    let each = (budget.saturating_sub(seeker.work())) / 4 * 3 / (lanes * MEETINGS);
     for meeting in 0..MEETINGS {
         if !ruin::worthwhile(seeker) {
             return;
         }
-        let found: Vec<Seeker<'_>> = (0..lanes)
+        let found: Vec<(Seeker<'_>, descend::Queue)> = (0..lanes)
             .into_par_iter()
             .map(|lane| {
-                let mut own = seeker.clone();
+                let (mut own, mut queue) = (seeker.clone(), queue.clone());
                 let until = own.work() + each;
-                ruin::ruin(
-                    &mut own,
-                    question.seed ^ (meeting << 32) ^ (lane << 8),
-                    until,
-                );
-                own
+                let seed = question.seed ^ (meeting << 32) ^ (lane << 8);
+                ruin::ruin(&mut own, &mut queue, seed, until);
+                (own, queue)
             })
             .collect();
-        let work: u64 = found.iter().map(|lane| lane.work() - seeker.work()).sum();
+        let work: u64 = found
+            .iter()
+            .map(|(lane, _)| lane.work() - seeker.work())
+            .sum();
         let total = seeker.work() + work;
-        let best = found
-            .into_iter()
-            .reduce(|best, lane| if lane.beats(&best) { lane } else { best });
-        if let Some(best) = best.filter(|best| best.beats(seeker)) {
-            *seeker = best;
+        let best = (found.into_iter())
+            .reduce(|best, lane| if lane.0.beats(&best.0) { lane } else { best });
+        if let Some((best, left)) = best.filter(|(best, _)| best.beats(seeker)) {
+            (*seeker, queue) = (best, left);
         }
         seeker.set_work(total);
     }

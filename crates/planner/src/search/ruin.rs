@@ -14,6 +14,8 @@ use crate::places::{Change, Spot};
 const MOST: u64 = 4;
 /// The most single changes after it.
 const STEPS: u32 = 12;
+/// The most domains that are looked at for one of them.
+const TRIES: u32 = 24;
 
 /// Whether there is anything that could be moved at all.
 pub(super) fn worthwhile(seeker: &Seeker<'_>) -> bool {
@@ -22,46 +24,60 @@ pub(super) fn worthwhile(seeker: &Seeker<'_>) -> bool {
 }
 
 /// Attempts until so much work is done.
-pub(super) fn ruin(seeker: &mut Seeker<'_>, seed: u64, until: u64) {
+pub(super) fn ruin(seeker: &mut Seeker<'_>, queue: &mut Queue, seed: u64, until: u64) {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
-    let count = seeker.base().len();
-    let mut queue = Queue::new(count);
-    for number in 0..count {
-        if seeker.work() >= until {
-            return;
-        }
-        queue.look(seeker, DomainIx::of(number));
-    }
-    let mut moved: Vec<DomainIx> = moved(seeker);
+    let mut moved = Moved::new(seeker);
     while seeker.work() < until {
         // Each attempt costs something even where it finds nothing to do.
         seeker.looked_at(1);
         let mark = seeker.mark();
         let before = seeker.total();
-        let touched = disturb(seeker, &mut random, &moved);
+        let touched = disturb(seeker, &mut random, &moved.list);
         if touched.is_empty() {
             continue;
         }
         queue.look_around(seeker, &touched);
         for _ in 0..STEPS {
-            if !queue.step(seeker) {
+            if !queue.step(seeker, TRIES) {
                 break;
             }
         }
         if seeker.less(&seeker.total(), &before) {
-            seeker.forget();
-            moved = self::moved(seeker);
+            for domain in seeker.forget() {
+                moved.add(domain);
+            }
         } else {
             seeker.back_to(mark);
         }
     }
 }
 
-fn moved(seeker: &Seeker<'_>) -> Vec<DomainIx> {
-    (0..seeker.base().len())
-        .map(DomainIx::of)
-        .filter(|&domain| seeker.ledger().spot(domain) != seeker.base()[domain.at()])
-        .collect()
+/// Domains that are, or were at some moment, elsewhere than at the base.
+struct Moved {
+    list: Vec<DomainIx>,
+    known: Vec<bool>,
+}
+
+impl Moved {
+    fn new(seeker: &Seeker<'_>) -> Self {
+        let count = seeker.base().len();
+        let mut moved = Self {
+            list: Vec::new(),
+            known: vec![false; count],
+        };
+        for domain in (0..count).map(DomainIx::of) {
+            if seeker.ledger().spot(domain) != seeker.base()[domain.at()] {
+                moved.add(domain);
+            }
+        }
+        moved
+    }
+
+    fn add(&mut self, domain: DomainIx) {
+        if !std::mem::replace(&mut self.known[domain.at()], true) {
+            self.list.push(domain);
+        }
+    }
 }
 
 /// Takes some moved domains back, or moves some away; gives the hosts that this touched.

@@ -12,8 +12,10 @@ use crate::room::{Amounts, KINDS};
 
 /// Up to so many hosts are all looked at for each domain; of more, those in the shortlist.
 const ALL_HOSTS: usize = 192;
-/// How many hosts are in the shortlist.
-const SHORTLIST: usize = 48;
+/// How many hosts are in the shortlist by their load.
+const SHORTLIST: usize = 32;
+/// And how many others, a few further on each time.
+const OTHERS: usize = 16;
 /// A shortlist is made anew after so many changes.
 const SHORTLIST_LASTS: u32 = 64;
 /// Differences smaller than this share of a value are none.
@@ -51,6 +53,7 @@ pub struct Seeker<'w> {
     common: Amounts,
     shortlist: Vec<HostIx>,
     shortlist_age: u32,
+    turn: usize,
     /// Room to work in.
     targets: Vec<HostIx>,
     deltas: Vec<f64>,
@@ -74,6 +77,7 @@ impl<'w> Seeker<'w> {
             common: common(ledger.ground()),
             shortlist: Vec::new(),
             shortlist_age: u32::MAX,
+            turn: 0,
             targets: Vec::new(),
             deltas: Vec::new(),
             spare: Vec::new(),
@@ -270,9 +274,9 @@ impl<'w> Seeker<'w> {
         self.total = mark.1;
     }
 
-    /// Forgets the way back.
-    pub(super) fn forget(&mut self) {
-        self.undo.clear();
+    /// Forgets the way back; gives the domains that were changed since.
+    pub(super) fn forget(&mut self) -> Vec<DomainIx> {
+        self.undo.drain(..).map(|change| change.domain).collect()
     }
 
     /// Takes a domain back to its base if that may be; says whether it did.
@@ -495,6 +499,12 @@ impl<'w> Seeker<'w> {
         }
         loads.sort_unstable_by(order);
         self.shortlist = loads.into_iter().map(|(_, host)| host).collect();
+        let hosts = books.nowhere().at();
+        for _ in 0..OTHERS {
+            // By the golden section, so that soon every part of the world was seen.
+            self.turn = (self.turn + hosts * 618 / 1000 + 1) % hosts;
+            self.shortlist.push(HostIx::of(self.turn));
+        }
         self.shortlist_age = 0;
     }
 }
