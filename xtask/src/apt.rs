@@ -76,6 +76,9 @@ const MACHINE_NEEDS: &[Need] = &[
     program("mformat", "mtools"),
 ];
 
+/// The peer of the benchmark `balance`.
+const BALANCE_NEEDS: &[Need] = &[program("hbal", "ganeti-htools")];
+
 /// The peer of the benchmark `traffic`.
 const TRAFFIC_NEEDS: &[Need] = &[program("gpmetis", "metis")];
 
@@ -122,6 +125,11 @@ impl Apt {
     /// Installs whatever of [`MACHINE_NEEDS`] is missing.
     pub fn install_for_machines(&mut self) -> Result<()> {
         self.install(MACHINE_NEEDS)
+    }
+
+    /// Installs whatever of [`BALANCE_NEEDS`] is missing.
+    pub fn install_for_balance(&mut self) -> Result<()> {
+        self.install(BALANCE_NEEDS)
     }
 
     /// Installs whatever of [`TRAFFIC_NEEDS`] is missing.

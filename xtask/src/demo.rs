@@ -52,6 +52,16 @@ pub fn demo(options: &Options) -> Result<()> {
 
 pub fn bench(name: &str, runs: Option<u32>, modes: &[String]) -> Result<()> {
     let mut command = match name {
+        "balance" => {
+            let data = shared("balance/h20.data")?;
+            setup::install_for_balance()?;
+            let mut command = without_guests("bench-balance")?;
+            command
+                .arg("--clusters")
+                .arg(data.parent().unwrap_or(&data));
+            command
+        }
+        "fleet-plan" => without_guests("bench-fleet-plan")?,
         "layers" => without_guests("bench-layers")?,
         "power" => {
             let data = shared("power/planetlab-20110303.tar.gz")?;

@@ -93,7 +93,7 @@ enum Command {
     },
     /// One benchmark
     Bench {
-        /// boot, migrate, downtime, lost, rootfs, work, layers, power, read, seal, plan-safety or traffic
+        /// boot, migrate, downtime, lost, rootfs, work, balance, fleet-plan, layers, power, read, seal, plan-safety or traffic
         name: String,
         /// How many runs; each benchmark has its own default
         #[arg(long)]

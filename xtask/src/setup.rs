@@ -101,6 +101,16 @@ pub fn install_for_traffic() -> Result<()> {
     Apt::new().install_for_traffic()
 }
 
+/// Installs the peer of the benchmark `balance`, where it is missing.
+pub fn install_for_balance() -> Result<()> {
+    if machine::program("hbal").is_none() && !machine::is_root() {
+        let words =
+            "the benchmark 'balance' runs hbal: install the package ganeti-htools, then try again";
+        return Err(Failure::Unfit(words.to_owned()));
+    }
+    Apt::new().install_for_balance()
+}
+
 /// Installs what is missing and makes kernel, reference and sealed image, or finds them in the cache.
 ///
 /// All of it needs root, and sudo is asked for the whole of it when we are not: the files of a root have many owners.

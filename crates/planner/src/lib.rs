@@ -43,7 +43,7 @@ pub use objectives::{Gauge, MOST_RANKS, Meter, Value};
 pub use obstacle::Obstacle;
 pub use overbook::{Overbooking, overbook};
 pub use place::{NoPlace, Placed, Placer};
-pub use places::{Change, Places, Spot};
+pub use places::{Change, Places, Spot, spots_of};
 pub use plan::{Target, after, plan, target};
 pub use question::{Budget, Objective, Question, Term, Weighted};
 pub use room::{Amounts, KINDS, Kind, Rooms, expected_use, held, ratio_of};

@@ -12,6 +12,17 @@ pub struct Spot {
     pub replica: HostIx,
 }
 
+/// Where a world has its domains.
+pub fn spots_of(world: &World) -> Vec<Spot> {
+    let nowhere = HostIx::of(world.hosts.len());
+    (world.domains.iter())
+        .map(|domain| Spot {
+            host: domain.host.unwrap_or(nowhere),
+            replica: domain.replica.unwrap_or(nowhere),
+        })
+        .collect()
+}
+
 /// A domain's new spot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Change {

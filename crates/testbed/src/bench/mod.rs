@@ -2,8 +2,10 @@
 //!
 //! Each ends with one line `RESULT {…}` and appends it to a file. Source of the definitions: the project's measures page.
 
+pub mod balance;
 mod bare;
 mod boot;
+pub mod fleet_plan;
 mod ganesha;
 mod guest_job;
 pub mod layers;
@@ -58,7 +60,7 @@ pub struct BenchConfig {
 pub async fn run(name: &str, config: BenchConfig) -> Result<i32, Error> {
     if !["boot", "migrate", "downtime", "lost", "rootfs", "work"].contains(&name) {
         eprintln!(
-            "there is no benchmark called {name:?}; there are: boot, migrate, downtime, lost, rootfs, work, layers, power, read, seal, plan-safety, traffic"
+            "there is no benchmark called {name:?}; there are: boot, migrate, downtime, lost, rootfs, work, balance, fleet-plan, layers, power, read, seal, plan-safety, traffic"
         );
         return Ok(2);
     }

@@ -9,6 +9,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use estive_testbed::bed::{BedConfig, BedReference};
+use estive_testbed::bench::balance::{self, BalanceConfig};
+use estive_testbed::bench::fleet_plan::{self, FleetPlanConfig};
 use estive_testbed::bench::layers::{self, LayersConfig};
 use estive_testbed::bench::plan_safety::{self, PlanSafetyConfig};
 use estive_testbed::bench::power::{self, PowerConfig};
@@ -63,6 +65,16 @@ enum Command {
     },
     /// The benchmark of plans that are safe in every order, neither
     BenchPlanSafety(WithoutGuests),
+    /// The benchmark of balancing clusters beside hbal, neither
+    BenchBalance {
+        #[command(flatten)]
+        bench: WithoutGuests,
+        /// The folder of clusters
+        #[arg(long)]
+        clusters: PathBuf,
+    },
+    /// The benchmark of planning for large fleets, neither
+    BenchFleetPlan(WithoutGuests),
     /// Take a demo that was kept up down
     Down,
 }
@@ -190,6 +202,17 @@ fn main() -> ExitCode {
         })
         .map(|()| 0),
         Command::BenchPlanSafety(bench) => plan_safety::run(&PlanSafetyConfig {
+            results: bench.results,
+            runs: bench.runs,
+        })
+        .map(|()| 0),
+        Command::BenchBalance { bench, clusters } => balance::run(&BalanceConfig {
+            clusters,
+            results: bench.results,
+            runs: bench.runs,
+        })
+        .map(|()| 0),
+        Command::BenchFleetPlan(bench) => fleet_plan::run(&FleetPlanConfig {
             results: bench.results,
             runs: bench.runs,
         })
