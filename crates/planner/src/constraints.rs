@@ -244,8 +244,11 @@ impl Books<'_> {
         broken
     }
 
-    /// In words, of what a host is beyond its room.
-    pub(crate) fn beyond_words(&self, host: HostIx) -> String {
+    /// In words, of what a host is beyond its room, if it is.
+    pub(crate) fn beyond(&self, host: HostIx) -> Option<String> {
+        if self.broken_host(host, self.taken(host), self.spare_due(host).0) == 0 {
+            return None;
+        }
         let (taken, room) = (self.taken(host), self.ground.rooms.room(host));
         let name = &self.ground.world.hosts[host].name;
         let kinds: Vec<String> = (0..KINDS)
@@ -262,9 +265,11 @@ impl Books<'_> {
             })
             .collect();
         if kinds.is_empty() {
-            return format!("{name} could not take over what it should if one other host failed");
+            return Some(format!(
+                "{name} could not take over what it should if one other host failed"
+            ));
         }
-        format!("{name} is beyond its room: {}", kinds.join(", "))
+        Some(format!("{name} is beyond its room: {}", kinds.join(", ")))
     }
 
     /// How much is broken by a domain being on a spot: it has no place, or must not be there.

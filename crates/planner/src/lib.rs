@@ -21,6 +21,7 @@ pub mod partition;
 mod place;
 mod places;
 mod plan;
+mod power;
 mod question;
 mod room;
 #[cfg(test)]

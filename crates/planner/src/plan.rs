@@ -2,18 +2,16 @@
 
 use std::sync::Arc;
 
-use estive_world::{
-    Act, DomainIx, Figures, Hindrance, HostIx, Indexed, Plan, Reason, Report, Step, StepIx, World,
-};
+use estive_world::{Act, DomainIx, Hindrance, HostIx, Indexed, Plan, Reason, Report, Step, World};
 
 use crate::Question;
 use crate::ground::Ground;
 use crate::ledger::{Ledger, wakes};
 use crate::objectives::Value;
 use crate::places::{Change, Spot};
-use crate::room::Amounts;
+use crate::power;
 use crate::search::{Limits, Seeker, search, settle};
-use crate::toll::steps;
+use crate::sequence::{Goal, duration_s, sequence};
 
 /// A search goes on from its own result at most so often: until that gives nothing more.
 const ROUNDS: u64 = 4;
@@ -117,202 +115,137 @@ pub fn plan(world: &World, question: &Question) -> Result<Plan, String> {
     let target = target(world, question)?;
     let ground = Arc::new(Ground::new(world, wakes(&question.objective)));
     let mut ledger = Ledger::on(Arc::clone(&ground), &question.objective)?;
-    let broken = broken_words(&ledger);
-    let parts = ledger.gauge().parts();
-    let (ordered, left) = order(&ledger, &target.spots);
-    let mut plan = Plan {
-        world: world.digest(),
-        objective: question.objective.to_text(world),
-        seed: question.seed,
-        work: target.work,
-        steps: Vec::new(),
-        report: Report {
-            before: target.before.ranks[0],
-            broken,
-            ..Report::default()
-        },
+    let goal = goal(&ground, question, &target.spots);
+    let (steps, left) = match sequence(world, &goal) {
+        Ok(steps) => (steps, Vec::new()),
+        Err(stuck) => (stuck.steps, stuck.left),
     };
-    for change in ordered {
-        follow(&mut ledger, change, &mut plan);
-    }
-    let report = &mut plan.report;
+    let mut report = Report {
+        before: target.before.ranks[0],
+        broken: broken_words(&ledger),
+        duration_s: duration_s(&steps),
+        bytes: steps.iter().map(|step| step.figures.bytes).sum(),
+        ..Report::default()
+    };
+    let parts = ledger.gauge().parts();
+    let steps = steps
+        .into_iter()
+        .map(|step| follow(&mut ledger, step))
+        .collect();
     report.after = ledger.value().ranks[0];
     report.parts = (parts.into_iter().zip(ledger.gauge().parts()))
         .map(|((name, before), (_, after))| (name, before, after))
         .collect();
-    report.still_broken = (broken_words(&ledger).into_iter())
-        .map(|what| Hindrance { what, count: 1 })
+    report.still_broken = still_broken(&ledger);
+    report.hindrances = (left.into_iter())
+        .map(|left| Hindrance {
+            what: left.because,
+            count: 1,
+        })
         .collect();
-    if left > 0 {
-        report.hindrances.push(Hindrance {
-            what: "moves that find no order in which each has room".to_owned(),
-            count: left,
-        });
-    }
+    let plan = Plan {
+        world: world.digest(),
+        objective: question.objective.to_text(world),
+        seed: question.seed,
+        work: target.work,
+        steps,
+        report,
+    };
+    Ok(with_nothing_because(world, plan))
+}
+
+fn with_nothing_because(world: &World, mut plan: Plan) -> Plan {
     if plan.steps.is_empty() {
-        report.nothing_because = Some(nothing_because(world, report));
+        let hysteresis = &world.rules.hysteresis;
+        plan.report.nothing_because = Some(format!(
+            "no change gains {} ppm of one host's part in {:.4} and its own time over {} s",
+            hysteresis.gain_at_least_ppm, plan.report.before, hysteresis.pays_back_within_s
+        ));
     }
-    Ok(plan)
+    plan
 }
 
-fn nothing_because(world: &World, report: &Report) -> String {
-    let hysteresis = &world.rules.hysteresis;
-    format!(
-        "no change gains {} ppm of one host's part in {:.4} and its own time over {} s",
-        hysteresis.gain_at_least_ppm, report.before, hysteresis.pays_back_within_s
-    )
+/// What is to be reached: domains on their spots, and hosts off that nobody needs.
+fn goal(ground: &Ground<'_>, question: &Question, spots: &[Spot]) -> Goal {
+    let place = |host: HostIx| (host != ground.nowhere()).then_some(host);
+    let mut goal = Goal::of(
+        ground.world,
+        spots.iter().map(|spot| place(spot.host)).collect(),
+    );
+    goal.replicas = spots.iter().map(|spot| place(spot.replica)).collect();
+    goal.off = power::not_needed(ground.world, &question.objective, spots);
+    goal
 }
 
-/// Appends the steps of one change, with what they gain.
-fn follow(ledger: &mut Ledger<'_>, change: Change, plan: &mut Plan) {
-    let ground = Arc::clone(ledger.ground());
-    let domain = change.domain;
-    let old = ledger.spot(domain);
+/// Makes a step's change, and says of a step that nothing else asked for what it gains.
+fn follow(ledger: &mut Ledger<'_>, mut step: Step) -> Step {
+    let (domain, to) = match step.act {
+        Act::Move { domain, to, .. } => {
+            let now = ledger.spot(domain);
+            let replica = if now.replica == to {
+                now.host
+            } else {
+                now.replica
+            };
+            (domain, Spot { host: to, replica })
+        }
+        Act::Place { domain, to } => (
+            domain,
+            Spot {
+                host: to,
+                ..ledger.spot(domain)
+            },
+        ),
+        Act::MoveReplica { domain, to, .. } => (
+            domain,
+            Spot {
+                replica: to,
+                ..ledger.spot(domain)
+            },
+        ),
+        Act::SwitchOn { .. } | Act::SwitchOff { .. } => return step,
+    };
     let before = ledger.value();
     let broken = broken_by_domain(ledger, domain);
-    ledger.apply(change);
+    let from = ledger.spot(domain).host;
+    let room = ledger.books().beyond(from);
+    ledger.apply(Change { domain, to });
     let now = ledger.value();
-    let reason = if now.broken < before.broken {
-        Reason::Repairs {
-            rule: broken.unwrap_or_else(|| "a host is beyond its room".to_owned()),
-        }
+    if !matches!(step.reason, Reason::Asked { .. } | Reason::Gains { .. }) {
+        return step;
+    }
+    step.reason = if now.broken < before.broken {
+        let rule = broken.or(room).unwrap_or_else(|| {
+            format!(
+                "{} is not with, or not apart from, others",
+                ledger.ground().world.domains[domain].name
+            )
+        });
+        Reason::Repairs { rule }
     } else {
         Reason::Gains {
             before: before.ranks[0],
             after: now.ranks[0],
-            what: format!(
-                "the objective goes from {:.6} to {:.6}",
-                before.ranks[0], now.ranks[0]
-            ),
+            what: biggest_part(ledger, before.ranks[0], now.ranks[0]),
         }
     };
-    for (from, to, act) in acts(domain, old, change.to, ground.nowhere()) {
-        let cost = ground.toll.cost(domain, from, to);
-        let after = plan.steps.len().checked_sub(1).map(StepIx::of);
-        plan.steps.push(Step {
-            act,
-            after: after.into_iter().collect(),
-            reason: reason.clone(),
-            figures: Figures {
-                duration_s: cost.duration_s,
-                bytes: cost.bytes,
-                ..Figures::default()
-            },
+    step
+}
+
+fn biggest_part(ledger: &Ledger<'_>, before: f64, after: f64) -> String {
+    let part = (ledger.gauge().parts().into_iter())
+        .max_by(|one, other| one.1.total_cmp(&other.1))
+        .map_or(String::new(), |(name, value)| {
+            format!("; most of what is left is {name}: {value:.4}")
         });
-        plan.report.bytes += cost.bytes;
-        plan.report.duration_s += cost.duration_s;
-    }
+    format!("{before:.6} to {after:.6}{part}")
 }
 
-/// The single steps from one spot to another, each with the spots before and after it.
-fn acts(domain: DomainIx, from: Spot, to: Spot, nowhere: HostIx) -> Vec<(Spot, Spot, Act)> {
-    let mut acts = Vec::new();
-    if from.host == nowhere {
-        acts.push((
-            from,
-            to,
-            Act::Place {
-                domain,
-                to: to.host,
-            },
-        ));
-        return acts;
-    }
-    let mut now = from;
-    let (moves, _) = steps(from, to, nowhere);
-    if from.replica == nowhere {
-        if moves > 0 {
-            go(&mut acts, domain, &mut now, to.host, nowhere);
-        }
-        return acts;
-    }
-    if moves == 2 || (moves == 1 && to.host == from.replica) {
-        go(&mut acts, domain, &mut now, from.replica, nowhere);
-    }
-    if now.host != to.host && now.replica != to.host {
-        copy(&mut acts, domain, &mut now, to.host);
-    }
-    if now.host != to.host {
-        go(&mut acts, domain, &mut now, to.host, nowhere);
-    }
-    if now.replica != to.replica {
-        copy(&mut acts, domain, &mut now, to.replica);
-    }
-    acts
-}
-
-/// A domain with a replica moves to it and leaves one behind.
-fn go(
-    acts: &mut Vec<(Spot, Spot, Act)>,
-    domain: DomainIx,
-    now: &mut Spot,
-    to: HostIx,
-    nowhere: HostIx,
-) {
-    let replica = if now.replica == nowhere {
-        nowhere
-    } else {
-        now.host
-    };
-    let next = Spot { host: to, replica };
-    let (from, pivot) = (now.host, false);
-    acts.push((
-        *now,
-        next,
-        Act::Move {
-            domain,
-            from,
-            to,
-            pivot,
-        },
-    ));
-    *now = next;
-}
-
-fn copy(acts: &mut Vec<(Spot, Spot, Act)>, domain: DomainIx, now: &mut Spot, to: HostIx) {
-    let next = Spot {
-        host: now.host,
-        replica: to,
-    };
-    let from = now.replica;
-    acts.push((*now, next, Act::MoveReplica { domain, from, to }));
-    *now = next;
-}
-
-/// Changes in an order in which each finds room while it is still counted where it leaves; and how many found none.
-fn order(ledger: &Ledger<'_>, spots: &[Spot]) -> (Vec<Change>, u64) {
-    let mut books = ledger.books().clone();
-    let mut pending: Vec<Change> = (spots.iter().enumerate())
-        .map(|(number, &to)| Change {
-            domain: DomainIx::of(number),
-            to,
-        })
-        .filter(|change| books.places.spot(change.domain) != change.to)
-        .collect();
-    let mut ordered = Vec::with_capacity(pending.len());
-    loop {
-        let before = ordered.len();
-        pending.retain(|&change| {
-            let now = books.places.spot(change.domain);
-            let takes = if change.to.host == now.replica {
-                *books.ground.rooms.live(change.domain)
-            } else {
-                books.ground.rooms.takes(change.domain)
-            };
-            let fits = change.to.host == now.host
-                || books
-                    .has_room(change.to.host, &takes, &Amounts::NONE)
-                    .is_ok();
-            if fits {
-                books.apply(change);
-                ordered.push(change);
-            }
-            !fits
-        });
-        if pending.is_empty() || ordered.len() == before {
-            return (ordered, pending.len() as u64);
-        }
-    }
+/// What stays broken, and what stands in the way of each.
+fn still_broken(ledger: &Ledger<'_>) -> Vec<Hindrance> {
+    (broken_words(ledger).into_iter())
+        .map(|what| Hindrance { what, count: 1 })
+        .collect()
 }
 
 /// How a domain breaks a rule where it is, in words.
@@ -341,9 +274,7 @@ fn broken_words(ledger: &Ledger<'_>) -> Vec<String> {
         .filter_map(|domain| broken_by_domain(ledger, DomainIx::of(domain)))
         .collect();
     for host in (0..world.hosts.len()).map(HostIx::of) {
-        if books.broken_host(host, books.taken(host), books.spare_due(host).0) > 0 {
-            words.push(books.beyond_words(host));
-        }
+        words.extend(books.beyond(host));
     }
     for domain in (0..world.domains.len()).map(DomainIx::of) {
         if books.broken_bonds(domain, books.places.spot(domain).host) > 0 {

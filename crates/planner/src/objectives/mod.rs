@@ -9,6 +9,8 @@ mod locality;
 mod occupied;
 mod time;
 
+pub(crate) use occupied::{may_be_off, processor_power, processor_use};
+
 use estive_world::{DomainIx, HostIx};
 
 use crate::books::Books;

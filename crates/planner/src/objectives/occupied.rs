@@ -162,7 +162,7 @@ impl Occupied {
 }
 
 /// What a domain uses of processors now, in thousandths of a common core's millionth.
-pub(super) fn processor_use(world: &World, domain: DomainIx) -> u64 {
+pub(crate) fn processor_use(world: &World, domain: DomainIx) -> u64 {
     let domain = &world.domains[domain];
     if domain.life == DomainLife::Stopped {
         return 0;
@@ -174,13 +174,13 @@ pub(super) fn processor_use(world: &World, domain: DomainIx) -> u64 {
 }
 
 /// What a host has of processors, on the same scale.
-pub(super) fn processor_power(world: &World, host: HostIx) -> u64 {
+pub(crate) fn processor_power(world: &World, host: HostIx) -> u64 {
     let host = &world.hosts[host];
     host.speed[UsedKind::CpuMicrocores].saturating_mul(u64::from(host.core_speed_milli))
 }
 
 /// Whether a host may be off while nobody is on it: it is ours for all hours, and it tells what it does.
-pub(super) fn may_be_off(world: &World, host: HostIx) -> bool {
+pub(crate) fn may_be_off(world: &World, host: HostIx) -> bool {
     let host = &world.hosts[host];
     host.owner.is_none() && !host.owner_present && host.state != HostPower::Unknown
 }

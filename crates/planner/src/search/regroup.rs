@@ -178,7 +178,9 @@ impl Table {
             Outcome::NoBetter
         };
         match outcome {
-            Outcome::Better => seeker.forget(),
+            Outcome::Better => {
+                seeker.forget();
+            }
             _ => seeker.back_to(mark),
         }
         outcome
