@@ -173,10 +173,11 @@ impl Case {
         balanced.push(".balanced");
         let text =
             std::fs::read_to_string(&balanced).map_err(Error::system("reading what hbal wrote"))?;
+        // hbal writes where everything is, and leaves what is free as it was: we count that anew.
         let world = Ganeti::read(&text, Some(&self.loads)).map_err(other)?.world;
         let solution = said.lines().filter(|line| is_move(line)).count() as u32;
         let outcome = Outcome {
-            score: self.judge(Path::new(&balanced))?,
+            score: self.judge(&self.written("hbal.data", &world)?)?,
             moves: solution.min(changed(&self.cluster.world, &world)).max(1),
             mib: carried_mib(&self.cluster.world, &world),
             bytes: carried_bytes(&self.cluster.world, &world),
@@ -200,10 +201,8 @@ impl Case {
         };
         let found = target(&world, &question).map_err(other)?;
         let there = after(&cluster.world, &found.spots);
-        let text = cluster.data(&there).map_err(other)?;
+        let path = self.written("ours.data", &there)?;
         let cpu_s = own_cpu_s() - before_s;
-        let path = self.directory.join("ours.data");
-        std::fs::write(&path, text).map_err(Error::system("writing our state"))?;
         let outcome = Outcome {
             score: self.judge(&path)?,
             moves: changed(&cluster.world, &there),
@@ -211,6 +210,14 @@ impl Case {
             bytes: carried_bytes(&cluster.world, &there),
         };
         Ok((outcome, cpu_s))
+    }
+
+    /// A file with this cluster's domains where a world has them.
+    fn written(&self, name: &str, world: &World) -> Result<PathBuf, Error> {
+        let text = self.cluster.data(world).map_err(other)?;
+        let path = self.directory.join(name);
+        std::fs::write(&path, text).map_err(Error::system("writing a state"))?;
+        Ok(path)
     }
 
     /// What hbal says that a state is worth.
