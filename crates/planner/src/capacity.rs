@@ -147,7 +147,8 @@ fn keep_one_free(world: &World, shape: &Domain, capacity: &mut Capacity) {
             turn += 1;
         }
         let hosts: Vec<Option<HostIx>> = filled.domains.iter().map(|it| it.host).collect();
-        failover::without_place(&filled, &Rooms::new(&filled), &hosts).is_empty()
+        let on = failover::powered(&filled);
+        failover::without_place(&filled, &Rooms::new(&filled), &hosts, &on).is_empty()
     };
     capacity.exact = false;
     // More than this nobody counts one by one.

@@ -16,13 +16,27 @@ pub struct Failure {
     pub domain: DomainIx,
 }
 
-/// Hosts that may not fail, where domains without a replica are on `hosts` (by domain): for each, whether those that run
+/// Which hosts are on.
+pub fn powered(world: &World) -> Vec<bool> {
+    world
+        .hosts
+        .iter()
+        .map(|host| host.state == HostPower::On)
+        .collect()
+}
+
+/// Hosts that may not fail, where domains without a replica are on `hosts` (by domain) and hosts are `on`: for each, whether those that run
 /// there can be started on others that are on, beside what runs there, the largest first, each on the first host where it
 /// fits. A packing is hard: where this finds none there may be one still, where it finds one there is. Domains with a
 /// replica are not looked at: they go to it, and whether it has room is a sum.
 ///
 /// Cost: O(hosts) for a domain at the worst; a host that takes the last one is asked first for the next.
-pub fn without_place(world: &World, rooms: &Rooms, hosts: &[Option<HostIx>]) -> Vec<Failure> {
+pub fn without_place(
+    world: &World,
+    rooms: &Rooms,
+    hosts: &[Option<HostIx>],
+    on: &[bool],
+) -> Vec<Failure> {
     let fences = Fences::new(world);
     let mut taken = vec![Amounts::NONE; world.hosts.len()];
     let mut guests: Vec<Vec<DomainIx>> = vec![Vec::new(); world.hosts.len()];
@@ -53,7 +67,7 @@ pub fn without_place(world: &World, rooms: &Rooms, hosts: &[Option<HostIx>]) -> 
                     .find(|&at| {
                         let host = HostIx::of(at);
                         at != failing
-                            && world.hosts[at].state == HostPower::On
+                            && on[at]
                             && with(&taken[at], &added, at, rooms).admits(&takes, rooms.room(host))
                             && cannot_come(world, None, &world.hosts[at]).is_none()
                             && lacks(world, what, host).is_none()
@@ -148,7 +162,8 @@ mod tests {
             ],
         );
         let hosts: Vec<Option<HostIx>> = world.domains.iter().map(|it| it.host).collect();
-        let failures = |world: &World| without_place(world, &Rooms::new(world), &hosts);
+        let failures =
+            |world: &World| without_place(world, &Rooms::new(world), &hosts, &powered(world));
         assert_eq!(failures(&world), []);
         let failure = |host, domain| Failure {
             host: HostIx(host),

@@ -22,6 +22,9 @@ use estive_world::{DomainIx, HostIx, Indexed, Step, World};
 
 use schedule::{First, Schedule};
 
+/// So often the rest is planned anew without what cannot be done.
+const RESTS: u32 = 8;
+
 /// How a world should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Goal {
@@ -33,6 +36,8 @@ pub struct Goal {
     pub on: Vec<HostIx>,
     /// Hosts to be off at the end: nothing may be left on them.
     pub off: Vec<HostIx>,
+    /// Whether domains may step aside to third hosts.
+    pub pivots: bool,
 }
 
 impl Goal {
@@ -51,6 +56,7 @@ impl Goal {
             replicas: vec![None; world.domains.len()],
             on: Vec::new(),
             off: Vec::new(),
+            pivots: true,
         }
     }
 }
@@ -85,11 +91,44 @@ pub struct Left {
 ///
 /// # Errors
 /// [`Stuck`], with what can be done.
-pub fn sequence(world: &World, target: &Goal) -> Result<Vec<Step>, Stuck> {
-    // Another order at the start gets by with fewer pivots sometimes; where there are none there is nothing to gain.
+pub fn sequence(world: &World, goal: &Goal) -> Result<Vec<Step>, Stuck> {
+    let mut best = best_of(world, goal);
+    if best.left.is_empty() {
+        return Ok(best.steps);
+    }
+    // The rest is planned anew without what cannot be done: nobody steps aside in vain.
+    let mut left = best.left.clone();
+    let mut rest = goal.clone();
+    for _ in 0..RESTS {
+        for gone in &best.left {
+            match gone.domain {
+                Some(domain) => {
+                    rest.hosts[domain.at()] = world.domains[domain].host;
+                    rest.replicas[domain.at()] = world.domains[domain].replica;
+                }
+                None => rest.off.retain(|host| *host != gone.to),
+            }
+        }
+        best = best_of(world, &rest);
+        if best.left.is_empty() {
+            return Err(Stuck {
+                left,
+                steps: best.steps,
+            });
+        }
+        left.extend(best.left.iter().cloned());
+    }
+    Err(Stuck {
+        left,
+        steps: Vec::new(),
+    })
+}
+
+/// Another order at the start gets by with fewer pivots sometimes; where there are none there is nothing to gain.
+fn best_of<'a>(world: &'a World, goal: &'a Goal) -> Schedule<'a> {
     let mut best: Option<Schedule> = None;
     for first in [First::Longest, First::Wanted, First::Shortest] {
-        let mut schedule = Schedule::new(world, target, first);
+        let mut schedule = Schedule::new(world, goal, first);
         schedule.run();
         let done = schedule.left.is_empty() && schedule.pivots == 0;
         if best
@@ -102,15 +141,7 @@ pub fn sequence(world: &World, target: &Goal) -> Result<Vec<Step>, Stuck> {
             break;
         }
     }
-    let best = best.expect("one was tried");
-    if best.left.is_empty() {
-        Ok(best.steps)
-    } else {
-        Err(Stuck {
-            left: best.left,
-            steps: best.steps,
-        })
-    }
+    best.expect("one was tried")
 }
 
 /// Seconds until the last step ends if each lasts as long as its figures say and begins as soon as it may.

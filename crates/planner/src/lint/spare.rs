@@ -40,6 +40,7 @@ pub fn check(lint: &Lint, end: &[Whereabouts], faults: &mut Vec<Fault>) {
         return;
     }
     pairs(lint, faults);
+    let mut on = failover::powered(lint.world);
     let start: Vec<Option<HostIx>> = lint
         .world
         .domains
@@ -47,11 +48,18 @@ pub fn check(lint: &Lint, end: &[Whereabouts], faults: &mut Vec<Fault>) {
         .map(|domain| domain.host)
         .collect();
     let hosts: Vec<Option<HostIx>> = end.iter().map(|at| at.host).collect();
-    let before: BTreeSet<HostIx> = failover::without_place(lint.world, &lint.rooms, &start)
+    let before: BTreeSet<HostIx> = failover::without_place(lint.world, &lint.rooms, &start, &on)
         .into_iter()
         .map(|failure| failure.host)
         .collect();
-    for failure in failover::without_place(lint.world, &lint.rooms, &hosts) {
+    for step in lint.steps {
+        match step.act {
+            Act::SwitchOn { host } => on[host.at()] = true,
+            Act::SwitchOff { host } => on[host.at()] = false,
+            _ => {}
+        }
+    }
+    for failure in failover::without_place(lint.world, &lint.rooms, &hosts, &on) {
         if !before.contains(&failure.host) {
             faults.push(Fault::NoPlaceLeft {
                 failing: failure.host,

@@ -26,7 +26,7 @@ pub fn step_aside(schedule: &mut Schedule) -> bool {
     let waiting: Vec<DomainIx> = (schedule.waiting.iter())
         .flat_map(|waiting| waiting.iter().map(|(_, domain)| *domain))
         .collect();
-    if waiting.is_empty() {
+    if waiting.is_empty() || !schedule.target.pivots {
         return false;
     }
     // Who is where, of those on hosts that somebody waits for.
