@@ -157,7 +157,7 @@ mod tests {
             render(&[domain, shop], false),
             "DOMAIN   DEPLOYMENT  HOST   STATE    ADDRESS      MEMORY   NOTE\n\
              clone01  first-herd  host1  running  10.77.0.101  384 MiB  moving to host2\n\
-             shop     -           host1  running  -            384 MiB  \n"
+             shop     -           host1  running  -            384 MiB\n"
         );
     }
 }
