@@ -72,6 +72,10 @@ impl Authority {
         let write = || -> io::Result<()> {
             let mut line = serde_json::to_string(certificate)?;
             line.push('\n');
+            // What was cut off must not take this one with it.
+            if fs::read(&path).is_ok_and(|text| text.last().is_some_and(|last| *last != b'\n')) {
+                line.insert(0, '\n');
+            }
             let mut file = fs::OpenOptions::new()
                 .create(true)
                 .append(true)
@@ -282,8 +286,12 @@ mod tests {
         let unknown = "00:ab:cd:ef:01:23:45:67:89";
         let more = authority.revoke(&words(&["h1", &issued[3].serial, unknown]));
         assert_eq!(more.unwrap().len(), 3, "the two of before are not new");
-        // A certificate of the same name is another.
+        // A certificate of the same name is another. Half a line, of a process that was killed, hides none.
+        let path = authority.directory().join(ISSUED);
+        let cut = fs::read_to_string(&path).unwrap() + "{\"serial\":\"12";
+        fs::write(&path, cut).unwrap();
         authority.issue(Role::Agent, "h1", &[], DAY).unwrap();
+        assert_eq!(authority.issued().unwrap().len(), 5);
         let all = Authority::open(authority.directory()).unwrap().revoked();
         let serials: Vec<String> = all.unwrap().into_iter().map(|one| one.serial).collect();
         let mut expected: Vec<String> = issued.iter().map(|one| one.serial.clone()).collect();
