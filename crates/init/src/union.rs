@@ -80,6 +80,10 @@ fn mount_modules(union: &OwnedFd) -> Result<bool> {
     if open_in(union, &format!("{place}/{MODULES_LIST}")).is_ok() {
         return Ok(false);
     }
+    // An initial RAM file system made for another root may not have the driver.
+    if !knows_erofs() {
+        return Ok(false);
+    }
     // It is attached to every clone; one booted by hand may do without.
     let Some(path) = devices::present_disk(disk::MODULES) else {
         return Ok(false);
@@ -100,6 +104,13 @@ fn mount_modules(union: &OwnedFd) -> Result<bool> {
     mount_bind(&source, of_descriptor(&target))
         .doing(|| format!("mounting the modules of {release} at /{place}"))?;
     Ok(true)
+}
+
+fn knows_erofs() -> bool {
+    let known = fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    known
+        .lines()
+        .any(|line| line.split('\t').next_back() == Some("erofs"))
 }
 
 /// Memory at `run`, if nothing is mounted there yet. An init that finds it so keeps it.

@@ -42,5 +42,7 @@ impl Options {
     pub(super) fn add_needs(&self, needs: &mut Needs) {
         needs.identity = true;
         needs.disks();
+        // A clone has a disk of its kernel's modules too, whatever its root is.
+        needs.if_there(&["erofs"]);
     }
 }
