@@ -256,7 +256,8 @@ impl Drop for Load {
     }
 }
 
-/// What looks at each image from inside, once its services run.
+/// What looks at each image from inside, once its services run. What was cut off in the middle of an unpacking is not
+/// configured before it is installed again (dpkg's `reinstreq`).
 const CHECK: &str = r#"#!/bin/sh
 say() { echo "checked: $*" >/dev/console; }
 say "ssh $(systemctl is-active ssh)"
@@ -270,7 +271,7 @@ say "torn $(find /usr/share/estive-load-* -type f ! -name '*.dpkg-*' -exec awk '
   $0 != first { print FILENAME } END { if (file && count != LINES) print file }' {} + 2>/dev/null | sort -u | tr '\n' ' ')"
 say "accounts $(awk -F: 'NF != 7' /etc/passwd | wc -l) $(id -u root)"
 ldconfig -p >/dev/null; say "libraries $?"
-{ dpkg --configure -a && dpkg -i /DEBS/a_2.deb /DEBS/b_1.deb; } >/run/said 2>&1; say "mended $? $(tail -1 /run/said)"
+{ dpkg --configure -a; dpkg -i /DEBS/a_2.deb /DEBS/b_1.deb && dpkg --configure -a; } >/run/said 2>&1; say "mended $? $(tail -1 /run/said)"
 say "left $(dpkg --audit | wc -l)"
 systemctl poweroff -f
 "#;
