@@ -91,7 +91,7 @@ const fn guests_of_loaders(package: &'static str, target: &'static str, bound_s:
 /// run last, as guest suites with [`UNNAMED_BOUND_S`], and a line is printed that asks for theirs.
 const TABLE: &[Row] = &[
     plain("estive-erofs", "round", 150),
-    plain("estive-planner", "situations", 60),
+    plain("estive-planner", "situations", 150),
     plain("estive-exports", "seal", 120),
     plain("estive-exports", "seal_live", 300),
     plain("estive-cache", "cache", 120),

@@ -3,7 +3,7 @@
 use crate::failure::Failure;
 use crate::world_file::unreadable;
 use clap::Args;
-use estive_planner::{Objective, Question, asked};
+use estive_planner::{About, Objective, Question, asked};
 use estive_world::text::{Document, KIB, Measure, Value};
 use estive_world::{World, WorldError};
 use std::path::Path;
@@ -11,7 +11,7 @@ use std::path::Path;
 /// What is asked. Options go over what a line `ask` of the world's file says.
 #[derive(Debug, Args)]
 pub struct Asking {
-    /// The line `ask` of that name in the world's file; without it, the first
+    /// The line `ask` of that name in the world's file; without it, the first that asks for a plan
     #[arg(long, value_name = "NAME")]
     ask: Option<String>,
     /// What is better: terms with + between, weights with *, ranks with `then`: balance, consolidate(spare=10%), locality, cost, time, guests-out(HOST,…), fair
@@ -47,9 +47,8 @@ impl Asking {
                     Failure::impossible(format!("{}: no line `ask {name}`", path.display()))
                 })?
             }
-            None => all
-                .into_iter()
-                .next()
+            None => (all.into_iter())
+                .find(|asked| asked.about == About::Plan)
                 .map(|asked| asked.question)
                 .unwrap_or_default(),
         };

@@ -4,8 +4,9 @@
 //! weight before or behind a `*`; a term is its name, with what it needs in brackets: `guests-out(h1,h2) then 2*balance + cost`.
 
 use estive_world::text::{COUNT, Document, Fields, KIB, Line, SHARE, Value, quoted, read_real};
-use estive_world::{HostIx, Indexed, World, WorldError};
+use estive_world::{HostIx, World, WorldError};
 
+use crate::about::{About, Named, about, host_of};
 use crate::{Budget, Objective, Question, Term, Weighted};
 
 /// The most ranks, and the most terms of all ranks.
@@ -22,7 +23,9 @@ pub struct Asked {
     pub name: String,
     /// Its line.
     pub line: u32,
-    /// What is asked.
+    /// What is asked for.
+    pub about: About,
+    /// What is better, and within which limits.
     pub question: Question,
 }
 
@@ -50,12 +53,13 @@ impl Default for Question {
 /// # Errors
 /// With the place of the first thing that is wrong.
 pub fn asked(document: &Document<'_>) -> Result<Vec<Asked>, WorldError> {
+    let named = Named::of(&document.world);
     (document.asks.iter())
-        .map(|line| read(line, &document.world))
+        .map(|line| read(line, &document.world, &named))
         .collect()
 }
 
-fn read(line: &Line<'_>, world: &World) -> Result<Asked, WorldError> {
+fn read(line: &Line<'_>, world: &World, named: &Named<'_>) -> Result<Asked, WorldError> {
     let mut fields = Fields::of(line);
     let mut question = Question::default();
     let name = match fields.optional_name() {
@@ -95,10 +99,12 @@ fn read(line: &Line<'_>, world: &World) -> Result<Asked, WorldError> {
             ));
         }
     }
+    let about = about(&mut fields, named)?;
     fields.end()?;
     Ok(Asked {
         name,
         line: line.word.line,
+        about,
         question,
     })
 }
@@ -300,13 +306,9 @@ impl<'a, 'w> Parser<'a, 'w> {
                 raw: trimmed,
                 ..part
             };
-            let name = part.name()?;
-            let found = self.world.hosts.iter().position(|host| host.name == *name);
-            let host = HostIx::of(found.ok_or_else(|| {
-                part.fault(format!("no host {name}"), "name hosts of this world")
-            })?);
+            let host = host_of(&part, self.world)?;
             if hosts.contains(&host) {
-                return Err(part.fault(format!("{name} is named twice"), "leave one out"));
+                return Err(part.fault(format!("{} is named twice", part.raw), "leave one out"));
             }
             hosts.push(host);
         }

@@ -169,9 +169,9 @@ fn quota(world: &World, shape: &Domain, capacity: &mut Capacity) {
     let Some(user) = shape.user else { return };
     let quota = world.users[user].quota;
     let has = (world.domains.iter())
-        .filter(|domain| domain.user == Some(user))
+        .filter(|domain| domain.user == Some(user) && domain.host.is_some())
         .fold(estive_world::Reserved::NONE, |sum, domain| {
-            sum + domain.reserved
+            sum + crate::room::held(domain)
         });
     let left = (0..4)
         .filter(|&kind| quota.0[kind] != u64::MAX && shape.reserved.0[kind] > 0)

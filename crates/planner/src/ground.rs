@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 
 use estive_world::{
-    DomainIx, DomainLife, Host, HostIx, HostPower, Indexed, Relation, Scope, World,
+    DomainIx, DomainLife, Host, HostIx, HostPower, Indexed, Relation, Reserved, Scope, UserIx,
+    World,
 };
 
 use crate::Rooms;
 use crate::host_set::HostSet;
 use crate::obstacle::Obstacle;
 use crate::places::{Places, Spot};
+use crate::room::held;
 use crate::toll::Toll;
 
 /// A relation between domains that moves can keep or break.
@@ -95,6 +97,16 @@ impl<'w> Ground<'w> {
             wakes,
         };
         ground.sort_into_kinds();
+        for number in 0..count {
+            let domain = DomainIx::of(number);
+            // Rest is against running to and fro: it holds nobody where he must not be.
+            if matches!(ground.still[number], Some(Obstacle::Cooldown { .. }))
+                && (world.domains[domain].host)
+                    .is_some_and(|host| ground.hinders_staying(domain, host).is_some())
+            {
+                ground.still[number] = None;
+            }
+        }
         ground
     }
 
@@ -239,6 +251,9 @@ impl<'w> Ground<'w> {
         if let Some(until_s) = host.until_s.filter(|&until_s| until_s <= soon_s) {
             return Some(Obstacle::Ends(to, until_s));
         }
+        if owners_by(world, host, soon_s) {
+            return Some(Obstacle::OwnersSoon(to));
+        }
         let from = &world.hosts[what.host?];
         if from.site != host.site && world.link(from.site, host.site).is_none() {
             return Some(Obstacle::NoLink(from.site, host.site));
@@ -274,11 +289,21 @@ fn processors(world: &World) -> Vec<u32> {
         .collect()
 }
 
-/// Whether a host is its owner's at the world's moment. The week's hours begin on Monday; the clock began on a Thursday.
+/// Whether a host is its owner's at the world's moment.
 fn owners(world: &World, host: &Host) -> bool {
-    let hour = (world.at_s / 3600 + 3 * 24) % 168;
-    host.owner_present
-        || (host.owner.as_ref()).is_some_and(|owner| owner.hours.contains(&(hour as u8)))
+    host.owner_present || owners_by(world, host, world.at_s + 1)
+}
+
+/// Whether an hour of a host's owner begins before a moment, or one is now. The week's hours begin on Monday; the clock
+/// began on a Thursday.
+fn owners_by(world: &World, host: &Host, by_s: u64) -> bool {
+    let Some(owner) = &host.owner else {
+        return false;
+    };
+    let first = world.at_s / 3600;
+    let last = by_s.saturating_sub(1).max(world.at_s) / 3600;
+    (first..=last.min(first + 167))
+        .any(|hour| owner.hours.contains(&(((hour + 3 * 24) % 168) as u8)))
 }
 
 fn still(world: &World) -> Vec<Option<Obstacle>> {
@@ -300,5 +325,27 @@ fn still(world: &World) -> Vec<Option<Obstacle>> {
     for operation in &world.operations {
         still[operation.domain.at()] = Some(Obstacle::UnderWay);
     }
+    for (domain, user) in beyond_quotas(world) {
+        still[domain.at()] = Some(Obstacle::Quota(user));
+    }
     still
+}
+
+/// Those that ask for a place and would be more than their users may have, in their order: the first come first.
+fn beyond_quotas(world: &World) -> Vec<(DomainIx, UserIx)> {
+    let mut had = vec![Reserved::NONE; world.users.len()];
+    let mut beyond = Vec::new();
+    for asks in [false, true] {
+        let all = world.domains.iter().enumerate();
+        for (number, domain) in all.filter(|(_, domain)| domain.host.is_none() == asks) {
+            let Some(user) = domain.user else { continue };
+            let wants = had[user.at()] + held(domain);
+            if asks && !wants.fits(&world.users[user].quota) {
+                beyond.push((DomainIx::of(number), user));
+            } else {
+                had[user.at()] = wants;
+            }
+        }
+    }
+    beyond
 }

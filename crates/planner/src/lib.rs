@@ -2,6 +2,7 @@
 //!
 //! No I/O, no clock, no randomness but a seed.
 
+mod about;
 mod ask;
 mod books;
 mod capacity;
@@ -32,6 +33,7 @@ mod sequence;
 mod toll;
 pub mod transfer;
 
+pub use about::About;
 pub use ask::{Asked, asked};
 pub use books::Books;
 pub use capacity::{Capacity, OfHost, capacity};

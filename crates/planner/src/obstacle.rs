@@ -24,6 +24,8 @@ pub enum Obstacle {
     Maintenance(HostIx),
     /// It is an hour of the host's owner, or he sits at it.
     Owners(HostIx),
+    /// An hour of the host's owner begins before a move there would have paid for itself.
+    OwnersSoon(HostIx),
     /// The host is ours only until then, in seconds of the world's clock.
     Ends(HostIx, u64),
     /// The host lacks a word that the domain needs.
@@ -68,6 +70,7 @@ impl Obstacle {
             Self::NotOn(_) => "not on".to_owned(),
             Self::Maintenance(_) => "under maintenance".to_owned(),
             Self::Owners(_) => "its owner's now".to_owned(),
+            Self::OwnersSoon(_) => "its owner's soon".to_owned(),
             Self::Ends(..) => "had for too short a time".to_owned(),
             Self::Processor(_) => "another processor".to_owned(),
             Self::NoLink(..) => "no link between the sites".to_owned(),
@@ -98,6 +101,10 @@ impl Obstacle {
             Self::NotOn(to) => format!("{} is not on", host(to)),
             Self::Maintenance(to) => format!("{} is under maintenance", host(to)),
             Self::Owners(to) => format!("{} is its owner's now", host(to)),
+            Self::OwnersSoon(to) => format!(
+                "{} is its owner's again before a move there has paid for itself",
+                host(to)
+            ),
             Self::Ends(to, until_s) => format!("{} is only had until {until_s}", host(to)),
             Self::Needs(word) => format!("it needs {word:?}, which is not there"),
             Self::Volume(volume) => {

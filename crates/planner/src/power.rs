@@ -8,8 +8,8 @@ use crate::objectives::{may_be_off, processor_power, processor_use};
 use crate::places::Spot;
 use crate::{Objective, Term};
 
-/// Hosts without guests that are on, may be off, and whose power is not part of the spare that is asked for: those that
-/// draw most while they idle first. None where no term counts energy or hosts.
+/// Hosts without guests that are on, may be off, save something then, and whose power is not part of the spare that is
+/// asked for: those that draw most while they idle first. None where no term counts energy or hosts.
 pub(crate) fn not_needed(world: &World, objective: &Objective, spots: &[Spot]) -> Vec<HostIx> {
     let terms = || {
         objective
@@ -25,7 +25,9 @@ pub(crate) fn not_needed(world: &World, objective: &Objective, spots: &[Spot]) -
         Term::Consolidate { spare_milli } => Some(*spare_milli),
         _ => None,
     });
-    let spare_milli = u128::from(spare_milli.max().unwrap_or(0));
+    let spare_milli = spare_milli.max();
+    let is_about_hosts = spare_milli.is_some();
+    let spare_milli = u128::from(spare_milli.unwrap_or(0));
     let mut is_used = vec![false; world.hosts.len() + 1];
     for spot in spots {
         is_used[spot.host.at()] = true;
@@ -49,8 +51,16 @@ pub(crate) fn not_needed(world: &World, objective: &Objective, spots: &[Spot]) -
         .filter(|&host| is_on(host))
         .map(|host| u128::from(processor_power(world, host)))
         .sum();
+    // Where it is known that an idle host takes nothing, there is nothing to be saved.
+    let saves = |host: HostIx| {
+        let host = &world.hosts[host];
+        let watts = host.power.watts_at(0.0) - host.power.off_watts;
+        watts > 0.0 || host.price_micro_per_h > 0 || !host.power.is_measured() && is_about_hosts
+    };
     let mut empty: Vec<HostIx> = all()
-        .filter(|&host| is_on(host) && !is_used[host.at()] && may_be_off(world, host))
+        .filter(|&host| {
+            is_on(host) && !is_used[host.at()] && may_be_off(world, host) && saves(host)
+        })
         .collect();
     // Milliwatts, so that they have an order.
     let idle = |host: HostIx| (world.hosts[host].power.watts_at(0.0) * 1000.0) as u64;

@@ -59,7 +59,7 @@ pub enum HostPower {
 /// What a host draws by its load, and what its switching costs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PowerCurve {
-    /// Watts at equal distances of load from 0 to 100 %, straight between; empty: not known, counted as 0.
+    /// Watts at equal distances of load from 0 to 100 %, straight between; empty: not known, 0 in all sums of energy.
     pub watts: Vec<f64>,
     /// Watts while off.
     pub off_watts: f64,
@@ -72,6 +72,11 @@ pub struct PowerCurve {
 }
 
 impl PowerCurve {
+    /// Whether it is known what the host draws.
+    pub fn is_measured(&self) -> bool {
+        !self.watts.is_empty()
+    }
+
     /// Watts at a load of 0 to 1, straight between the points (SPECpower's form, as in CloudSim).
     pub fn watts_at(&self, load: f64) -> f64 {
         let Some(last) = self.watts.len().checked_sub(1) else {

@@ -4,6 +4,9 @@
 //! is off now and gets guests pays its boot over the time within which moves must pay for themselves. If what is left on
 //! has less power than what is used and the spare together, the missing part is counted at what idle hosts draw for it:
 //! for so much has to stay on without guests.
+//!
+//! A host of which nobody has measured what it draws counts as much as the hungriest of the others does idle, whatever it
+//! does; where none was measured, each counts 1 W: then as few hosts as possible are used.
 
 use std::sync::Arc;
 
@@ -45,18 +48,13 @@ impl Consolidate {
         let power: u64 = (0..hosts)
             .map(|host| processor_power(world, HostIx::of(host)))
             .sum();
-        let idle: f64 = world
-            .hosts
-            .iter()
-            .map(|host| host.power.watts_at(0.0) * MICRO)
-            .sum();
+        let unmeasured = unmeasured(world);
+        let costs: Vec<HostCost> = (0..hosts)
+            .map(|host| watts(world, HostIx::of(host), unmeasured))
+            .collect();
+        let idle: f64 = costs.iter().map(|cost| cost.by_load[0]).sum();
         Self {
-            hosts: Occupied::new(
-                books,
-                (0..hosts)
-                    .map(|host| watts(world, HostIx::of(host)))
-                    .collect(),
-            ),
+            hosts: Occupied::new(books, costs),
             spare: Arc::new(Spare {
                 needed: if spare_milli == 0 {
                     0
@@ -77,14 +75,24 @@ impl Consolidate {
     }
 }
 
+/// What a host draws that was not measured, in microwatts.
+fn unmeasured(world: &World) -> f64 {
+    let measured = world.hosts.iter().filter(|host| host.power.is_measured());
+    let idle = measured.map(|host| host.power.watts_at(0.0));
+    idle.reduce(f64::max).unwrap_or(1.0) * MICRO
+}
+
 /// What a host draws, in microwatts.
-fn watts(world: &World, number: HostIx) -> HostCost {
+fn watts(world: &World, number: HostIx, unmeasured: f64) -> HostCost {
     let host = &world.hosts[number];
-    let idle = host.power.watts_at(0.0) * MICRO;
+    let by_load: Vec<f64> = match host.power.is_measured() {
+        true => host.power.watts.iter().map(|watts| watts * MICRO).collect(),
+        false => vec![unmeasured],
+    };
     let empty = if may_be_off(world, number) {
         host.power.off_watts * MICRO
     } else {
-        idle
+        by_load[0]
     };
     let boot = if host.state == HostPower::Off {
         let within_s = f64::from(world.rules.hysteresis.pays_back_within_s.max(1));
@@ -95,7 +103,7 @@ fn watts(world: &World, number: HostIx) -> HostCost {
     HostCost {
         empty: empty as i64,
         occupied: boot as i64,
-        by_load: host.power.watts.iter().map(|watts| watts * MICRO).collect(),
+        by_load,
     }
 }
 

@@ -105,10 +105,7 @@ impl Cost {
 /// What a host costs an hour, in millionths.
 fn price(world: &World, number: HostIx) -> HostCost {
     let host = &world.hosts[number];
-    let tariff = (world.sites.get(host.site.at()).into_iter())
-        .flat_map(|site| &site.energy)
-        .rfind(|tariff| tariff.from_s <= world.at_s);
-    let per_wh = tariff.map_or(0.0, |tariff| tariff.micro_per_kwh as f64 / 1000.0);
+    let per_wh = micro_per_kwh(world, host.site) as f64 / 1000.0;
     let empty = if may_be_off(world, number) {
         host.power.off_watts * per_wh
     } else {
@@ -124,6 +121,24 @@ fn price(world: &World, number: HostIx) -> HostCost {
             .map(|watts| watts * per_wh)
             .collect(),
     }
+}
+
+/// What a site's energy costs: the mean over the time within which a move must have paid for itself, so that nobody goes
+/// where it is cheap for a moment.
+fn micro_per_kwh(world: &World, site: SiteIx) -> u64 {
+    let Some(site) = world.sites.get(site.at()) else {
+        return 0;
+    };
+    let within_s = u64::from(world.rules.hysteresis.pays_back_within_s.max(1));
+    let end_s = world.at_s.saturating_add(within_s);
+    let mut sum: u128 = 0;
+    for (nth, tariff) in site.energy.iter().enumerate() {
+        let next = site.energy.get(nth + 1);
+        let until_s = next.map_or(end_s, |next| next.from_s.min(end_s));
+        let lasts_s = until_s.saturating_sub(tariff.from_s.max(world.at_s));
+        sum += u128::from(tariff.micro_per_kwh) * u128::from(lasts_s);
+    }
+    u64::try_from(sum / u128::from(within_s)).unwrap_or(u64::MAX)
 }
 
 fn between(world: &World, one: usize, other: usize) -> u64 {

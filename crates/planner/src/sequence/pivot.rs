@@ -78,13 +78,18 @@ pub fn step_aside(schedule: &mut Schedule) -> bool {
             due[to.at()].add(schedule.stock.rooms.live(DomainIx::of(at)));
         }
     }
+    // Who steps aside goes elsewhere from then on: where each part is, is said as it was before.
+    let part_of = |schedule: &Schedule, waits: DomainIx| {
+        parts[schedule.next(waits).expect("it waits").to().at()]
+    };
+    let candidates: Vec<(usize, Candidate)> = (candidates.into_iter())
+        .map(|candidate| (part_of(schedule, candidate.for_domain), candidate))
+        .collect();
     let mut served = BTreeSet::new();
-    for candidate in candidates {
+    for (part, candidate) in candidates {
         if candidate.alone_not_enough && candidate.comes_back {
             break;
         }
-        let hop = schedule.next(candidate.for_domain).expect("it waits");
-        let part = parts[hop.to().at()];
         if served.contains(&part) {
             continue;
         }
