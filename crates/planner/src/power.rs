@@ -45,7 +45,18 @@ pub(crate) fn not_needed(world: &World, objective: &Objective, spots: &[Spot]) -
     } else {
         used * (1000 + spare_milli) / 1000
     };
-    let is_on = |host: HostIx| world.hosts[host].state == HostPower::On || is_used[host.at()];
+    // What is off now is switched on for those that leave it, as for those that come.
+    let mut is_left = vec![false; world.hosts.len()];
+    for (domain, spot) in world.domains.iter().zip(spots) {
+        for (old, new) in [(domain.host, spot.host), (domain.replica, spot.replica)] {
+            if let Some(old) = old.filter(|&old| old != new) {
+                is_left[old.at()] = true;
+            }
+        }
+    }
+    let is_on = |host: HostIx| {
+        world.hosts[host].state == HostPower::On || is_used[host.at()] || is_left[host.at()]
+    };
     let all = || (0..world.hosts.len()).map(HostIx::of);
     let mut power: u128 = all()
         .filter(|&host| is_on(host))

@@ -322,7 +322,9 @@ impl<'a> Schedule<'a> {
         let to = hop.to();
         let mut after: BTreeSet<u32> = BTreeSet::new();
         after.extend(self.last[domain.at()]);
-        after.extend(self.switched[to.at()]);
+        for host in spot.host.into_iter().chain([to]) {
+            after.extend(self.switched[host.at()]);
+        }
         for &(pool, amount) in &deal.takes {
             self.stock.pools[pool].claim(amount, &mut after);
         }

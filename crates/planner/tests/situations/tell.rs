@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use estive_planner::{Capacity, Ledger, NoPlace, Overbooking, Placed};
-use estive_world::{Act, Domain, DomainIx, Figures, HostIx, Plan, Reason, World};
+use estive_world::{Act, Domain, DomainIx, Figures, HostIx, HostPower, Plan, Reason, World};
 
 /// Lines, each with its end.
 pub fn lines(lines: impl IntoIterator<Item = String>) -> String {
@@ -118,7 +118,11 @@ pub fn placed(world: &World, placed: &Result<Vec<Placed>, NoPlace>) -> String {
         Ok(placed) => lines(placed.iter().map(|placed| {
             let (domain, host) = (&world.domains[placed.domain], &world.hosts[placed.host]);
             let Placed { by, .. } = placed;
-            format!("{} on {}: {by:+.4}", domain.name, host.name)
+            let woken = match host.state {
+                HostPower::Off => ", once that is switched on",
+                _ => "",
+            };
+            format!("{} on {}{woken}: {by:+.4}", domain.name, host.name)
         })),
         Err(none) => {
             let name = &world.domains[none.domain].name;
