@@ -6,8 +6,8 @@ mod tell;
 use std::path::PathBuf;
 
 use estive_planner::{
-    About, Asked, Change, Ledger, Placer, Question, Spot, after, asked, capacity, lint, overbook,
-    plan, why, why_not,
+    About, Asked, Change, Ledger, Placer, Question, Spot, Value, after, asked, capacity, lint,
+    overbook, plan, why, why_not,
 };
 use estive_world::text::{self, Document};
 use estive_world::{Act, HostPower, Indexed, Plan, World};
@@ -108,37 +108,56 @@ fn what_was_carried_out_is_asked_for_no_more() {
         for Asked { question, .. } in asks.iter().filter(|asked| asked.about == About::Plan) {
             let is_limited = question.moves_at_most.is_some() || question.bytes_at_most.is_some();
             let first = plan(&document.world, question).unwrap();
+            let (before, end) = ends(&document.world, question, &first);
+            let count = end.gauge().count();
+            assert!(is_no_worse(&before, &end.value(), count), "{name}");
             // What found no way is sought again; what was cut off by a limit goes on.
             if is_limited || !first.report.hindrances.is_empty() {
                 continue;
             }
-            let next = carried_out(&document.world, question, &first);
+            let next = carried_out(&document.world, &end, &first);
             let second = plan(&next, question).unwrap();
             assert!(second.steps.is_empty(), "{name}: {:#?}", second.steps);
         }
     }
 }
 
-/// The world once a plan was carried out, with nothing else changed.
-fn carried_out(world: &World, question: &Question, plan: &Plan) -> World {
+/// The value before a plan, and where it ends.
+fn ends<'w>(world: &'w World, question: &Question, plan: &Plan) -> (Value, Ledger<'w>) {
     let mut ledger = Ledger::new(world, &question.objective).unwrap();
-    let mut power = Vec::new();
+    let before = ledger.value();
     for step in &plan.steps {
-        match step.act {
-            Act::SwitchOn { host } => power.push((host, HostPower::On)),
-            Act::SwitchOff { host } => power.push((host, HostPower::Off)),
-            _ => {}
-        }
         if let Some(change) = change(&ledger, &step.act) {
             ledger.apply(change);
         }
     }
+    (before, ledger)
+}
+
+/// Fewer rules are broken, or as many and the first rank that differs is lower.
+fn is_no_worse(before: &Value, after: &Value, ranks: usize) -> bool {
+    if before.broken != after.broken {
+        return after.broken < before.broken;
+    }
+    let pairs = before.ranks.iter().zip(&after.ranks).take(ranks);
+    pairs
+        .map(|(before, after)| (before - after, before.abs() * 1e-9))
+        .find(|(by, nothing)| by.abs() > *nothing)
+        .is_none_or(|(by, _)| by > 0.0)
+}
+
+/// The world once a plan was carried out, with nothing else changed.
+fn carried_out(world: &World, end: &Ledger<'_>, plan: &Plan) -> World {
     let spots: Vec<Spot> = (0..world.domains.len())
-        .map(|domain| ledger.spot(Indexed::of(domain)))
+        .map(|domain| end.spot(Indexed::of(domain)))
         .collect();
     let mut next = after(world, &spots);
-    for (host, state) in power {
-        next.hosts[host].state = state;
+    for step in &plan.steps {
+        match step.act {
+            Act::SwitchOn { host } => next.hosts[host].state = HostPower::On,
+            Act::SwitchOff { host } => next.hosts[host].state = HostPower::Off,
+            _ => {}
+        }
     }
     next
 }
