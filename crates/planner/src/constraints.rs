@@ -31,10 +31,18 @@ impl Books<'_> {
         if to.host == to.replica {
             return Err(Obstacle::SamePlace);
         }
+        // What has no place gets one of its own before anything else: not none, and not its replica's.
+        if to.host == self.nowhere() || (now.host == self.nowhere() && to.host == now.replica) {
+            return Err(Obstacle::SamePlace);
+        }
         let home = ground.start[domain.at()];
-        for host in [to.host, to.replica] {
-            let there = host == home.host || host == home.replica || host == self.nowhere();
-            if !there && !ground.may_come(domain, host) {
+        // A replica is left where the domain was; but the domain may not go wherever its replica is.
+        let stays = [
+            to.host == home.host,
+            to.replica == home.replica || to.replica == home.host || to.replica == self.nowhere(),
+        ];
+        for (host, stays) in [to.host, to.replica].into_iter().zip(stays) {
+            if !stays && !ground.may_come(domain, host) {
                 let obstacle = ground.hinders_coming(domain, host);
                 return Err(obstacle.unwrap_or(Obstacle::NotOn(host)));
             }
@@ -97,7 +105,7 @@ impl Books<'_> {
             return Ok(());
         }
         let rooms = &self.ground.rooms;
-        let room = rooms.room(host);
+        let room = rooms.open(host);
         let mut taken = *self.taken(host);
         taken.take(gone);
         // What is taken off and put back of a kind is no more than before: a host that is beyond its room may keep it.
@@ -139,6 +147,8 @@ impl Books<'_> {
             let bond = &self.ground.together[bond as usize];
             // It may join more of its fellows than it leaves, not fewer.
             let (mut left, mut joined, mut away) = (0u32, 0u32, None);
+            // One that had no place joins some of them.
+            let least = u32::from(now == self.nowhere());
             for (other, at) in self.others(bond, domain) {
                 let (was, will) = (
                     self.alike(bond.scope, at, now),
@@ -150,7 +160,7 @@ impl Books<'_> {
                     away = away.or(Some(other));
                 }
             }
-            if let Some(other) = away.filter(|_| joined < left) {
+            if let Some(other) = away.filter(|_| joined < left.max(least)) {
                 return Err(Obstacle::Together(other));
             }
         }

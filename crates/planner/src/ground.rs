@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use estive_world::{
-    DomainIx, DomainLife, Host, HostIx, HostPower, Indexed, Relation, Reserved, Scope, UserIx,
-    World,
+    Domain, DomainIx, DomainLife, Host, HostIx, HostPower, Indexed, Relation, Reserved, Scope,
+    UserIx, World,
 };
 
 use crate::Rooms;
@@ -45,6 +45,8 @@ pub struct Ground<'w> {
     still: Vec<Option<Obstacle>>,
     fences: Vec<Vec<u32>>,
     wakes: bool,
+    /// Where each domain runs: what it can go on from, wherever a search has it.
+    from: Vec<Option<HostIx>>,
 }
 
 /// What makes the same hosts possible.
@@ -60,6 +62,12 @@ struct Key<'w> {
 impl<'w> Ground<'w> {
     /// Looks at a world. `wakes`: hosts that are off may be switched on.
     pub fn new(world: &'w World, wakes: bool) -> Self {
+        let from = world.domains.iter().map(|domain| domain.host).collect();
+        Self::running(world, wakes, from)
+    }
+
+    /// The same for a world in which domains were only thought elsewhere: they come `from` where they run.
+    pub fn running(world: &'w World, wakes: bool, from: Vec<Option<HostIx>>) -> Self {
         let count = world.domains.len();
         let mut fences = vec![Vec::new(); count];
         let (mut apart, mut together) = (Vec::new(), Vec::new());
@@ -95,6 +103,7 @@ impl<'w> Ground<'w> {
             still: still(world),
             fences,
             wakes,
+            from,
         };
         ground.sort_into_kinds();
         for number in 0..count {
@@ -122,7 +131,7 @@ impl<'w> Ground<'w> {
                     needs: &domain.needs,
                     volumes: &domain.volumes,
                     fences: &self.fences[number],
-                    from: domain.host.map(|host| {
+                    from: self.from[number].map(|host| {
                         let runs = domain.life != DomainLife::Stopped;
                         (
                             world.hosts[host].site.0,
@@ -234,7 +243,7 @@ impl<'w> Ground<'w> {
         Some(Obstacle::Relation(*fence as usize))
     }
 
-    /// What of the fixed rules speaks against bringing a domain to a host from where it is at the start.
+    /// What of the fixed rules speaks against bringing a domain to a host from where it runs.
     pub fn hinders_coming(&self, domain: DomainIx, to: HostIx) -> Option<Obstacle> {
         let world = self.world;
         let host = world.hosts.get(to.at())?;
@@ -254,7 +263,7 @@ impl<'w> Ground<'w> {
         if owners_by(world, host, soon_s) {
             return Some(Obstacle::OwnersSoon(to));
         }
-        let from = &world.hosts[what.host?];
+        let from = &world.hosts[self.from[domain.at()]?];
         if from.site != host.site && world.link(from.site, host.site).is_none() {
             return Some(Obstacle::NoLink(from.site, host.site));
         }
@@ -306,6 +315,12 @@ fn owners_by(world: &World, host: &Host, by_s: u64) -> bool {
         .any(|hour| owner.hours.contains(&(((hour + 3 * 24) % 168) as u8)))
 }
 
+/// For how many seconds more a domain stays since it moved a short while ago.
+pub(crate) fn cooling_s(world: &World, domain: &Domain) -> Option<u64> {
+    let free_s = domain.moved_s? + u64::from(world.rules.hysteresis.cooldown_s);
+    (free_s > world.at_s).then(|| free_s - world.at_s)
+}
+
 fn still(world: &World) -> Vec<Option<Obstacle>> {
     let mut still: Vec<Option<Obstacle>> = (world.domains.iter())
         .map(|domain| {
@@ -316,10 +331,7 @@ fn still(world: &World) -> Vec<Option<Obstacle>> {
             if world.hosts[host].state == HostPower::Unknown {
                 return Some(Obstacle::SourceUnknown(host));
             }
-            let free_s = domain.moved_s? + u64::from(world.rules.hysteresis.cooldown_s);
-            (free_s > world.at_s).then(|| Obstacle::Cooldown {
-                left_s: free_s - world.at_s,
-            })
+            cooling_s(world, domain).map(|left_s| Obstacle::Cooldown { left_s })
         })
         .collect();
     for operation in &world.operations {

@@ -32,6 +32,7 @@ mod search;
 mod sequence;
 mod toll;
 pub mod transfer;
+mod way;
 
 pub use about::About;
 pub use ask::{Asked, asked};
@@ -47,7 +48,7 @@ pub use obstacle::Obstacle;
 pub use overbook::{Overbooking, overbook};
 pub use place::{NoPlace, Placed, Placer};
 pub use places::{Change, Places, Spot, spots_of};
-pub use plan::{Target, after, plan, target};
+pub use plan::{Target, after, carried_out, plan, target};
 pub use question::{Budget, Objective, Question, Term, Weighted};
 pub use room::{Amounts, KINDS, Kind, Rooms, expected_use, held, ratio_of};
 pub use schedule::{Schedule, Stage};

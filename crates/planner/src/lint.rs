@@ -29,6 +29,7 @@ use crate::Rooms;
 use chains::Passage;
 pub use fault::Fault;
 use order::Ancestors;
+pub(crate) use relations::place as place_of;
 
 /// All faults of a plan, those of its form first: if there are any, what depends on them is not looked at. Cost: O(s²/64)
 /// word operations for s steps to find what comes before what, and for each place where it is not plain that all is well a

@@ -2,21 +2,30 @@
 
 use std::sync::Arc;
 
-use estive_world::{Act, DomainIx, Hindrance, HostIx, Indexed, Plan, Reason, Report, Step, World};
+use estive_world::{
+    Act, DomainIx, Hindrance, HostIx, HostPower, Indexed, Plan, Reason, Report, Step, StepIx, World,
+};
 
 use crate::Question;
 use crate::ground::Ground;
 use crate::ledger::{Ledger, wakes};
 use crate::objectives::Value;
-use crate::places::{Change, Spot};
-use crate::power;
+use crate::places::{Change, Spot, spots_of};
 use crate::search::{Limits, Seeker, search, settle};
-use crate::sequence::{Goal, duration_s, sequence};
+use crate::sequence::duration_s;
+use crate::way::{self, Way};
 
-/// A search goes on from its own result at most so often: until that gives nothing more.
-const ROUNDS: u64 = 4;
+/// A round of the search has this part of the budget.
+const PART: u64 = 4;
+/// A search goes on from its own result until a round finds nothing, which two or three mostly do, at most so often.
+const ROUNDS: u64 = 16;
 /// And so often after that without lanes, so that what is found at least cannot be bettered by one move or swap.
 const SETTLINGS: u64 = 4;
+/// Where something stood in the way of the target, what is best from where the way ends is looked for at most so often.
+const GOINGS_ON: usize = 4;
+/// Shares of each host that a search keeps free, in thousandths, one after the other: until what it finds leaves a place for
+/// all that any one host would leave if it failed.
+const FREE_MILLI: [u32; 4] = [0, 125, 250, 400];
 
 /// Where everything should be.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,6 +38,8 @@ pub struct Target {
     pub after: Value,
     /// Candidates looked at.
     pub work: u64,
+    /// The share of each host that was kept free, in thousandths.
+    pub free_milli: u32,
 }
 
 /// Looks for the best state within the question's limits.
@@ -39,7 +50,24 @@ pub struct Target {
 /// # Errors
 /// A question that cannot be answered, in words.
 pub fn target(world: &World, question: &Question) -> Result<Target, String> {
-    let origin = Arc::new(Ground::new(world, wakes(&question.objective)));
+    keeping_free(world, question, 0, &runs(world))
+}
+
+/// Where domains run.
+fn runs(world: &World) -> Vec<Option<HostIx>> {
+    world.domains.iter().map(|domain| domain.host).collect()
+}
+
+/// The same, where a share of each host is not filled, and domains run elsewhere than the world says.
+fn keeping_free(
+    world: &World,
+    question: &Question,
+    free_milli: u32,
+    runs: &[Option<HostIx>],
+) -> Result<Target, String> {
+    let mut origin = Ground::running(world, wakes(&question.objective), runs.to_vec());
+    origin.rooms.keep_free(free_milli);
+    let origin = Arc::new(origin);
     let first = Ledger::on(Arc::clone(&origin), &question.objective)?;
     let before = first.value();
     let limits = Limits {
@@ -48,7 +76,7 @@ pub fn target(world: &World, question: &Question) -> Result<Target, String> {
     };
     let each = Question {
         budget: crate::Budget {
-            work: question.budget.work / ROUNDS,
+            work: question.budget.work / PART,
         },
         ..question.clone()
     };
@@ -61,8 +89,9 @@ pub fn target(world: &World, question: &Question) -> Result<Target, String> {
             break;
         }
         let next = after(world, &found.1);
-        let ground = Arc::new(Ground::new(&next, wakes(&question.objective)));
-        let ledger = Ledger::on(ground, &question.objective)?;
+        let mut ground = Ground::running(&next, wakes(&question.objective), runs.to_vec());
+        ground.rooms.keep_free(free_milli);
+        let ledger = Ledger::on(Arc::new(ground), &question.objective)?;
         let mut seeker = Seeker::since(ledger, limits, &origin);
         if round < ROUNDS {
             search(&mut seeker, &each);
@@ -78,6 +107,7 @@ pub fn target(world: &World, question: &Question) -> Result<Target, String> {
         before,
         after: value,
         work,
+        free_milli,
     })
 }
 
@@ -107,21 +137,50 @@ pub fn after(world: &World, spots: &[Spot]) -> World {
     next
 }
 
+/// A world in which a plan was carried out: as [`after`] its steps, with hosts on and off as it leaves them.
+pub fn carried_out(world: &World, plan: &Plan) -> World {
+    reached(world, &plan.steps)
+}
+
+fn reached(world: &World, steps: &[Step]) -> World {
+    let mut spots = spots_of(world);
+    let nowhere = HostIx::of(world.hosts.len());
+    let mut hosts = world.hosts.clone();
+    for step in steps {
+        match step.act {
+            Act::Move { domain, to, .. } => {
+                let spot = &mut spots[domain.at()];
+                if spot.replica != nowhere {
+                    spot.replica = spot.host;
+                }
+                spot.host = to;
+            }
+            Act::Place { domain, to } => spots[domain.at()].host = to,
+            Act::MoveReplica { domain, to, .. } => spots[domain.at()].replica = to,
+            Act::SwitchOn { host } => hosts[host.at()].state = HostPower::On,
+            Act::SwitchOff { host } => hosts[host.at()].state = HostPower::Off,
+        }
+    }
+    let mut next = after(world, &spots);
+    next.hosts = hosts;
+    next
+}
+
 /// Answers a question.
+///
+/// Where the rules say that a host may fail and there are domains without a replica, the budget is shared by up to four searches:
+/// each keeps more of every host free, and the first is taken whose end leaves a place for all that one host would leave.
 ///
 /// # Errors
 /// A question that cannot be answered, in words.
 pub fn plan(world: &World, question: &Question) -> Result<Plan, String> {
-    let target = target(world, question)?;
     let ground = Arc::new(Ground::new(world, wakes(&question.objective)));
     let mut ledger = Ledger::on(Arc::clone(&ground), &question.objective)?;
-    let goal = goal(&ground, question, &target.spots);
-    let (steps, left) = match sequence(world, &goal) {
-        Ok(steps) => (steps, Vec::new()),
-        Err(stuck) => (stuck.steps, stuck.left),
-    };
+    let Found {
+        steps, left, work, ..
+    } = until_nothing_more(world, question)?;
     let mut report = Report {
-        before: target.before.ranks[0],
+        before: ledger.value().ranks[0],
         broken: broken_words(&ledger),
         duration_s: duration_s(&steps),
         bytes: steps.iter().map(|step| step.figures.bytes).sum(),
@@ -137,17 +196,12 @@ pub fn plan(world: &World, question: &Question) -> Result<Plan, String> {
         .map(|((name, before), (_, after))| (name, before, after))
         .collect();
     report.still_broken = still_broken(&ledger);
-    report.hindrances = (left.into_iter())
-        .map(|left| Hindrance {
-            what: left.because,
-            count: 1,
-        })
-        .collect();
+    report.hindrances = left;
     let plan = Plan {
         world: world.digest(),
         objective: question.objective.to_text(world),
         seed: question.seed,
-        work: target.work,
+        work,
         steps,
         report,
     };
@@ -165,16 +219,120 @@ fn with_nothing_because(world: &World, mut plan: Plan) -> Plan {
     plan
 }
 
-/// What is to be reached: domains on their spots, and hosts off that nobody needs.
-fn goal(ground: &Ground<'_>, question: &Question, spots: &[Spot]) -> Goal {
-    let place = |host: HostIx| (host != ground.nowhere()).then_some(host);
-    let mut goal = Goal::of(
-        ground.world,
-        spots.iter().map(|spot| place(spot.host)).collect(),
-    );
-    goal.replicas = spots.iter().map(|spot| place(spot.replica)).collect();
-    goal.off = power::not_needed(ground.world, &question.objective, spots);
-    goal
+/// Steps that were found, and what was not.
+struct Found {
+    steps: Vec<Step>,
+    left: Vec<Hindrance>,
+    work: u64,
+    /// Whether they do not end where a search would have ended that found nothing more.
+    is_short: bool,
+}
+
+/// Steps after which the same question has no answer any more: where the way falls short of its target, it is asked again from
+/// where it ends, and those steps are put behind it.
+fn until_nothing_more(world: &World, question: &Question) -> Result<Found, String> {
+    let runs = runs(world);
+    let mut found = once(world, question, &runs)?;
+    for _ in 0..GOINGS_ON {
+        if !found.is_short || found.steps.is_empty() {
+            break;
+        }
+        let next = reached(world, &found.steps);
+        let more = once(&next, &within(question, &found.steps), &runs)?;
+        found.work += more.work;
+        found.is_short = more.is_short;
+        if more.steps.is_empty() {
+            break;
+        }
+        found.left = more.left;
+        follow_up(&mut found.steps, more.steps);
+    }
+    Ok(found)
+}
+
+fn once(world: &World, question: &Question, runs: &[Option<HostIx>]) -> Result<Found, String> {
+    let ground = Ground::running(world, wakes(&question.objective), runs.to_vec());
+    let target = that_survives(&ground, question, runs)?;
+    let Way { steps, left } = way::to(&ground, question, &target.spots);
+    Ok(Found {
+        is_short: !left.is_empty() || target.free_milli > 0,
+        steps,
+        left,
+        work: target.work,
+    })
+}
+
+/// A question with what some steps leave of its limits.
+fn within(question: &Question, steps: &[Step]) -> Question {
+    let moves = (steps.iter())
+        .filter(|step| matches!(step.act, Act::Move { .. } | Act::MoveReplica { .. }));
+    let moves = u32::try_from(moves.count()).unwrap_or(u32::MAX);
+    let bytes: u64 = steps.iter().map(|step| step.figures.bytes).sum();
+    Question {
+        moves_at_most: question
+            .moves_at_most
+            .map(|most| most.saturating_sub(moves)),
+        bytes_at_most: question
+            .bytes_at_most
+            .map(|most| most.saturating_sub(bytes)),
+        ..question.clone()
+    }
+}
+
+/// Puts steps behind others: those that wait for nothing wait for all that nothing waits for yet.
+fn follow_up(steps: &mut Vec<Step>, more: Vec<Step>) {
+    let count = steps.len();
+    let mut is_last = vec![true; count];
+    for step in steps.iter() {
+        for earlier in &step.after {
+            is_last[earlier.at()] = false;
+        }
+    }
+    let last: Vec<StepIx> = (0..count)
+        .filter(|&at| is_last[at])
+        .map(StepIx::of)
+        .collect();
+    for mut step in more {
+        if step.after.is_empty() {
+            step.after.clone_from(&last);
+        } else {
+            for earlier in &mut step.after {
+                *earlier = StepIx::of(earlier.at() + count);
+            }
+        }
+        steps.push(step);
+    }
+}
+
+/// The target after which a host may fail, if the rules say so and one is found; else the last that was.
+fn that_survives(
+    ground: &Ground<'_>,
+    question: &Question,
+    runs: &[Option<HostIx>],
+) -> Result<Target, String> {
+    let world = ground.world;
+    if !way::must_survive(world) {
+        return keeping_free(world, question, 0, runs);
+    }
+    let each = Question {
+        budget: crate::Budget {
+            work: question.budget.work / FREE_MILLI.len() as u64,
+        },
+        ..question.clone()
+    };
+    let mut work = 0;
+    let mut found = None;
+    for free_milli in FREE_MILLI {
+        let mut target = keeping_free(world, &each, free_milli, runs)?;
+        work += target.work;
+        target.work = work;
+        let survives = way::survives(ground, &target.spots);
+        found = Some(target);
+        if survives {
+            break;
+        }
+    }
+    found.ok_or_else(|| "nothing was looked for".to_owned())
 }
 
 /// Makes a step's change, and says of a step that nothing else asked for what it gains.

@@ -106,6 +106,7 @@ impl Amounts {
 #[derive(Debug, Clone)]
 pub struct Rooms {
     rooms: Vec<Amounts>,
+    open: Vec<Amounts>,
     live: Vec<Amounts>,
     kept: Vec<Amounts>,
     scales: [Scale; KINDS],
@@ -125,15 +126,17 @@ impl Rooms {
                 }
             }))
         };
+        let rooms: Vec<Amounts> = (0..world.hosts.len())
+            .map(|host| {
+                Amounts(std::array::from_fn(|place| {
+                    let kind = Kind::of(place);
+                    scales[place].room(raw_of_host(world, HostIx::of(host), kind))
+                }))
+            })
+            .collect();
         Self {
-            rooms: (0..world.hosts.len())
-                .map(|host| {
-                    Amounts(std::array::from_fn(|place| {
-                        let kind = Kind::of(place);
-                        scales[place].room(raw_of_host(world, HostIx::of(host), kind))
-                    }))
-                })
-                .collect(),
+            open: rooms.clone(),
+            rooms,
             live: (world.domains.iter().map(|domain| taken(domain, goes_along))).collect(),
             kept: (world.domains.iter())
                 .map(|domain| taken(domain, |kind| !goes_along(kind)))
@@ -145,6 +148,19 @@ impl Rooms {
     /// What a host has for domains, its own system and its owner's use taken off.
     pub fn room(&self, host: HostIx) -> &Amounts {
         &self.rooms[host]
+    }
+
+    /// What of that a search fills: all, unless a share is kept free.
+    pub fn open(&self, host: HostIx) -> &Amounts {
+        &self.open[host]
+    }
+
+    /// Keeps a share of each host free, in thousandths: a search does not fill it. What is there already may stay.
+    pub fn keep_free(&mut self, milli: u32) {
+        let part = |room: u64| (u128::from(room) * u128::from(milli.min(1000)) / 1000) as u64;
+        for (open, room) in self.open.iter_mut().zip(&self.rooms) {
+            *open = Amounts(room.0.map(|room| room - part(room)));
+        }
     }
 
     /// What goes along with a domain that runs: processors, memory, use.

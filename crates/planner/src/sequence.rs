@@ -18,7 +18,9 @@ mod stock;
 #[cfg(test)]
 mod tests;
 
-use estive_world::{DomainIx, HostIx, Indexed, Step, World};
+use std::collections::BTreeSet;
+
+use estive_world::{DomainIx, HostIx, Indexed, Relation, Step, World};
 
 use schedule::{First, Schedule};
 
@@ -103,8 +105,10 @@ pub fn sequence(world: &World, goal: &Goal) -> Result<Vec<Step>, Stuck> {
         for gone in &best.left {
             match gone.domain {
                 Some(domain) => {
-                    rest.hosts[domain.at()] = world.domains[domain].host;
-                    rest.replicas[domain.at()] = world.domains[domain].replica;
+                    for domain in company(world, domain) {
+                        rest.hosts[domain.at()] = world.domains[domain].host;
+                        rest.replicas[domain.at()] = world.domains[domain].replica;
+                    }
                 }
                 None => rest.off.retain(|host| *host != gone.to),
             }
@@ -122,6 +126,28 @@ pub fn sequence(world: &World, goal: &Goal) -> Result<Vec<Step>, Stuck> {
         left,
         steps: Vec::new(),
     })
+}
+
+/// A domain and all that must be together with it, with these, and so on: where one cannot go, none goes.
+fn company(world: &World, domain: DomainIx) -> BTreeSet<DomainIx> {
+    let mut company = BTreeSet::from([domain]);
+    let groups = || {
+        (world.rules.relations.iter()).filter_map(|relation| match relation {
+            Relation::Together(_, members) => Some(members),
+            _ => None,
+        })
+    };
+    loop {
+        let before = company.len();
+        for members in groups() {
+            if members.iter().any(|member| company.contains(member)) {
+                company.extend(members);
+            }
+        }
+        if company.len() == before {
+            return company;
+        }
+    }
 }
 
 /// Another order at the start gets by with fewer pivots sometimes; where there are none there is nothing to gain.

@@ -9,7 +9,7 @@ use super::closure::Closure;
 use super::{Fault, Lint, named};
 
 /// A host or a site, as a number.
-pub(super) fn place(world: &World, scope: Scope, host: HostIx) -> usize {
+pub(crate) fn place(world: &World, scope: Scope, host: HostIx) -> usize {
     match scope {
         Scope::Host => host.at(),
         Scope::Site => world.hosts[host].site.at(),

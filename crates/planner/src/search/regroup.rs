@@ -94,8 +94,10 @@ impl Table {
         let room = |host: HostIx| -> [u64; KINDS] {
             std::array::from_fn(|kind| {
                 let others = books.taken(host).0[kind] - theirs[host].0[kind];
-                let room = ground.rooms.room(host).0[kind].saturating_sub(others);
-                room.min(total.0[kind])
+                let left = |room: &Amounts| room.0[kind].saturating_sub(others);
+                // What is there already may stay, whatever is to be kept free.
+                let stays = theirs[host].0[kind].min(left(ground.rooms.room(host)));
+                left(ground.rooms.open(host)).max(stays).min(total.0[kind])
             })
         };
         let rooms_all: Vec<[u64; KINDS]> = hosts.iter().map(|&host| room(host)).collect();

@@ -335,7 +335,7 @@ impl<'w> Seeker<'w> {
             targets.retain(|&host| {
                 host != now.host
                     && host != books.nowhere()
-                    && books.taken(host).admits(&takes, ground.rooms.room(host))
+                    && books.taken(host).admits(&takes, ground.rooms.open(host))
             });
         }
         let away = self.base[domain.at()].host;
@@ -486,7 +486,7 @@ impl<'w> Seeker<'w> {
             .filter(|&host| {
                 books
                     .taken(host)
-                    .admits(&self.common, ground.rooms.room(host))
+                    .admits(&self.common, ground.rooms.open(host))
             })
             .map(|host| (self.ledger.gauge().load(books, host), host))
             .collect();

@@ -6,6 +6,7 @@ use estive_world::{DomainIx, HostIx, HostPower, Indexed};
 
 use super::hops::Hop;
 use super::schedule::Schedule;
+use crate::ground::cooling_s;
 use crate::{Amounts, KINDS, transfer};
 
 /// A domain that could step aside, the best first.
@@ -49,6 +50,7 @@ pub fn step_aside(schedule: &mut Schedule) -> bool {
             let comes_back = schedule.next(domain).is_none();
             let what = &schedule.world.domains[domain];
             if what.pinned
+                || cooling_s(schedule.world, what).is_some()
                 || comes_back
                     && schedule
                         .world
