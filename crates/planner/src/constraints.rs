@@ -36,10 +36,11 @@ impl Books<'_> {
             return Err(Obstacle::SamePlace);
         }
         let home = ground.start[domain.at()];
-        // A replica is left where the domain was; but the domain may not go wherever its replica is.
+        // A replica is left where the domain was; but the domain may not go wherever its replica is, and where it goes to a
+        // third host its replica is made anew even where it was.
         let stays = [
             to.host == home.host,
-            to.replica == home.replica || to.replica == home.host || to.replica == self.nowhere(),
+            to.replica == home.host || to == home || to.replica == self.nowhere(),
         ];
         for (host, stays) in [to.host, to.replica].into_iter().zip(stays) {
             if !stays && !ground.may_come(domain, host) {

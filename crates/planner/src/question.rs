@@ -9,7 +9,7 @@ pub struct Question {
     /// What is better.
     pub objective: Objective,
     /// The most domains that are elsewhere, or have their replica elsewhere, after the answer; none: no bound. One that
-    /// is placed for the first time is not counted.
+    /// is placed for the first time is not counted. Where domains step aside on the way, moves of the way are no more either.
     pub moves_at_most: Option<u32>,
     /// The most bytes that its moves may carry; none: no bound.
     #[serde(default)]
