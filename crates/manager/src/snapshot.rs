@@ -7,7 +7,7 @@ use estive_api::wire::{HerdDomain, HostReport};
 use estive_model::{DomainState, HostHealth};
 use estive_world::{
     Deployment, Domain, DomainIx, DomainLife, Host, HostIx, HostPower, Indexed, Operation, Ratio,
-    ReservedKind, World,
+    ReservedKind, Site, World,
 };
 
 use crate::manager::Manager;
@@ -28,7 +28,7 @@ impl Manager {
 fn world(hosts: &[HostReport], domains: &[HerdDomain], at_s: u64) -> World {
     let mut world = World {
         at_s,
-        sites: vec![estive_world::text::site("here")],
+        sites: vec![Site::named("here")],
         ..World::default()
     };
     let Ratio([_, others @ ..]) = Ratio::default();
@@ -52,7 +52,7 @@ fn world(hosts: &[HostReport], domains: &[HerdDomain], at_s: u64) -> World {
                 (world.deployments.len() - 1) as u32
             })
         });
-        let mut domain = estive_world::text::domain(report.name.as_str());
+        let mut domain = Domain::named(report.name.as_str());
         domain.host = host_places.get(&report.host).copied();
         domain.deployment = deployment;
         domain.reserved[ReservedKind::Vcpus] = u64::from(report.cpus.max(1));
@@ -87,21 +87,21 @@ fn world(hosts: &[HostReport], domains: &[HerdDomain], at_s: u64) -> World {
         host.system[ReservedKind::MemoryMib] = taken_mib.saturating_sub(running_mib[at]);
         if report.capacity.is_none() {
             host.capacity[ReservedKind::MemoryMib] = taken_mib;
-            host.speed = estive_world::text::speed_of(&world.sites, host);
+            host.speed = host.usual_speed(&world.sites);
         }
     }
     world
 }
 
 fn host(world: &World, report: &HostReport) -> Host {
-    let mut host = estive_world::text::host(report.name.as_str());
+    let mut host = Host::named(report.name.as_str());
     // A host that has not answered yet has no room but for what it runs, which is added once that is known.
     host.capacity = estive_world::Reserved([1, 0, 0, 0]);
     if let Some(capacity) = report.capacity {
         host.capacity[ReservedKind::Vcpus] = u64::from(capacity.cores);
         host.capacity[ReservedKind::MemoryMib] = capacity.memory_mib;
     }
-    host.speed = estive_world::text::speed_of(&world.sites, &host);
+    host.speed = host.usual_speed(&world.sites);
     host.state = match report.health {
         HostHealth::Up => HostPower::On,
         HostHealth::Unknown => HostPower::Unknown,

@@ -25,6 +25,9 @@ pub struct Domain {
     pub forecast: Option<Used>,
     /// Bytes of its memory written per second, for the expected length of a move.
     pub dirtied_bytes_per_s: u64,
+    /// The part of its memory that it writes to again and again, in KiB; 0: not known, counted as all of it.
+    #[serde(default)]
+    pub hot_kib: u64,
     /// Its class, for overbooking; empty: the common one.
     pub class: String,
     /// Its group (`World::deployments`); none: alone.
@@ -45,6 +48,34 @@ pub struct Domain {
     pub replica: Option<HostIx>,
     /// When it last moved, in seconds of the world's clock.
     pub moved_s: Option<u64>,
+}
+
+impl Domain {
+    /// A domain of one core and 1 GiB that runs, has no place, and uses nothing that is known: what a line that says no more
+    /// than a name means.
+    pub fn named(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            host: None,
+            life: DomainLife::Running,
+            reserved: Reserved([1, 1024, 0, 0]),
+            used: Used::NONE,
+            windows: Vec::new(),
+            forecast: None,
+            dirtied_bytes_per_s: 0,
+            hot_kib: 0,
+            class: String::new(),
+            deployment: None,
+            user: None,
+            priority: 0,
+            home: None,
+            pinned: false,
+            needs: BTreeSet::new(),
+            volumes: Vec::new(),
+            replica: None,
+            moved_s: None,
+        }
+    }
 }
 
 /// What a domain does.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Reserved, SiteIx, Used};
+use crate::{Indexed, Reserved, Site, SiteIx, Used};
 
 /// A machine that runs domains.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -44,6 +44,44 @@ pub struct Host {
     pub until_s: Option<u64>,
 }
 
+impl Host {
+    /// A machine of 16 cores and 64 GiB in the first site, that is on and ours: what a line that says no more than a name
+    /// means. What it can do is not known yet: see [`Host::usual_speed`].
+    pub fn named(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            site: SiteIx(0),
+            capacity: Reserved([16, 64 << 10, 1 << 20, 0]),
+            system: Reserved::NONE,
+            speed: Used::NONE,
+            own_use: Used::NONE,
+            core_speed_milli: 1000,
+            cpu_model: String::new(),
+            features: BTreeSet::new(),
+            power: PowerCurve::default(),
+            state: HostPower::On,
+            maintenance: false,
+            owner: None,
+            owner_present: false,
+            price_micro_per_h: 0,
+            until_s: None,
+        }
+    }
+
+    /// What it can do when nothing is said: all its cores and memory, the rate of its site, no figure for disks.
+    ///
+    /// # Panics
+    /// If it stands in none of `sites`.
+    pub fn usual_speed(&self, sites: &[Site]) -> Used {
+        Used([
+            self.capacity.0[0].saturating_mul(1_000_000),
+            self.capacity.0[1].saturating_mul(1024),
+            0,
+            sites[self.site.at()].rate_bytes_per_s,
+        ])
+    }
+}
+
 /// Whether a host runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -57,7 +95,7 @@ pub enum HostPower {
 }
 
 /// What a host draws by its load, and what its switching costs.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct PowerCurve {
     /// Watts at equal distances of load from 0 to 100 %, straight between; empty: not known, 0 in all sums of energy.
     pub watts: Vec<f64>,

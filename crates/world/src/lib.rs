@@ -23,7 +23,9 @@ pub use domain::{Domain, DomainLife, Window};
 pub use error::WorldError;
 pub use host::{Host, HostPower, OwnerHours, PowerCurve};
 pub use index::{DomainIx, HostIx, Indexed, SiteIx, UserIx, VolumeIx};
-pub use plan::{Act, Alternative, Figures, Hindrance, Plan, Reason, Report, Step, StepIx};
+pub use plan::{
+    Act, Alternative, Figures, Foreseen, Hindrance, Plan, Reason, Report, Step, StepIx,
+};
 pub use plan_file::PlanFile;
 pub use rules::{Hysteresis, Relation, Rules, Scope};
 pub use world::{Deployment, Link, Operation, Site, Talk, Tariff, User, Volume, World};

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{DomainIx, HostIx, Indexed};
+use crate::{DomainIx, HostIx, Indexed, UsedKind};
 
 /// A step of `Plan::steps`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -162,6 +162,26 @@ pub struct Report {
     pub bytes: u64,
     /// Why there is nothing to do, when there is nothing.
     pub nothing_because: Option<String>,
+    /// What was foreseen, and counted beside what is used now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forecasts: Vec<Foreseen>,
+}
+
+/// A forecast that a plan was made with: where it was held against the past and was nearer than "as now".
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Foreseen {
+    /// Of which domain.
+    pub domain: DomainIx,
+    /// Of what.
+    pub kind: UsedKind,
+    /// How, in words.
+    pub method: String,
+    /// The most that is expected, in the kind's unit.
+    pub expected: u64,
+    /// Mean distance between what was foreseen and what came, on the past, in the kind's unit.
+    pub error: f64,
+    /// The same of "as now".
+    pub as_now: f64,
 }
 
 /// What stood in the way.

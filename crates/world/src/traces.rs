@@ -3,8 +3,8 @@
 //! PlanetLab's days (CoMoN, as CloudSim ships them) are directories of files, one a machine, a whole percentage of a processor
 //! on each line, five minutes apart.
 
-use crate::text::{Value, common, limits};
-use crate::{Reserved, SiteIx, Used, World, WorldError};
+use crate::text::{Value, limits};
+use crate::{Domain, Host, Reserved, Site, SiteIx, Used, World, WorldError};
 
 /// Seconds between two values of a PlanetLab day.
 const PLANETLAB_PERIOD_S: u32 = 300;
@@ -94,11 +94,11 @@ impl Trace {
             window_s: self.period_s,
             ..World::default()
         };
-        let mut site = common::site("datacenter");
+        let mut site = Site::named("datacenter");
         site.rate_bytes_per_s = 125_000_000;
         world.sites.push(site);
         for at in 0..hosts {
-            let mut host = common::host(&format!("host{at:03}"));
+            let mut host = Host::named(format!("host{at:03}"));
             host.site = SiteIx(0);
             host.capacity = Reserved([2, 4096, 1 << 20, 0]);
             let (milli, watts) = if at % 2 == 0 {
@@ -118,14 +118,14 @@ impl Trace {
             };
             host.core_speed_milli = milli;
             host.power.watts = watts.to_vec();
-            host.speed = common::speed_of(&world.sites, &host);
+            host.speed = host.usual_speed(&world.sites);
             world.hosts.push(host);
         }
         // Processor, memory in MiB of each size: 2500 MIPS for the first quarter, and so on.
         let sizes = [(2500, 870), (2000, 1740), (1000, 1740), (500, 613)];
         let quarter = self.rows.len().div_ceil(4).max(1);
         for (at, row) in self.rows.iter().enumerate() {
-            let mut domain = common::domain(&row.name);
+            let mut domain = Domain::named(&*row.name);
             let (mips, memory_mib) = sizes[(at / quarter).min(3)];
             domain.reserved = Reserved([1, memory_mib, 0, 0]);
             domain.used = used(mips, row.percent.first().copied().unwrap_or(0));

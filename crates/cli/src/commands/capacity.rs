@@ -88,7 +88,7 @@ impl Capacity {
     fn shape(&self, world: &World) -> Result<Domain, Failure> {
         let mut shape = match &self.like {
             Some(name) => world.domains[domain(world, name)?].clone(),
-            None => estive_world::text::domain("shape"),
+            None => estive_world::Domain::named("shape"),
         };
         for (kind, option, measure, given) in [
             (ReservedKind::Vcpus, "--cpus", &CORES, &self.cpus),

@@ -1,10 +1,8 @@
 //! Small courses whose figures were computed by hand.
 
-use std::collections::BTreeSet;
-
 use estive_world::{
-    Act, Domain, DomainIx, DomainLife, Figures as Expected, Host, HostIx, HostPower, OwnerHours,
-    PowerCurve, Ratio, Reason, Reserved, Rules, Site, SiteIx, Step, StepIx, Tariff, Used, World,
+    Act, Domain, DomainIx, Figures as Expected, Host, HostIx, HostPower, OwnerHours, PowerCurve,
+    Ratio, Reason, Reserved, Rules, Site, Step, StepIx, Tariff, Used, World,
 };
 
 use estive_planner::{Budget, Objective, Question, Term, Weighted};
@@ -47,15 +45,8 @@ fn go(domain: u32, from: u32, to: u32) -> Act {
 /// Two cores, 100 W and 100 W more at full load, off 0 W, a boot of 60 s and 2 Wh.
 fn host(name: &str) -> Host {
     Host {
-        name: name.to_owned(),
-        site: SiteIx(0),
         capacity: Reserved([2, 8192, 0, 0]),
-        system: Reserved::NONE,
         speed: Used([2_000_000, 8 << 20, 0, 0]),
-        own_use: Used::NONE,
-        core_speed_milli: 1000,
-        cpu_model: String::new(),
-        features: BTreeSet::new(),
         power: PowerCurve {
             watts: vec![100.0, 200.0],
             off_watts: 0.0,
@@ -63,36 +54,17 @@ fn host(name: &str) -> Host {
             boot_wh: 2.0,
             halt_s: 10,
         },
-        state: HostPower::On,
-        maintenance: false,
-        owner: None,
-        owner_present: false,
-        price_micro_per_h: 0,
-        until_s: None,
+        ..Host::named(name)
     }
 }
 
 /// 1000 MiB that nobody writes to, and one core used.
 fn domain(name: &str, host: u32) -> Domain {
     Domain {
-        name: name.to_owned(),
         host: Some(HostIx(host)),
-        life: DomainLife::Running,
         reserved: Reserved([1, 1000, 0, 0]),
         used: Used([1_000_000, 0, 0, 0]),
-        windows: Vec::new(),
-        forecast: None,
-        dirtied_bytes_per_s: 0,
-        class: String::new(),
-        deployment: None,
-        user: None,
-        priority: 0,
-        home: None,
-        pinned: false,
-        needs: BTreeSet::new(),
-        volumes: Vec::new(),
-        replica: None,
-        moved_s: None,
+        ..Domain::named(name)
     }
 }
 
@@ -101,10 +73,8 @@ fn world() -> World {
     World {
         at_s: 0,
         sites: vec![Site {
-            name: "here".to_owned(),
             rate_bytes_per_s: 104_857_600,
-            latency_us: 100,
-            energy: Vec::new(),
+            ..Site::named("here")
         }],
         hosts: vec![host("a"), host("b")],
         domains: vec![domain("d", 0)],

@@ -10,8 +10,8 @@ use std::time::Instant;
 
 use estive_planner::{Goal, duration_s, lint, sequence};
 use estive_world::{
-    Act, Domain, DomainIx, DomainLife, Host, HostIx, HostPower, Indexed, Plan, PowerCurve, Ratio,
-    Report, Reserved, Site, SiteIx, Step, Used, World,
+    Act, Domain, DomainIx, Host, HostIx, Indexed, Plan, PowerCurve, Ratio, Report, Reserved, Site,
+    Step, World,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -420,10 +420,8 @@ fn plan(steps: Vec<Step>) -> Plan {
 fn world(hosts: Vec<Host>) -> World {
     let mut world = World {
         sites: vec![Site {
-            name: "site".to_owned(),
             rate_bytes_per_s: 1_250_000_000,
-            latency_us: 100,
-            energy: Vec::new(),
+            ..Site::named("site")
         }],
         hosts,
         ..World::default()
@@ -438,50 +436,21 @@ fn world(hosts: Vec<Host>) -> World {
 
 fn host(number: usize, [cores, memory_mib]: [u64; 2]) -> Host {
     Host {
-        name: format!("h{number}"),
-        site: SiteIx(0),
         capacity: Reserved([cores, memory_mib, 0, 0]),
-        system: Reserved::NONE,
-        speed: Used::NONE,
-        own_use: Used::NONE,
-        core_speed_milli: 1000,
-        cpu_model: String::new(),
-        features: Default::default(),
         power: PowerCurve {
-            watts: Vec::new(),
-            off_watts: 0.0,
             boot_s: 60,
-            boot_wh: 0.0,
             halt_s: 10,
+            ..PowerCurve::default()
         },
-        state: HostPower::On,
-        maintenance: false,
-        owner: None,
-        owner_present: false,
-        price_micro_per_h: 0,
-        until_s: None,
+        ..Host::named(format!("h{number}"))
     }
 }
 
 fn domain(number: usize, host: usize, [vcpus, memory_mib]: [u64; 2]) -> Domain {
     Domain {
-        name: format!("d{number}"),
         host: Some(HostIx::of(host)),
-        life: DomainLife::Running,
         reserved: Reserved([vcpus, memory_mib, 0, 0]),
-        used: Used::NONE,
-        windows: Vec::new(),
-        forecast: None,
         dirtied_bytes_per_s: 10_000_000,
-        class: String::new(),
-        deployment: None,
-        user: None,
-        priority: 0,
-        home: None,
-        pinned: false,
-        needs: Default::default(),
-        volumes: Vec::new(),
-        replica: None,
-        moved_s: None,
+        ..Domain::named(format!("d{number}"))
     }
 }

@@ -5,17 +5,17 @@ use std::collections::{BTreeSet, HashSet};
 use super::fields::Fields;
 use super::names::{Listed, Names};
 use super::units::{
-    COUNT, MICROSECONDS, MOMENT, PER_GIB, PER_HOUR, PER_KWH, PER_S, PPM, RATE, RATIO, SECONDS,
+    COUNT, KIB, MICROSECONDS, MOMENT, PER_GIB, PER_HOUR, PER_KWH, PER_S, PPM, RATE, RATIO, SECONDS,
     SHARE, read_real,
 };
 use super::{
     ASK, FORECAST_KEYS, Line, OWN_KEYS, RESERVED_KEYS, RESERVED_MEASURES, SPEED_KEYS, SYSTEM_KEYS,
-    USE_AT_MOST_KEYS, USED_MEASURES, USES_KEYS, Value, WINDOWS_KEYS, common, hours, lexer, limits,
+    USE_AT_MOST_KEYS, USED_MEASURES, USES_KEYS, Value, WINDOWS_KEYS, hours, lexer, limits,
 };
 use crate::{
-    Deployment, DomainIx, DomainLife, HostIx, HostPower, Link, Operation, Ratio, Relation,
-    Reserved, Scope, SiteIx, Talk, Tariff, Used, User, UserIx, Volume, VolumeIx, Window, World,
-    WorldError,
+    Deployment, Domain, DomainIx, DomainLife, Host, HostIx, HostPower, Link, Operation, Ratio,
+    Relation, Reserved, Scope, Site, SiteIx, Talk, Tariff, Used, User, UserIx, Volume, VolumeIx,
+    Window, World, WorldError,
 };
 
 /// The most questions of a text.
@@ -176,7 +176,7 @@ impl<'a> Reader<'a> {
     }
 
     fn site(&mut self, fields: &mut Fields<'_, 'a>) -> Result<(), WorldError> {
-        let mut site = common::site(&self.sites.declare(fields.name("site")?)?);
+        let mut site = Site::named(self.sites.declare(fields.name("site")?)?);
         site.rate_bytes_per_s = fields.amount("rate", &RATE, site.rate_bytes_per_s)?;
         site.latency_us = fields.small("latency", &MICROSECONDS, site.latency_us)?;
         if let Some(value) = fields.key("energy") {
@@ -224,7 +224,7 @@ impl<'a> Reader<'a> {
                 "make two worlds of it",
             ));
         }
-        let usual = common::site("");
+        let usual = Site::named("");
         let link = Link {
             ends,
             rate_bytes_per_s: fields.amount("rate", &RATE, usual.rate_bytes_per_s)?,
@@ -236,13 +236,13 @@ impl<'a> Reader<'a> {
     }
 
     fn host(&mut self, line: &Line<'a>, fields: &mut Fields<'_, 'a>) -> Result<(), WorldError> {
-        let mut host = common::host(&self.hosts.declare(fields.name("host")?)?);
+        let mut host = Host::named(self.hosts.declare(fields.name("host")?)?);
         if self.document.world.sites.is_empty() {
             let name = self.sites.declare(&Value {
                 raw: "here",
                 ..line.word
             })?;
-            self.document.world.sites.push(common::site(&name));
+            self.document.world.sites.push(Site::named(name));
         }
         let [off, unknown, maintenance, owner_present] =
             fields.flags(["off", "unknown", "maintenance", "owner-present"])?;
@@ -263,7 +263,7 @@ impl<'a> Reader<'a> {
         host.capacity =
             Reserved(fields.amounts(&RESERVED_KEYS, &RESERVED_MEASURES, host.capacity.0)?);
         host.system = Reserved(fields.amounts(&SYSTEM_KEYS, &RESERVED_MEASURES, [0; 4])?);
-        let speed = common::speed_of(&self.document.world.sites, &host);
+        let speed = host.usual_speed(&self.document.world.sites);
         host.speed = Used(fields.amounts(&SPEED_KEYS, &USED_MEASURES, speed.0)?);
         host.own_use = Used(fields.amounts(&OWN_KEYS, &USED_MEASURES, [0; 4])?);
         host.core_speed_milli = fields.small("core-speed", &RATIO, host.core_speed_milli)?;
@@ -320,7 +320,7 @@ impl<'a> Reader<'a> {
 
     fn domain(&mut self, fields: &mut Fields<'_, 'a>) -> Result<(), WorldError> {
         let value = fields.name("domain")?;
-        let mut domain = common::domain(&self.domains.declare(value)?);
+        let mut domain = Domain::named(self.domains.declare(value)?);
         let [idle, stopped, pinned] = fields.flags(["idle", "stopped", "pinned"])?;
         domain.life = match (idle, stopped) {
             (false, false) => DomainLife::Running,
@@ -336,6 +336,7 @@ impl<'a> Reader<'a> {
             Reserved(fields.amounts(&RESERVED_KEYS, &RESERVED_MEASURES, domain.reserved.0)?);
         domain.used = Used(fields.amounts(&USES_KEYS, &USED_MEASURES, [0; 4])?);
         domain.dirtied_bytes_per_s = fields.amount("dirties", &RATE, 0)?;
+        domain.hot_kib = fields.amount("hot", &KIB, 0)?;
         for (kind, key) in FORECAST_KEYS.into_iter().enumerate() {
             if let Some(value) = fields.key(key) {
                 let forecast = domain.forecast.get_or_insert_default();

@@ -176,6 +176,7 @@ fn world(seed: u64) -> World {
             windows: (0..windows).map(|_| Window { used: some.used() }).collect(),
             forecast: some.some(Choices::used),
             dirtied_bytes_per_s: some.amount(limits::AMOUNT),
+            hot_kib: some.amount(limits::AMOUNT),
             class: some.some(|some| some.name("class", 1)).unwrap_or_default(),
             deployment: (others > 0).then(|| some.below(others) as u32),
             user: (others > 0).then(|| UserIx::of(some.below(others))),

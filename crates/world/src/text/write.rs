@@ -3,12 +3,12 @@
 use std::fmt::Write;
 
 use super::units::{
-    COUNT, MICROSECONDS, MOMENT, Measure, PER_GIB, PER_HOUR, PER_KWH, PER_S, PPM, RATE, RATIO,
+    COUNT, KIB, MICROSECONDS, MOMENT, Measure, PER_GIB, PER_HOUR, PER_KWH, PER_S, PPM, RATE, RATIO,
     SECONDS, SHARE, write_real,
 };
 use super::{
     FORECAST_KEYS, OWN_KEYS, RESERVED_KEYS, RESERVED_MEASURES, SPEED_KEYS, SYSTEM_KEYS,
-    USE_AT_MOST_KEYS, USED_MEASURES, USES_KEYS, WINDOWS_KEYS, common, hours, quoted,
+    USE_AT_MOST_KEYS, USED_MEASURES, USES_KEYS, WINDOWS_KEYS, hours, quoted,
 };
 use crate::{
     Domain, DomainIx, DomainLife, Host, HostIx, HostPower, Hysteresis, Link, OwnerHours, Ratio,
@@ -207,7 +207,7 @@ fn rules(out: &mut Out, rules: &Rules) {
 }
 
 fn site(out: &mut Out, site: &Site) {
-    let usual = common::site("");
+    let usual = Site::named("");
     out.line("site");
     out.name(&site.name);
     out.amount("rate", &RATE, site.rate_bytes_per_s, usual.rate_bytes_per_s);
@@ -234,7 +234,7 @@ fn site(out: &mut Out, site: &Site) {
 }
 
 fn link(out: &mut Out, world: &World, link: &Link) {
-    let usual = common::site("");
+    let usual = Site::named("");
     out.line("link");
     out.name(&world.sites[link.ends.0].name);
     out.name(&world.sites[link.ends.1].name);
@@ -249,7 +249,7 @@ fn link(out: &mut Out, world: &World, link: &Link) {
 }
 
 fn host(out: &mut Out, world: &World, host: &Host) {
-    let usual = common::host("");
+    let usual = Host::named("");
     out.line("host");
     out.name(&host.name);
     match host.state {
@@ -273,7 +273,7 @@ fn host(out: &mut Out, world: &World, host: &Host) {
         &SPEED_KEYS,
         &USED_MEASURES,
         &host.speed.0,
-        &common::speed_of(&world.sites, host).0,
+        &host.usual_speed(&world.sites).0,
     );
     out.amounts(&OWN_KEYS, &USED_MEASURES, &host.own_use.0, &[0; 4]);
     out.amount(
@@ -318,7 +318,7 @@ fn user(out: &mut Out, user: &User) {
 }
 
 fn domain(out: &mut Out, world: &World, domain: &Domain) {
-    let usual = common::domain("");
+    let usual = Domain::named("");
     out.line("domain");
     out.name(&domain.name);
     match domain.life {
@@ -336,6 +336,7 @@ fn domain(out: &mut Out, world: &World, domain: &Domain) {
     );
     out.amounts(&USES_KEYS, &USED_MEASURES, &domain.used.0, &[0; 4]);
     out.amount("dirties", &RATE, domain.dirtied_bytes_per_s, 0);
+    out.amount("hot", &KIB, domain.hot_kib, 0);
     if let Some(forecast) = &domain.forecast {
         if forecast.0 == [0; 4] {
             out.key(FORECAST_KEYS[0], &USED_MEASURES[0].write(0));
