@@ -17,6 +17,6 @@ mod seam;
 pub mod simulated;
 
 pub use image_files::{FileId, Grip, is_written_when_opened};
-pub use qemu::{Accel, KvmVerdict, QemuConfig, QemuHypervisor, UserNetwork};
+pub use qemu::{Accel, KvmVerdict, QemuConfig, QemuHypervisor, UserNetwork, arguments};
 pub use seam::*;
 pub use simulated::{SimulatedFabric, SimulatedHypervisor};

@@ -53,4 +53,4 @@ pub use question::{Budget, Objective, Question, Term, Weighted};
 pub use room::{Amounts, KINDS, Kind, Rooms, expected_use, held, ratio_of};
 pub use schedule::{Schedule, Stage};
 pub use sequence::{Goal, Left, Stuck, duration_s, sequence};
-pub use toll::{Cost, Toll};
+pub use toll::{Cost, STANDING_STILL, Toll};

@@ -10,7 +10,7 @@
 //! Cost: O(s log s) for s steps and the few that wait at each place. Weakness: greedy in time; pivots are chosen one by one,
 //! and a target that can only be reached by moving many aside at once is given up as [`Stuck`].
 
-mod hops;
+pub(crate) mod hops;
 mod pivot;
 mod pool;
 mod schedule;

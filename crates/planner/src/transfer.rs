@@ -1,16 +1,24 @@
-//! How long a move takes, how long the domain stands still, and how many bytes it costs: the pre-copy model.
+//! How long a move takes, how long the domain stands still, and how many bytes it costs: the pre-copy model. The one place
+//! that says so: the price of a move ([`crate::Toll`]), the steps of a plan and the rehearsal all ask here.
 //!
 //! Memory is sent in rounds. The first sends all of it, each later one what was written during the one before, until the rest
 //! can be sent within the downtime that is allowed: then the domain stands still for it (Clark et al., NSDI 2005, section 3).
-//! With memory V, a link of R and D bytes dirtied per second, round n sends V·(D/R)ⁿ bytes. Where D is not below R no round
-//! is smaller than the one before: after [`ROUNDS_AT_MOST`] rounds all that is left is sent standing still. What this leaves
-//! out: pages that are written again and again count once a round, which makes real moves of small hot sets shorter; rates
-//! that change while a move runs.
+//! Round by round as QEMU does it, with the parameters that our agents set:
+//!
+//! - What is written again and again (the *hot* part) counts once a round: no round after the first sends more than that.
+//! - A round is not sent to its end: when what is left of it is little enough, QEMU looks what was written since. On average
+//!   half of what a switch may send is still unsent then.
+//! - Where a period of a second or more writes more than half of what was sent in it, for the second time, the domain's
+//!   processors are slowed: by a fifth, then by a tenth more each time (auto-converge; QEMU's `migration/ram.c`,
+//!   `migration_trigger_throttle`).
+//!
+//! What this leaves out: pages of zeros, which cost 9 bytes; rates that change while a move runs; pages that are written
+//! before their turn in the first round. `./x bench pre-copy` holds it against real migrations.
 
-use estive_world::{Domain, DomainLife, Figures, HostIx, ReservedKind, UsedKind, World};
+use estive_world::{Domain, DomainLife, Figures, HostIx, ReservedKind, SiteIx, UsedKind, World};
 
-/// Rounds after which a pre-copy that does not converge is ended (Xen's own bound).
-pub const ROUNDS_AT_MOST: u32 = 30;
+/// Rounds after which a move is taken to be one that does not end by itself: QEMU has no bound, a computation needs one.
+pub const ROUNDS_AT_MOST: u32 = 400;
 
 /// Milliseconds that the last round may take: the parameter that Estive's agents set.
 pub const DOWNTIME_ALLOWED_MS: f64 = 50.0;
@@ -25,10 +33,66 @@ pub const SETUP_S: f64 = 1.0;
 /// Bytes per second where a site says nothing: 1 Gbit/s.
 pub const COMMON_RATE_BYTES_PER_S: u64 = 125_000_000;
 
+/// The share of what is sent that may be written in the same time, until a domain is slowed (QEMU's
+/// `throttle-trigger-threshold`). From here on a move is a risk.
+pub const SLOWED_FROM: f64 = 0.5;
+/// The first slowing, each further one, and the most, as shares of the processors' time (QEMU's `cpu-throttle-*`).
+const SLOWED_FIRST: f64 = 0.2;
+const SLOWED_MORE: f64 = 0.1;
+const SLOWED_AT_MOST: f64 = 0.99;
+/// Seconds between two looks at how much was written.
+const LOOK_S: f64 = 1.0;
+
+/// The largest risk: nine of ten such moves are given up, or harm more than they are to gain.
+pub const RISK_AT_MOST: f64 = 0.9;
+
+/// What of a domain decides how long a move takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Load {
+    /// What the first round sends.
+    pub memory_bytes: u64,
+    /// What is written of it in a second.
+    pub dirtied_bytes_per_s: u64,
+    /// The part that is written to again and again; 0: all of it.
+    pub hot_bytes: u64,
+}
+
+/// What a move is expected to take.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Transfer {
+    /// Bytes over the network.
+    pub bytes: u64,
+    /// Seconds from the order to the end.
+    pub duration_s: f64,
+    /// Milliseconds in which the domain stands still.
+    pub downtime_ms: f64,
+    /// Seconds of its processors' time that a domain does not get, because it is slowed until the rounds become smaller.
+    pub slowed_s: f64,
+    /// How likely it is not to converge, from 0 to [`RISK_AT_MOST`]: 0 up to where a domain is slowed ([`SLOWED_FROM`] of the
+    /// link), the most where it writes as fast as the link carries, straight between. 0 where what it writes to again and
+    /// again can be sent standing still.
+    pub risk: f64,
+}
+
+impl From<Transfer> for Figures {
+    fn from(transfer: Transfer) -> Self {
+        Self {
+            duration_s: transfer.duration_s,
+            downtime_ms: transfer.downtime_ms,
+            bytes: transfer.bytes,
+            cost: 0.0,
+        }
+    }
+}
+
 /// Bytes per second between two hosts with nothing beside: the least of their sites' and the link's.
 pub fn rate_bytes_per_s(world: &World, from: HostIx, to: HostIx) -> u64 {
-    let (from, to) = (world.hosts[from].site, world.hosts[to].site);
-    let within = |site: estive_world::SiteIx| match world.sites.get(site.0 as usize) {
+    rate_between(world, world.hosts[from].site, world.hosts[to].site)
+}
+
+/// The same between hosts of two sites.
+pub fn rate_between(world: &World, from: SiteIx, to: SiteIx) -> u64 {
+    let within = |site: SiteIx| match world.sites.get(site.0 as usize) {
         Some(site) if site.rate_bytes_per_s > 0 => site.rate_bytes_per_s,
         _ => COMMON_RATE_BYTES_PER_S,
     };
@@ -54,78 +118,113 @@ pub fn memory_bytes(domain: &Domain) -> u64 {
     }
 }
 
-/// What a live move is expected to take.
-pub fn pre_copy(memory_bytes: u64, dirtied_bytes_per_s: u64, rate_bytes_per_s: u64) -> Figures {
+/// What a live move is expected to take at a rate.
+pub fn pre_copy(load: Load, rate_bytes_per_s: u64) -> Transfer {
     let rate = rate_bytes_per_s.max(1) as f64;
-    let dirtied = dirtied_bytes_per_s as f64;
-    let memory = memory_bytes as f64;
+    let pace = load.dirtied_bytes_per_s as f64;
+    let memory = load.memory_bytes as f64;
+    let hot = match load.hot_bytes {
+        0 => memory,
+        hot => (hot as f64).min(memory),
+    };
     let small_enough = rate * DOWNTIME_ALLOWED_MS / 1000.0;
-    let (mut left, mut sent) = (memory, 0.0);
+    let (mut left, mut sent, mut slowed_s) = (memory, 0.0, 0.0);
+    let mut converge = Converge::default();
     let mut rounds = 0;
     while left > small_enough && rounds < ROUNDS_AT_MOST {
-        sent += left;
-        // A domain writes no more in a round than it has.
-        left = (left / rate * dirtied).min(memory);
+        let goes = left - small_enough / 2.0;
+        let took_s = goes / rate;
+        // Within a round a page counts once, however often it is written.
+        let written = (pace * (1.0 - converge.slowed) * took_s).min(hot);
+        sent += goes;
+        slowed_s += converge.slowed * took_s;
+        left = (left - goes + written).min(memory);
+        converge.look(took_s, goes, written);
         rounds += 1;
     }
     sent += left;
-    Figures {
+    Transfer {
+        bytes: sent as u64,
         duration_s: SETUP_S + sent / rate,
         downtime_ms: SWITCH_MS + left / rate * 1000.0,
-        bytes: sent as u64,
-        cost: 0.0,
+        slowed_s,
+        risk: if hot <= small_enough / 2.0 {
+            0.0
+        } else {
+            let beyond = (pace / rate - SLOWED_FROM) / (1.0 - SLOWED_FROM);
+            beyond.clamp(0.0, 1.0) * RISK_AT_MOST
+        },
+    }
+}
+
+/// Auto-converge: how much a domain is slowed, and what was seen since the last look.
+#[derive(Debug, Default)]
+struct Converge {
+    slowed: f64,
+    since_s: f64,
+    sent: f64,
+    written: f64,
+    is_second: bool,
+}
+
+impl Converge {
+    /// After a round.
+    fn look(&mut self, took_s: f64, sent: f64, written: f64) {
+        self.since_s += took_s;
+        self.sent += sent;
+        self.written += written;
+        if self.since_s <= LOOK_S {
+            return;
+        }
+        if self.written > self.sent * SLOWED_FROM {
+            if self.is_second {
+                self.slowed = match self.slowed {
+                    0.0 => SLOWED_FIRST,
+                    slowed => (slowed + SLOWED_MORE).min(SLOWED_AT_MOST),
+                };
+            }
+            self.is_second = !self.is_second;
+        }
+        (self.since_s, self.sent, self.written) = (0.0, 0.0, 0.0);
     }
 }
 
 /// What a move of a domain is expected to take at a rate; one that is stopped has nothing to send.
-pub fn of_move(domain: &Domain, rate_bytes_per_s: u64) -> Figures {
+pub fn expected(domain: &Domain, rate_bytes_per_s: u64) -> Transfer {
     if domain.life == DomainLife::Stopped {
-        return Figures {
+        return Transfer {
             duration_s: SETUP_S,
-            ..Figures::default()
+            ..Transfer::default()
         };
     }
-    pre_copy(
-        memory_bytes(domain),
-        domain.dirtied_bytes_per_s,
-        rate_bytes_per_s,
-    )
+    let load = Load {
+        memory_bytes: memory_bytes(domain),
+        dirtied_bytes_per_s: domain.dirtied_bytes_per_s,
+        hot_bytes: domain.hot_kib.saturating_mul(1 << 10),
+    };
+    pre_copy(load, rate_bytes_per_s)
 }
 
-/// What a new second copy of a domain's disks is expected to take at a rate.
-pub fn of_replica(domain: &Domain, rate_bytes_per_s: u64) -> Figures {
+/// [`expected`], as a step's figures.
+pub fn of_move(domain: &Domain, rate_bytes_per_s: u64) -> Figures {
+    expected(domain, rate_bytes_per_s).into()
+}
+
+/// What a new second copy of a domain's disks is expected to take at a rate: they are read as they stand, and nothing of the
+/// domain stands still.
+pub fn copied(domain: &Domain, rate_bytes_per_s: u64) -> Transfer {
     let bytes = domain.reserved[ReservedKind::DiskMib].saturating_mul(1 << 20);
-    Figures {
-        duration_s: SETUP_S + bytes as f64 / rate_bytes_per_s.max(1) as f64,
-        downtime_ms: 0.0,
+    Transfer {
         bytes,
-        cost: 0.0,
+        duration_s: SETUP_S + bytes as f64 / rate_bytes_per_s.max(1) as f64,
+        ..Transfer::default()
     }
+}
+
+/// [`copied`], as a step's figures.
+pub fn of_replica(domain: &Domain, rate_bytes_per_s: u64) -> Figures {
+    copied(domain, rate_bytes_per_s).into()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_domain_that_writes_nothing_is_sent_once() {
-        let figures = pre_copy(1 << 30, 0, 125_000_000);
-        assert_eq!(figures.bytes, 1 << 30);
-        assert_eq!(figures.downtime_ms, SWITCH_MS);
-    }
-
-    #[test]
-    fn rounds_shrink_by_the_share_that_is_written_again() {
-        // 1000 MB, 100 MB, 10 MB; 1 MB is left, which is less than the 5 MB that may be sent standing still.
-        let figures = pre_copy(1_000_000_000, 10_000_000, 100_000_000);
-        assert_eq!(figures.bytes, 1_111_000_000);
-        assert!((figures.downtime_ms - SWITCH_MS - 10.0).abs() < 1e-6);
-    }
-
-    #[test]
-    fn one_that_writes_faster_than_it_is_sent_stands_still_for_all_of_it() {
-        let figures = pre_copy(1_000_000_000, 200_000_000, 100_000_000);
-        assert_eq!(figures.downtime_ms, SWITCH_MS + 10_000.0);
-        assert_eq!(figures.bytes, 31_000_000_000);
-    }
-}
+mod tests;

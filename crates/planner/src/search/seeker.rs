@@ -204,12 +204,7 @@ impl<'w> Seeker<'w> {
         if self.ledger.spot(domain) != base {
             return 0.0;
         }
-        let elsewhere = (0..ground.world.hosts.len()).map(HostIx::of);
-        let mut others = elsewhere.filter(|&host| host != base.host);
-        others.next().map_or(0.0, |host| {
-            let to = Spot { host, ..base };
-            ground.toll.share(domain, base, to) * self.unit[0]
-        })
+        ground.toll.least_share(domain, base) * self.unit[0]
     }
 
     /// Whether another domain may be moved at all.
@@ -339,11 +334,16 @@ impl<'w> Seeker<'w> {
             });
         }
         let away = self.base[domain.at()].host;
-        // Limits are the same for all but the host that it came from.
+        // Where there is one rate, limits are the same for all but the host that it came from.
+        let one_rate = ground.toll.has_one_rate();
         let origin = self.origin[domain.at()].host;
-        let other = targets.iter().find(|&&host| host != origin).copied();
-        if other.is_some_and(|other| !self.within_limits(domain, spot(other))) {
-            targets.retain(|&host| host == origin);
+        if one_rate {
+            let other = targets.iter().find(|&&host| host != origin).copied();
+            if other.is_some_and(|other| !self.within_limits(domain, spot(other))) {
+                targets.retain(|&host| host == origin);
+            }
+        } else {
+            targets.retain(|&host| self.within_limits(domain, spot(host)));
         }
         self.work += targets.len() as u64;
         let mut deltas = std::mem::take(&mut self.deltas);
@@ -366,7 +366,13 @@ impl<'w> Seeker<'w> {
             None => (0.0, self.toll(domain, self.base[domain.at()])),
         };
         for (&host, &delta) in targets.iter().zip(deltas.iter()) {
-            let toll = if host == away { toll_back } else { toll_away };
+            let toll = if host == away {
+                toll_back
+            } else if one_rate {
+                toll_away
+            } else {
+                self.toll(domain, spot(host))
+            };
             let mut value = Value::default();
             value.ranks[0] = delta + toll * self.unit[0];
             let change = Change {
