@@ -12,6 +12,7 @@ mod clones;
 mod commands;
 mod connection;
 mod failure;
+mod foreseeing;
 mod local;
 mod local_shop;
 mod marked_file;

@@ -42,10 +42,12 @@ pub fn foresee(world: &World, horizon_s: u64) -> Vec<Foreseen> {
     all.into_iter().flatten().collect()
 }
 
-/// [`foresee`], and what was foreseen is written into the domains: none where no kind is foreseen better than "as now".
+/// [`foresee`], and what was foreseen is written into the domains: none where no kind is foreseen better than "as now". A
+/// domain without windows keeps the forecast that it came with.
 pub fn fill(world: &mut World, horizon_s: u64) -> Vec<Foreseen> {
     let foreseen = foresee(world, horizon_s);
-    for domain in &mut world.domains {
+    let observed = (world.domains.iter_mut()).filter(|domain| !domain.windows.is_empty());
+    for domain in observed {
         domain.forecast = None;
     }
     for one in foreseen.iter().filter(|one| one.method != Method::AsNow) {
@@ -54,6 +56,21 @@ pub fn fill(world: &mut World, horizon_s: u64) -> Vec<Foreseen> {
         domain.forecast.get_or_insert(used)[one.kind] = one.expected;
     }
     foreseen
+}
+
+/// Those that are used, for a plan's report.
+pub fn used(foreseen: &[Foreseen]) -> Vec<estive_world::Foreseen> {
+    (foreseen.iter())
+        .filter(|one| one.method != Method::AsNow)
+        .map(|one| estive_world::Foreseen {
+            domain: one.domain,
+            kind: one.kind,
+            method: one.method.words().to_owned(),
+            expected: one.expected,
+            error: one.held.error,
+            as_now: one.held.as_now,
+        })
+        .collect()
 }
 
 /// How far is looked, in windows.
@@ -143,24 +160,9 @@ mod tests {
             })
             .collect();
         let domain = Domain {
-            name: "d".to_owned(),
-            host: None,
-            life: DomainLife::Running,
-            reserved: estive_world::Reserved::NONE,
             used: windows.last().map_or(Used::NONE, |last| last.used),
             windows,
-            forecast: None,
-            dirtied_bytes_per_s: 0,
-            class: String::new(),
-            deployment: None,
-            user: None,
-            priority: 0,
-            home: None,
-            pinned: false,
-            needs: std::collections::BTreeSet::new(),
-            volumes: Vec::new(),
-            replica: None,
-            moved_s: None,
+            ..Domain::named("d")
         };
         World {
             window_s: 3600,
@@ -211,5 +213,20 @@ mod tests {
         assert_eq!(fill(&mut world, 3600)[0].method, Method::AsNow);
         world.window_s = 0;
         assert_eq!(fill(&mut world, 3600), []);
+    }
+
+    #[test]
+    fn a_forecast_that_came_with_a_domain_is_kept_where_nothing_was_observed() {
+        let mut world = world((0..60).map(|_| 300_000));
+        let said = Some(Used([900_000, 0, 0, 0]));
+        world.domains[0].forecast = said;
+        world.domains.push(Domain {
+            forecast: said,
+            ..Domain::named("e")
+        });
+        let foreseen = fill(&mut world, 3600);
+        assert_eq!(world.domains[0].forecast, None);
+        assert_eq!(world.domains[1].forecast, said);
+        assert_eq!(used(&foreseen), []);
     }
 }

@@ -19,6 +19,17 @@ pub enum Method {
     Season,
 }
 
+impl Method {
+    /// For people.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::AsNow => "as now",
+            Self::Trend => "trend",
+            Self::Season => "trend and days",
+        }
+    }
+}
+
 /// Methods that are tried, the simpler first.
 pub(crate) const TRIED: [Method; 2] = [Method::Trend, Method::Season];
 

@@ -2,6 +2,7 @@
 
 use crate::arguments::Global;
 use crate::failure::{Failure, failed};
+use crate::foreseeing::Foreseeing;
 use crate::output::{self, Output, mib, table};
 use crate::plan_words::Names;
 use crate::question::Asking;
@@ -22,6 +23,8 @@ pub struct Plan {
     from: WorldFile,
     #[command(flatten)]
     asking: Asking,
+    #[command(flatten)]
+    foreseeing: Foreseeing,
     /// Write the plan to a file, for `estive apply`
     #[arg(long, short, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -31,10 +34,12 @@ impl Plan {
     pub async fn run(self, global: &Global) -> Result<u8, Failure> {
         let text = self.from.text(global).await?;
         let document = self.from.document(&text)?;
-        let world = &document.world;
         let question = self
             .asking
             .question(&document, self.from.world.as_deref())?;
+        let mut foreseen = document.world.clone();
+        let forecasts = self.foreseeing.fill(&mut foreseen);
+        let world = &foreseen;
         let mut plan = estive_planner::plan(world, &question).map_err(Failure::impossible)?;
         if let Some(fault) = lint(world, &plan).first() {
             return Err(Failure::failed(format!(
@@ -43,7 +48,9 @@ impl Plan {
             ))
             .advice("another --seed; and tell the authors, with the world"));
         }
-        plan.world = world.digest();
+        // What was foreseen here is no part of the world that was given.
+        plan.world = document.world.digest();
+        plan.report.forecasts = forecasts.used();
         plan.objective = question.objective.to_text(world);
         let file = PlanFile::new(world, plan);
         if let Some(path) = &self.out {
@@ -52,7 +59,7 @@ impl Plan {
         }
         match global.output {
             Output::Json => output::json(&file)?,
-            Output::Table => output::print(&render(&file))?,
+            Output::Table => output::print(&(render(&file) + &forecasts.table(&file)))?,
         }
         let is_broken = !file.plan.report.still_broken.is_empty();
         Ok(if is_broken { 2 } else { 0 })

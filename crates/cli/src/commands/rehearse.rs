@@ -2,6 +2,7 @@
 
 use crate::arguments::Global;
 use crate::failure::{Failure, failed};
+use crate::foreseeing::Foreseeing;
 use crate::output::{self, Output};
 use crate::question::Asking;
 use crate::traces;
@@ -38,6 +39,8 @@ pub struct Rehearse {
     /// Seconds between the moments at which the planner is asked
     #[arg(long, value_name = "S", default_value_t = 300)]
     period: u32,
+    #[command(flatten)]
+    foreseeing: Foreseeing,
     /// Failures of a host in 1,000 hours
     #[arg(long, value_name = "N", default_value_t = 0.0)]
     host_fails: f64,
@@ -108,6 +111,7 @@ impl Rehearse {
         let setting = Setting {
             length_s: self.length,
             period_s: self.period,
+            horizon_s: self.foreseeing.horizon_s(world),
             seed: question.seed,
             faults: Faults {
                 host_fails_per_1000_h: self.host_fails.clamp(0.0, 1e9),

@@ -7,6 +7,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use super::account::Account;
+use super::foresight::Foreseer;
 use super::steps::{Running, Turn};
 use super::{Course, CourseError, HAPPENINGS_AT_MOST, Happening, Mind, Setting, Trace};
 
@@ -52,6 +53,7 @@ pub(super) struct Engine<'a> {
     /// How many were begun: the last one's number.
     pub begun: u64,
     happenings: Vec<Happening>,
+    foreseer: Foreseer,
 }
 
 impl<'a> Engine<'a> {
@@ -72,7 +74,9 @@ impl<'a> Engine<'a> {
             running: BTreeMap::new(),
             begun: 0,
             happenings: Vec::new(),
+            foreseer: Foreseer::default(),
         };
+        engine.take_windows_over();
         engine.work = (0..world.domains.len())
             .map(|domain| engine.work_of(domain))
             .collect();
@@ -119,6 +123,7 @@ impl<'a> Engine<'a> {
         Ok(Course {
             policy: mind.name(),
             figures: self.account.close(length_s),
+            foresight: self.foreseer.close(),
             periods,
             happenings: self.happenings,
         })
@@ -200,7 +205,38 @@ impl<'a> Engine<'a> {
         self.at(u64::from(step_s) * 1000, Event::Sample);
     }
 
+    /// Windows that the world came with become those of common cores, as the trace's are; of another length than the trace's
+    /// steps they are no beginning of its series.
+    fn take_windows_over(&mut self) {
+        let other_length = (self.trace).is_some_and(|trace| trace.step_s != self.world.window_s);
+        for place in 0..self.world.domains.len() {
+            let speed = self.speed(place);
+            let windows = &mut self.world.domains[place].windows;
+            if other_length {
+                windows.clear();
+            }
+            for window in windows {
+                let micro = &mut window.used[UsedKind::CpuMicrocores];
+                *micro = scaled(*micro, speed, 1000);
+            }
+        }
+    }
+
+    /// What domains with windows will use, where that was foreseen better than "as now".
+    fn foresee(&mut self) {
+        if self.setting.horizon_s == 0 {
+            return;
+        }
+        self.foreseer.look(&self.world, self.setting.horizon_s);
+        for place in 0..self.world.domains.len() {
+            if !self.world.domains[place].windows.is_empty() {
+                self.world.domains[place].forecast = self.foreseer.of(place, self.speed(place));
+            }
+        }
+    }
+
     fn ask(&mut self, mind: &mut dyn Mind) -> Result<(), CourseError> {
+        self.foresee();
         let steps = mind
             .steps(&self.world)
             .map_err(|because| CourseError::Mind {
@@ -268,7 +304,7 @@ impl<'a> Engine<'a> {
     }
 }
 
-fn scaled(value: u64, times: u32, over: u32) -> u64 {
+pub(super) fn scaled(value: u64, times: u32, over: u32) -> u64 {
     let value = u128::from(value) * u128::from(times) / u128::from(over.max(1));
     u64::try_from(value).unwrap_or(u64::MAX)
 }

@@ -5,6 +5,7 @@
 
 mod account;
 mod engine;
+mod foresight;
 mod mind;
 pub mod report;
 mod steps;
@@ -12,6 +13,7 @@ mod steps;
 mod tests;
 
 pub use account::{Figures, Period};
+pub use foresight::Foresight;
 pub use mind::{Mind, Nothing, Plans};
 
 use std::collections::BTreeMap;
@@ -85,6 +87,9 @@ pub struct Setting {
     pub length_s: u32,
     /// Seconds between the moments at which the mind is asked.
     pub period_s: u32,
+    /// How far domains' use is foreseen from their windows, in seconds; 0: not at all.
+    #[serde(default)]
+    pub horizon_s: u32,
     /// For everything that is left to chance.
     pub seed: u64,
     /// What goes wrong.
@@ -92,11 +97,12 @@ pub struct Setting {
 }
 
 impl Default for Setting {
-    /// A day, asked every five minutes; nothing goes wrong.
+    /// A day, asked every five minutes; nothing is foreseen, and nothing goes wrong.
     fn default() -> Self {
         Self {
             length_s: 86_400,
             period_s: 300,
+            horizon_s: 0,
             seed: 0,
             faults: Faults::default(),
         }
@@ -119,6 +125,9 @@ pub struct Course {
     pub policy: String,
     /// What it came to.
     pub figures: Figures,
+    /// What was foreseen in it; none: nothing was, or there were no windows to foresee from.
+    #[serde(default)]
+    pub foresight: Option<Foresight>,
     /// Period by period.
     pub periods: Vec<Period>,
     /// What happened, in order; the first [`HAPPENINGS_AT_MOST`] of it.

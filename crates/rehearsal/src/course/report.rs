@@ -23,6 +23,8 @@ pub fn table(courses: &[Course]) -> String {
         "beside owner s",
         "between sites GiB",
         "refused",
+        "foreseen",
+        "its error %",
     ];
     let gib = |bytes: f64| format!("{:.2}", bytes / f64::from(1 << 30));
     let mut rows = vec![head.map(str::to_owned).to_vec()];
@@ -45,6 +47,12 @@ pub fn table(courses: &[Course]) -> String {
             format!("{:.0}", figures.beside_owner_s),
             gib(figures.crossed_bytes),
             figures.refused_steps.to_string(),
+            course.foresight.map_or_else(
+                || "-".to_owned(),
+                |foresight| format!("{}/{}", foresight.used, foresight.looked_at),
+            ),
+            (course.foresight.and_then(|foresight| foresight.error()))
+                .map_or_else(|| "-".to_owned(), |error| format!("{:.0}", error * 100.0)),
         ]);
     }
     aligned(&rows)
