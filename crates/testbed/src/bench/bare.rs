@@ -92,6 +92,15 @@ impl Bare {
             .to_owned())
     }
 
+    /// How much of the guest's memory, of which there is so much, was ever touched.
+    pub(super) fn resident_bytes(&self, memory_bytes: u64) -> Result<u64, Error> {
+        let pid = self.child.id().ok_or_else(|| problem("it has ended"))?;
+        let maps = std::fs::read_to_string(format!("/proc/{pid}/smaps"))
+            .map_err(Error::system("reading what is resident of the bare QEMU"))?;
+        resident(&maps, memory_bytes)
+            .ok_or_else(|| problem("no mapping has the size of its memory"))
+    }
+
     /// Ends it.
     pub(super) async fn end(mut self) {
         if let Some(pid) = self
@@ -104,6 +113,22 @@ impl Bare {
         }
         let _ = self.child.wait().await;
     }
+}
+
+/// The resident part of the mapping of that size, by the kernel's `smaps`.
+fn resident(maps: &str, size_bytes: u64) -> Option<u64> {
+    let size_kib = size_bytes >> 10;
+    let field = |line: &str, name: &str| -> Option<u64> {
+        let rest = line.strip_prefix(name)?;
+        rest.trim().strip_suffix("kB")?.trim().parse().ok()
+    };
+    let mut is_it = false;
+    maps.lines().find_map(|line| {
+        if let Some(size) = field(line, "Size:") {
+            is_it = size == size_kib;
+        }
+        field(line, "Rss:").filter(|_| is_it).map(|kib| kib << 10)
+    })
 }
 
 pub(super) fn problem(what: &str) -> Error {
@@ -132,5 +157,15 @@ pub(super) async fn appears(file: &Path, text: &str) -> Result<(), Error> {
             )));
         }
         tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn what_is_resident_is_that_of_the_mapping_of_the_right_size() {
+        let maps = "7f00-7f10 rw-p 0\nSize:     64 kB\nRss:    12 kB\n7f20-7f30 rw-p 0\nSize:   1024 kB\nRss:    512 kB\n";
+        assert_eq!(super::resident(maps, 1 << 20), Some(512 << 10));
+        assert_eq!(super::resident(maps, 2 << 20), None);
     }
 }

@@ -17,6 +17,7 @@ mod npb;
 mod peer;
 pub mod plan_safety;
 pub mod power;
+mod pre_copy;
 pub mod read;
 mod rootfs;
 pub mod seal;
@@ -58,11 +59,19 @@ pub struct BenchConfig {
 
 /// Runs one benchmark; gives the exit code.
 pub async fn run(name: &str, config: BenchConfig) -> Result<i32, Error> {
-    if !["boot", "migrate", "downtime", "lost", "rootfs", "work"].contains(&name) {
+    if ![
+        "boot", "migrate", "downtime", "lost", "pre-copy", "rootfs", "work",
+    ]
+    .contains(&name)
+    {
         eprintln!(
-            "there is no benchmark called {name:?}; there are: boot, migrate, downtime, lost, rootfs, work, balance, fleet-plan, layers, power, read, seal, plan-safety, traffic"
+            "there is no benchmark called {name:?}; there are: boot, migrate, downtime, lost, pre-copy, rootfs, work, balance, fleet-plan, layers, power, read, seal, plan-safety, traffic"
         );
         return Ok(2);
+    }
+    if name == "pre-copy" {
+        // Two bare QEMUs: no agents, no manager.
+        return pre_copy::run(&config).await;
     }
     let results = config.results.clone();
     let bed = Bed::start(config.bed.clone()).await?;

@@ -121,7 +121,7 @@ struct Demo {
 
 #[derive(Args)]
 struct Bench {
-    /// boot, migrate, downtime, lost, rootfs, work
+    /// boot, migrate, downtime, lost, pre-copy, rootfs, work
     name: String,
     #[command(flatten)]
     parts: Parts,

@@ -1,0 +1,58 @@
+//! `estive-dirty`: a guest that writes its memory at a set pace, for the benchmark `pre-copy`.
+//!
+//! As PID 1 of an initramfs it fills `dirty_touched_mib` with what is no zero, then writes a word into each page of the
+//! first `dirty_hot_kib` of it, one after another and round again, `dirty_kib_per_s` in all, and says once a second how far
+//! it came. The kernel gives PID 1 the words of its command line that it does not know as environment.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a guest program: it has no Clock seam"
+)]
+
+use std::time::{Duration, Instant};
+
+const PAGE_BYTES: usize = 4096;
+const WORDS_A_PAGE: usize = PAGE_BYTES / 8;
+/// Pages are written in portions of so long.
+const TICK: Duration = Duration::from_millis(5);
+
+fn main() {
+    let touched = asked("dirty_touched_mib") << 20;
+    let hot_pages = (asked("dirty_hot_kib") << 10) / PAGE_BYTES;
+    let pages_per_s = (asked("dirty_kib_per_s") << 10) / PAGE_BYTES;
+    // No two pages alike, no page empty.
+    let mut memory: Vec<u64> = (1..=(touched / 8) as u64)
+        .map(|word| word.wrapping_mul(0x9E37_79B9_7F4A_7C15))
+        .collect();
+    let hot_pages = hot_pages.min(memory.len() / WORDS_A_PAGE);
+    println!("estive-dirty: ready");
+    if hot_pages == 0 || pages_per_s == 0 {
+        loop {
+            std::thread::sleep(Duration::from_secs(3600));
+        }
+    }
+    // Of the pace the guest's own clock counts, not ticks: one that was held up writes what it owes, a second's at most.
+    let (mut from, mut written, mut page) = (Instant::now(), 0_usize, 0_usize);
+    loop {
+        std::thread::sleep(TICK);
+        let elapsed = from.elapsed();
+        let due = (elapsed.as_secs_f64() * pages_per_s as f64) as usize;
+        for _ in written..due.min(written + pages_per_s) {
+            let word = &mut memory[page * WORDS_A_PAGE];
+            *word = word.wrapping_add(2) | 1;
+            page = (page + 1) % hot_pages;
+        }
+        written = due;
+        std::hint::black_box(&mut memory);
+        if elapsed >= Duration::from_secs(1) {
+            let kib = written * (PAGE_BYTES >> 10);
+            println!("estive-dirty: {kib} KiB in {} ms", elapsed.as_millis());
+            (from, written) = (Instant::now(), 0);
+        }
+    }
+}
+
+/// A number of the environment; 0 where there is none.
+fn asked(name: &str) -> usize {
+    let word = std::env::var(name).unwrap_or_default();
+    word.parse().unwrap_or(0)
+}
