@@ -36,6 +36,7 @@ const FLOORS: &[(&str, Floor)] = &[
     ("estive-moves", Floor::At(1)),
     ("estive-planner", Floor::At(1)),
     ("estive-forecast", Floor::At(1)),
+    ("estive-statistics", Floor::At(1)),
     ("estive-layers", Floor::At(2)),
     ("estive-rehearsal", Floor::At(2)),
     ("estive-hypervisor", Floor::At(3)),
