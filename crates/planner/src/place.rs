@@ -1,4 +1,19 @@
 //! Places for domains that have none yet: one in microseconds, thousands at once, by the same rules and terms as a plan.
+//!
+//! A domain goes where the first rank rises least; of what is equal there, where the next does; of what is equal in all, to
+//! the first host. Where the first rank is `balance` alone, in a world without replicas, hosts stand in trees
+//! ([`tree`]), and some dozens of them are looked at whatever their number. Every other first rank looks at each host: what
+//! `locality`, `time` and `fair` gain on one depends on who else is there, `consolidate` and `cost` on whether
+//! anybody is; so it costs time in proportion to the hosts that a domain may come to, as does a later rank to those that
+//! are equal in the first.
+
+mod company;
+#[cfg(test)]
+mod laws;
+mod many;
+#[cfg(test)]
+mod tests;
+mod tree;
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -6,20 +21,34 @@ use std::sync::Arc;
 
 use estive_world::{DomainIx, Hindrance, HostIx, Indexed, Reserved, World};
 
+use crate::Objective;
 use crate::ground::Ground;
+use crate::host_set::HostSet;
 use crate::ledger::{Ledger, wakes};
+use crate::objectives::{MARKS, Weighing};
 use crate::obstacle::Obstacle;
 use crate::places::{Change, Spot};
-use crate::room::held;
-use crate::{KINDS, Objective};
+use crate::room::{Amounts, held};
+use tree::{HostTree, Seek};
+
+/// Values are equal within this: sums of roots of sums are not known better.
+const EQUAL: f64 = 1e-12;
+/// To fewer hosts than this a domain finds its way without a tree.
+const TREE_FROM: usize = 48;
+/// Sorts of domains, by where they may come to, that have a tree; what is left looks at each host.
+const MOST_TREES: usize = 8;
+/// Of so many that wait is looked at which marks of hosts matter.
+const SAMPLE: usize = 256;
 
 /// A domain that finds no place, and why: what stood in the way on how many hosts, the most frequent first.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct NoPlace {
     /// Which.
     pub domain: DomainIx,
     /// What stands in the way, with the number of hosts.
     pub hindrances: Vec<Hindrance>,
+    /// Of those that were to be placed with it, which had found a place before; they have none now.
+    pub beside: Vec<Placed>,
 }
 
 /// Where a domain goes, and what that does to the objective's first rank.
@@ -38,9 +67,21 @@ pub struct Placer<'w> {
     ledger: Ledger<'w>,
     /// What each user has promised to him by domains that are placed.
     had: Vec<Reserved>,
+    trees: Vec<Planted>,
+    /// By kind of domain: its tree.
+    tree_of: Vec<Option<u32>>,
+    /// Hosts that have changed, one after the other.
+    changed: Vec<HostIx>,
     targets: Vec<HostIx>,
     deltas: Vec<f64>,
     spare: Vec<f64>,
+    weighings: Vec<Weighing>,
+}
+
+/// A tree, and how many of the changes it has followed.
+struct Planted {
+    tree: HostTree,
+    followed: usize,
 }
 
 impl<'w> Placer<'w> {
@@ -49,6 +90,14 @@ impl<'w> Placer<'w> {
     /// # Errors
     /// An objective that cannot be measured, in words.
     pub fn new(world: &'w World, objective: &Objective) -> Result<Self, String> {
+        Self::with_trees(world, objective, TREE_FROM)
+    }
+
+    fn with_trees(
+        world: &'w World,
+        objective: &Objective,
+        tree_from: usize,
+    ) -> Result<Self, String> {
         let ground = Arc::new(Ground::new(world, wakes(objective)));
         let mut had = vec![Reserved::NONE; world.users.len()];
         for domain in world.domains.iter().filter(|domain| domain.host.is_some()) {
@@ -56,13 +105,65 @@ impl<'w> Placer<'w> {
                 had[user.at()] += held(domain);
             }
         }
-        Ok(Self {
+        let mut placer = Self {
+            tree_of: vec![None; ground.kinds()],
             ledger: Ledger::on(ground, objective)?,
             had,
+            trees: Vec::new(),
+            changed: Vec::new(),
             targets: Vec::new(),
             deltas: Vec::new(),
             spare: Vec::new(),
-        })
+            weighings: Vec::new(),
+        };
+        placer.plant(tree_from);
+        Ok(placer)
+    }
+
+    /// Trees for those that wait: one for each set of hosts that they may come to, the most asked for first.
+    fn plant(&mut self, tree_from: usize) {
+        let (ground, books) = (self.ledger.ground(), self.ledger.books());
+        let Some((_, term)) = self.ledger.gauge().arrivals() else {
+            return;
+        };
+        let mut waiting: Vec<(&[HostIx], Vec<DomainIx>)> = Vec::new();
+        let mut set_of: Vec<Option<usize>> = vec![None; ground.kinds()];
+        for &domain in books.places.guests(ground.nowhere()) {
+            let hosts = ground.come_list(domain);
+            if hosts.len() < tree_from.max(1) {
+                continue;
+            }
+            let known = &mut set_of[ground.kind_of(domain) as usize];
+            let set = *known.get_or_insert_with(|| {
+                let like = waiting.iter().position(|(of, _)| *of == hosts);
+                like.unwrap_or_else(|| {
+                    waiting.push((hosts, Vec::new()));
+                    waiting.len() - 1
+                })
+            });
+            waiting[set].1.push(domain);
+        }
+        let mut order: Vec<usize> = (0..waiting.len()).collect();
+        order.sort_by_key(|&set| (Reverse(waiting[set].1.len()), set));
+        let mut tree_of_set = vec![None; waiting.len()];
+        for set in order.into_iter().take(MOST_TREES) {
+            let (hosts, domains) = &waiting[set];
+            let mut matters = [0.0; MARKS];
+            let step = domains.len().div_ceil(SAMPLE);
+            for &domain in domains.iter().step_by(step) {
+                let steepness = term.weighing(books, domain, hosts[0]).steepness();
+                for (sum, steepness) in matters.iter_mut().zip(steepness) {
+                    *sum += steepness;
+                }
+            }
+            if let Some(tree) = HostTree::new(books, term, hosts, matters) {
+                tree_of_set[set] = Some(self.trees.len() as u32);
+                self.trees.push(Planted { tree, followed: 0 });
+            }
+        }
+        self.tree_of = (set_of.into_iter())
+            .map(|set| set.and_then(|set| tree_of_set[set]))
+            .collect();
     }
 
     /// The state.
@@ -72,9 +173,34 @@ impl<'w> Placer<'w> {
 
     /// Puts a domain that has no place where the objective rises least; the first host among equals.
     ///
+    /// If others wait that it must be together with, it goes where there is a place for all of them; where there is none for all,
+    /// by itself.
+    ///
     /// # Errors
     /// No host may take it.
     pub fn place(&mut self, domain: DomainIx) -> Result<Placed, NoPlace> {
+        let group = company::waiting_with(self.ledger.books(), domain);
+        if group.len() > 1
+            && let Ok(placed) = self.place_group(&group)
+        {
+            self.take_back(&placed);
+            if let Some(own) = placed.iter().find(|own| own.domain == domain) {
+                let by = self.rise(0, domain, own.host);
+                self.put(domain, own.host);
+                return Ok(Placed { by, ..*own });
+            }
+        }
+        let takes = self.ledger.ground().rooms.takes(domain);
+        self.place_one(domain, &takes, None)
+    }
+
+    /// Puts one where there is room for `needs`, and not on a host of `shunned`.
+    fn place_one(
+        &mut self,
+        domain: DomainIx,
+        needs: &Amounts,
+        shunned: Option<&HostSet>,
+    ) -> Result<Placed, NoPlace> {
         let ground = Arc::clone(self.ledger.ground());
         let what = &ground.world.domains[domain];
         if let Some(user) = what.user {
@@ -83,147 +209,167 @@ impl<'w> Placer<'w> {
                 return Err(no_place(domain, [Obstacle::Quota(user)], ground.world));
             }
         }
+        if let Some(still) = ground.still(domain) {
+            return Err(no_place(domain, [still.clone()], ground.world));
+        }
+        let near = company::near(self.ledger.books(), domain);
+        let tree = self.tree_of[ground.kind_of(domain) as usize];
+        let waits = self.ledger.spot(domain).host == ground.nowhere();
+        let found = match tree {
+            Some(tree) if near.is_none() && waits => {
+                self.look_in(tree as usize, domain, needs, shunned)
+            }
+            _ => self.look_at_all(domain, needs, shunned, near.as_ref()),
+        };
+        let Some((host, by)) = found else {
+            let replica = self.ledger.spot(domain).replica;
+            let books = self.ledger.books();
+            let obstacles = (0..ground.world.hosts.len()).map(HostIx::of).map(|host| {
+                let room = || books.has_room(host, needs, &Amounts::NONE).err();
+                let away = || near.as_ref().map(|near| Obstacle::Together(near.fellow));
+                let may = books.may(domain, Spot { host, replica }).err();
+                may.or_else(room).or_else(away)
+            });
+            return Err(no_place(domain, obstacles.flatten(), ground.world));
+        };
+        self.put(domain, host);
+        Ok(Placed { domain, host, by })
+    }
+
+    /// The best host, and what it does to the first rank, by a look at some of them.
+    fn look_in(
+        &mut self,
+        tree: usize,
+        domain: DomainIx,
+        needs: &Amounts,
+        shunned: Option<&HostSet>,
+    ) -> Option<(HostIx, f64)> {
+        let (books, ground) = (self.ledger.books(), self.ledger.ground());
+        let (weight, term) = self.ledger.gauge().arrivals()?;
+        let planted = &mut self.trees[tree];
+        planted
+            .tree
+            .follow(books, term, &self.changed[planted.followed..]);
+        planted.followed = self.changed.len();
+        let tree = &planted.tree;
+        let weighings = &mut self.weighings;
+        tree.weighings(|host| term.weighing(books, domain, host), weighings);
+        let apart = !ground.apart_of[domain.at()].is_empty();
         let replica = self.ledger.spot(domain).replica;
+        let mut may = |host: HostIx| {
+            shunned.is_none_or(|shunned| !shunned.has(host))
+                && (!apart || books.may(domain, Spot { host, replica }).is_ok())
+        };
+        let mut seek = Seek {
+            needs,
+            weight,
+            may: &mut may,
+        };
+        let most = tree.least(weighings, &mut seek)? + EQUAL;
+        if self.ledger.gauge().count() < 2 {
+            return tree.first_within(most, weighings, &mut seek);
+        }
+        let equals = tree.all_within(most, weighings, &mut seek);
+        self.by_later_ranks(domain, equals)
+    }
+
+    /// The same by a look at each host.
+    fn look_at_all(
+        &mut self,
+        domain: DomainIx,
+        needs: &Amounts,
+        shunned: Option<&HostSet>,
+        near: Option<&company::Near>,
+    ) -> Option<(HostIx, f64)> {
+        let ground = Arc::clone(self.ledger.ground());
         let mut targets = std::mem::take(&mut self.targets);
         targets.clear();
-        targets.extend_from_slice(ground.come_list(domain));
+        match near {
+            Some(near) => {
+                let may_come = |host: &HostIx| ground.may_come(domain, *host);
+                targets.extend(near.hosts.iter().copied().filter(may_come));
+            }
+            None => targets.extend_from_slice(ground.come_list(domain)),
+        }
         let books = self.ledger.books();
-        let takes = ground.rooms.takes(domain);
+        let replica = self.ledger.spot(domain).replica;
         let free =
             ground.apart_of[domain.at()].is_empty() && ground.together_of[domain.at()].is_empty();
         targets.retain(|&host| {
-            if free && replica == ground.nowhere() {
-                books.taken(host).admits(&takes, ground.rooms.room(host))
-            } else {
-                books.may(domain, Spot { host, replica }).is_ok()
-            }
+            shunned.is_none_or(|shunned| !shunned.has(host))
+                && books.taken(host).admits(needs, ground.rooms.room(host))
+                && (free && replica == ground.nowhere()
+                    || books.may(domain, Spot { host, replica }).is_ok())
         });
         let (mut deltas, mut spare) = (
             std::mem::take(&mut self.deltas),
             std::mem::take(&mut self.spare),
         );
-        self.ledger
-            .gauge()
-            .scan(books, domain, &targets, &mut deltas, &mut spare);
-        let mut best: Option<Placed> = None;
-        for (&host, &by) in targets.iter().zip(&deltas) {
-            let better = match &best {
-                None => true,
-                Some(best) if (by - best.by).abs() <= 1e-12 => {
-                    self.later_ranks(domain, host, best.host, replica)
-                }
-                Some(best) => by < best.by,
-            };
-            if better {
-                best = Some(Placed { domain, host, by });
-            }
-        }
+        let gauge = self.ledger.gauge();
+        gauge.scan(books, domain, &targets, &mut deltas, &mut spare);
+        let least = deltas.iter().copied().fold(f64::INFINITY, f64::min);
+        let equals = (targets.iter().zip(&deltas))
+            .map(|(&host, &by)| (host, by))
+            .filter(|&(_, by)| by <= least + EQUAL);
+        let best = self.by_later_ranks(domain, equals.collect());
         (self.targets, self.deltas, self.spare) = (targets, deltas, spare);
-        let Some(placed) = best else {
-            let obstacles = (0..ground.world.hosts.len()).filter_map(|host| {
-                let spot = Spot {
-                    host: HostIx::of(host),
-                    replica,
-                };
-                self.ledger.books().may(domain, spot).err()
-            });
-            return Err(no_place(domain, obstacles, ground.world));
-        };
-        let host = placed.host;
-        self.ledger.apply(Change {
-            domain,
-            to: Spot { host, replica },
-        });
-        if let Some(user) = what.user {
-            self.had[user.at()] += held(what);
-        }
-        Ok(placed)
+        best
     }
 
-    /// Whether, where the first rank does not tell two hosts apart, a later one prefers the first of them.
-    fn later_ranks(&self, domain: DomainIx, one: HostIx, other: HostIx, replica: HostIx) -> bool {
-        let of = |rank, host| {
-            let to = Spot { host, replica };
-            self.ledger
-                .gauge()
-                .delta_of(rank, self.ledger.books(), &[Change { domain, to }])
-        };
+    /// Of hosts that are equal in the first rank, the first of those that are least in the next, and so on.
+    fn by_later_ranks(
+        &self,
+        domain: DomainIx,
+        mut equals: Vec<(HostIx, f64)>,
+    ) -> Option<(HostIx, f64)> {
         for rank in 1..self.ledger.gauge().count() {
-            let (one, other) = (of(rank, one), of(rank, other));
-            if (one - other).abs() > 1e-12 {
-                return one < other;
+            if equals.len() < 2 {
+                break;
             }
+            let rises: Vec<f64> = (equals.iter())
+                .map(|&(host, _)| self.rise(rank, domain, host))
+                .collect();
+            let least = rises.iter().copied().fold(f64::INFINITY, f64::min);
+            let mut rises = rises.into_iter();
+            equals.retain(|_| rises.next().is_some_and(|by| by <= least + EQUAL));
         }
-        false
+        equals.first().copied()
     }
 
-    /// Puts many domains, all or none: those that may go to fewest hosts first, then the largest. Where that leaves one
-    /// without a place, the largest first by each single kind is tried too.
-    ///
-    /// # Errors
-    /// One that finds no place beside the others; nothing is placed then. A greedy order can fail where some other would
-    /// just fit.
-    pub fn place_all(&mut self, domains: &[DomainIx]) -> Result<Vec<Placed>, NoPlace> {
+    fn rise(&self, rank: usize, domain: DomainIx, host: HostIx) -> f64 {
+        let replica = self.ledger.spot(domain).replica;
+        let to = Spot { host, replica };
+        let change = [Change { domain, to }];
+        let gauge = self.ledger.gauge();
+        gauge.delta_of(rank, self.ledger.books(), &change)
+    }
+
+    /// Puts a domain on a host, or nowhere.
+    fn put(&mut self, domain: DomainIx, host: HostIx) {
         let ground = Arc::clone(self.ledger.ground());
-        let mut room = [1u64; KINDS];
-        for host in (0..ground.world.hosts.len()).map(HostIx::of) {
-            for (most, here) in room.iter_mut().zip(ground.rooms.room(host).0) {
-                *most = (*most).max(here);
+        let spot = self.ledger.spot(domain);
+        if let Some(user) = ground.world.domains[domain].user {
+            let holds = held(&ground.world.domains[domain]);
+            if spot.host == ground.nowhere() && host != ground.nowhere() {
+                self.had[user.at()] += holds;
+            } else if spot.host != ground.nowhere() && host == ground.nowhere() {
+                self.had[user.at()] -= holds;
             }
         }
-        // How large a domain is: its largest part of the largest host, in millionths.
-        let part = |domain: DomainIx, kind: usize| {
-            let takes = ground.rooms.takes(domain).0[kind];
-            (u128::from(takes) * 1_000_000 / u128::from(room[kind])) as u64
-        };
-        let mut first: Option<NoPlace> = None;
-        for only in std::iter::once(None).chain((0..KINDS).map(Some)) {
-            let mut order = domains.to_vec();
-            order.sort_by_key(|&domain| {
-                let size = match only {
-                    Some(kind) => part(domain, kind),
-                    None => (0..KINDS).map(|kind| part(domain, kind)).max().unwrap_or(0),
-                };
-                (ground.come_list(domain).len(), Reverse(size), domain)
-            });
-            if let Some(kind) = only
-                && domains.iter().all(|&domain| part(domain, kind) == 0)
-            {
-                continue;
-            }
-            match self.try_all(&order) {
-                Ok(placed) => return Ok(placed),
-                Err(failed) => first = first.or(Some(failed)),
-            }
+        let to = Spot { host, ..spot };
+        self.ledger.apply(Change { domain, to });
+        if !self.trees.is_empty() {
+            let hosts = [spot.host, host].into_iter();
+            self.changed
+                .extend(hosts.filter(|&host| host != ground.nowhere()));
         }
-        first.map_or(Ok(Vec::new()), Err)
     }
 
-    fn try_all(&mut self, order: &[DomainIx]) -> Result<Vec<Placed>, NoPlace> {
-        let had = self.had.clone();
-        let mut placed = Vec::with_capacity(order.len());
-        for &domain in order {
-            match self.place(domain) {
-                Ok(place) => placed.push(place),
-                Err(failed) => {
-                    for place in placed.iter().rev() {
-                        let nowhere = self.ledger.ground().nowhere();
-                        let spot = self.ledger.spot(place.domain);
-                        self.ledger.apply(Change {
-                            domain: place.domain,
-                            to: Spot {
-                                host: nowhere,
-                                ..spot
-                            },
-                        });
-                    }
-                    self.had = had;
-                    return Err(failed);
-                }
-            }
+    fn take_back(&mut self, placed: &[Placed]) {
+        let nowhere = self.ledger.ground().nowhere();
+        for place in placed.iter().rev() {
+            self.put(place.domain, nowhere);
         }
-        placed.sort_by_key(|place: &Placed| place.domain);
-        Ok(placed)
     }
 }
 
@@ -235,6 +381,7 @@ fn no_place(
     NoPlace {
         domain,
         hindrances: counted(obstacles, world),
+        beside: Vec::new(),
     }
 }
 
@@ -252,87 +399,4 @@ pub(crate) fn counted(
         .collect();
     hindrances.sort_by_key(|hindrance| Reverse(hindrance.count));
     hindrances
-}
-
-#[cfg(test)]
-mod tests {
-    use estive_world::{Relation, Scope, User, UserIx};
-
-    use super::*;
-    use crate::{Term, Weighted, samples};
-
-    fn balance() -> Objective {
-        Objective {
-            ranks: vec![vec![Weighted {
-                term: Term::Balance,
-                weight: 1.0,
-            }]],
-        }
-    }
-
-    fn hosts(count: usize) -> Vec<estive_world::Host> {
-        (0..count)
-            .map(|n| samples::host(&format!("h{n}"), [8, 8192, 0, 0]))
-            .collect()
-    }
-
-    #[test]
-    fn equal_domains_spread_over_equal_hosts() {
-        let domains = (0..4)
-            .map(|n| samples::domain(&format!("d{n}"), None, [1, 1024, 0, 0]))
-            .collect();
-        let world = samples::world(hosts(3), domains);
-        let all: Vec<DomainIx> = (0..4).map(DomainIx).collect();
-        let placed = Placer::new(&world, &balance())
-            .unwrap()
-            .place_all(&all)
-            .unwrap();
-        let where_to: Vec<u32> = placed.iter().map(|placed| placed.host.0).collect();
-        assert_eq!(where_to, [0, 1, 2, 0]);
-    }
-
-    #[test]
-    fn what_finds_no_place_is_told_with_counts_and_nothing_is_placed() {
-        let domains = vec![
-            samples::domain("a", None, [1, 8000, 0, 0]),
-            samples::domain("b", None, [1, 8000, 0, 0]),
-            samples::domain("c", None, [1, 8000, 0, 0]),
-        ];
-        let world = samples::world(hosts(2), domains);
-        let mut placer = Placer::new(&world, &balance()).unwrap();
-        let failed = placer
-            .place_all(&[DomainIx(0), DomainIx(1), DomainIx(2)])
-            .unwrap_err();
-        assert_eq!(failed.domain, DomainIx(2));
-        assert_eq!(failed.hindrances[0].what, "too little memory");
-        assert_eq!(failed.hindrances[0].count, 2);
-        assert_eq!(
-            placer.ledger().spot(DomainIx(0)).host,
-            placer.ledger().ground().nowhere()
-        );
-    }
-
-    #[test]
-    fn those_that_must_be_apart_are_and_a_quota_holds() {
-        let mut domains: Vec<_> = (0..3)
-            .map(|n| samples::domain(&format!("d{n}"), None, [1, 1024, 0, 0]))
-            .collect();
-        domains[2].user = Some(UserIx(0));
-        let mut world = samples::world(hosts(2), domains);
-        world
-            .rules
-            .relations
-            .push(Relation::Apart(Scope::Host, vec![DomainIx(0), DomainIx(1)]));
-        world.users.push(User {
-            name: "ann".to_owned(),
-            quota: Reserved([u64::MAX, 512, u64::MAX, u64::MAX]),
-            share: 1,
-        });
-        let mut placer = Placer::new(&world, &balance()).unwrap();
-        let one = placer.place(DomainIx(0)).unwrap();
-        let other = placer.place(DomainIx(1)).unwrap();
-        assert_ne!(one.host, other.host);
-        let failed = placer.place(DomainIx(2)).unwrap_err();
-        assert_eq!(failed.hindrances[0].what, "ann has as much as he may");
-    }
 }

@@ -69,16 +69,19 @@ macro_rules! amounts {
         }
         impl Index<$kind> for $type {
             type Output = u64;
+            #[inline]
             fn index(&self, kind: $kind) -> &u64 {
                 &self.0[kind as usize]
             }
         }
         impl IndexMut<$kind> for $type {
+            #[inline]
             fn index_mut(&mut self, kind: $kind) -> &mut u64 {
                 &mut self.0[kind as usize]
             }
         }
         impl AddAssign for $type {
+            #[inline]
             fn add_assign(&mut self, more: Self) {
                 for kind in 0..4 {
                     self.0[kind] += more.0[kind];
@@ -87,6 +90,7 @@ macro_rules! amounts {
         }
         impl Add for $type {
             type Output = Self;
+            #[inline]
             fn add(mut self, more: Self) -> Self {
                 self += more;
                 self

@@ -23,20 +23,24 @@ macro_rules! index {
         pub struct $type(pub u32);
 
         impl Indexed for $type {
+            #[inline]
             fn at(self) -> usize {
                 self.0 as usize
             }
+            #[inline]
             fn of(number: usize) -> Self {
                 Self(u32::try_from(number).expect("a world holds fewer than 2^32 of anything"))
             }
         }
         impl<T> Index<$type> for Vec<T> {
             type Output = T;
+            #[inline]
             fn index(&self, place: $type) -> &T {
                 &self[place.at()]
             }
         }
         impl<T> IndexMut<$type> for Vec<T> {
+            #[inline]
             fn index_mut(&mut self, place: $type) -> &mut T {
                 &mut self[place.at()]
             }

@@ -13,11 +13,13 @@
     reason = "a dimension is a column of several arrays at once"
 )]
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use estive_world::{DomainIx, HostIx, HostPower, Indexed, Reserved, ReservedKind, Used, World};
 
 use super::Meter;
+use super::arrival::{Arrivals, MARKS, Weighing};
 use crate::books::{Books, MEMORY};
 use crate::places::{Change, Spot};
 use crate::room::{expected_use, held, ratio_of};
@@ -54,6 +56,8 @@ pub struct Balance {
 struct Fixed {
     /// By host: units of a share that one of each sum makes; 0 for hosts that do not count.
     scale: Vec<[f64; SUMS]>,
+    /// By host: the same number where the scale is the same.
+    models: Vec<u32>,
     /// Units of share that a unit of room of memory makes.
     spare_scale: Vec<f64>,
     counted: Vec<bool>,
@@ -112,8 +116,10 @@ impl Balance {
             .map(|host| host.state == HostPower::On && !host.maintenance)
             .chain([false])
             .collect();
+        let scale = scales(world, &counted);
         let mut fixed = Fixed {
-            scale: scales(world, &counted),
+            models: models(&scale),
+            scale,
             spare_scale: spare_scales(books, &counted),
             count: counted.iter().filter(|&&counted| counted).count() as f64,
             parts: (0..world.domains.len())
@@ -269,6 +275,60 @@ impl Balance {
     }
 }
 
+/// Sums, and mean squares, once a domain has left its host: the same wherever it goes.
+struct Left {
+    sums: [f64; SUMS],
+    squares: [f64; SUMS],
+}
+
+impl Balance {
+    fn leaving(&self, domain: DomainIx, from: HostIx) -> Left {
+        let each = 1.0 / self.fixed.count;
+        let gone = share(
+            &self.fixed.parts[domain.at()],
+            &self.fixed.scale[from],
+            false,
+        );
+        let here = &self.shares[from.at()];
+        Left {
+            sums: std::array::from_fn(|dimension| self.sums[dimension] - gone[dimension]),
+            squares: std::array::from_fn(|dimension| {
+                let gone = gone[dimension];
+                (self.squares_f[dimension] + gone * (gone - 2.0 * here[dimension])) * each
+            }),
+        }
+    }
+
+    /// What coming does on hosts of the model of this one.
+    fn coming(&self, left: &Left, domain: DomainIx, host: HostIx) -> Weighing {
+        let each = 1.0 / self.fixed.count;
+        let (part, scale) = (&self.fixed.parts[domain.at()], &self.fixed.scale[host.at()]);
+        let mut weighing = Weighing::new(self.value, UNIT);
+        for dimension in 0..SUMS {
+            let come = rounded(part[dimension] * scale[dimension]);
+            let mean = (left.sums[dimension] + come) * each;
+            let base = left.squares[dimension] + come * come * each - mean * mean;
+            weighing.add(dimension, base, 2.0 * come * each);
+        }
+        weighing
+    }
+}
+
+impl Arrivals for Balance {
+    fn model(&self, host: HostIx) -> u32 {
+        self.fixed.models[host.at()]
+    }
+
+    fn marks(&self, host: HostIx) -> [f64; MARKS] {
+        let shares = &self.shares[host.at()];
+        std::array::from_fn(|mark| shares[mark])
+    }
+
+    fn weighing(&self, books: &Books<'_>, domain: DomainIx, host: HostIx) -> Weighing {
+        self.coming(&self.leaving(domain, books.nowhere()), domain, host)
+    }
+}
+
 impl Meter for Balance {
     fn value(&self) -> f64 {
         self.value
@@ -308,32 +368,24 @@ impl Meter for Balance {
             }));
             return;
         }
-        // What leaving its host does is the same for all.
-        let part = &fixed.parts[domain.at()];
-        let left = share(part, &fixed.scale[spot.host], false);
-        let from = &self.shares[spot.host.at()];
-        let each = 1.0 / fixed.count;
-        let (mut sums, mut squares) = ([0.0; SUMS], [0.0; SUMS]);
-        for dimension in 0..SUMS {
-            let gone = left[dimension];
-            sums[dimension] = self.sums[dimension] - gone;
-            squares[dimension] =
-                (self.squares_f[dimension] + gone * (gone - 2.0 * from[dimension])) * each;
-        }
+        let leaving = self.leaving(domain, spot.host);
+        let mut known: Option<(u32, Weighing)> = None;
         deltas.extend(to.iter().map(|&host| {
             if host == spot.host {
                 return 0.0;
             }
-            let (scale, there) = (&fixed.scale[host], &self.shares[host.at()]);
-            let mut value = 0.0;
-            for dimension in 0..SUMS {
-                let come = rounded(part[dimension] * scale[dimension]);
-                let mean = (sums[dimension] + come) * each;
-                let square = squares[dimension] + come * (come + 2.0 * there[dimension]) * each;
-                value += (square - mean * mean).max(0.0).sqrt();
-            }
-            value / UNIT - self.value
+            let model = fixed.models[host.at()];
+            let weighing = match known {
+                Some((of, weighing)) if of == model => weighing,
+                _ => self.coming(&leaving, domain, host),
+            };
+            known = Some((model, weighing));
+            weighing.rise(&self.shares[host.at()])
         }));
+    }
+
+    fn arrivals(&self) -> Option<&dyn Arrivals> {
+        (!self.fixed.replicated && self.fixed.count > 0.0).then_some(self)
     }
 
     fn load(&self, _books: &Books<'_>, host: HostIx) -> f64 {
@@ -465,6 +517,16 @@ fn scales(world: &World, counted: &[bool]) -> Vec<[f64; SUMS]> {
         .collect();
     scales.push([0.0; SUMS]);
     scales
+}
+
+fn models(scales: &[[f64; SUMS]]) -> Vec<u32> {
+    let mut known = BTreeMap::new();
+    (scales.iter())
+        .map(|scale| {
+            let next = known.len() as u32;
+            *known.entry(scale.map(f64::to_bits)).or_insert(next)
+        })
+        .collect()
 }
 
 fn spare_scales(books: &Books<'_>, counted: &[bool]) -> Vec<f64> {

@@ -1,5 +1,6 @@
 //! What is better: terms, each measured by a meter that follows changes one by one, in ranks.
 
+mod arrival;
 mod balance;
 mod consolidate;
 mod cost;
@@ -17,6 +18,7 @@ use crate::books::Books;
 use crate::places::{Change, Spot};
 use crate::{Objective, Term};
 
+pub(crate) use arrival::{Arrivals, MARKS, Weighing};
 pub(crate) use locality::FAR;
 
 /// The most ranks of an objective.
@@ -40,6 +42,10 @@ pub trait Meter: Send + Sync {
             let to = Spot { host, replica };
             self.delta(books, &[Change { domain, to }])
         }));
+    }
+    /// Itself, if who comes from nowhere is weighed by a few numbers of the host alone.
+    fn arrivals(&self) -> Option<&dyn Arrivals> {
+        None
     }
     /// The less, the rather a domain that nobody knows should be brought to this host; the more, the rather one
     /// should leave it. Only the order over hosts counts.
@@ -160,6 +166,14 @@ impl Gauge {
             for (sum, delta) in deltas.iter_mut().zip(spare.iter()) {
                 *sum += weight * delta;
             }
+        }
+    }
+
+    /// The first rank, if it is one term that weighs who comes from nowhere by the host alone, and its weight.
+    pub(crate) fn arrivals(&self) -> Option<(f64, &dyn Arrivals)> {
+        match self.ranks.first()?.as_slice() {
+            [(weight, meter)] => Some((*weight, meter.arrivals()?)),
+            _ => None,
         }
     }
 

@@ -1,14 +1,16 @@
 //! `fleet-plan`: processor seconds and real ones from a large world to where everything should be, and how good that is.
 //!
 //! No peer can be run beside it: `hbal` takes minutes for a single move at 400 hosts (*quoted*: about H^3.1). The goals are
-//! seconds: one for 1,000 hosts with 10,000 domains, ten for 10,000 with 100,000.
+//! seconds: one for 1,000 hosts with 10,000 domains, ten for 10,000 with 100,000. Beside it, what it takes to give a new
+//! domain a place there, one by one and thousands at once.
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use estive_planner::{Budget, Placer, Question, target};
 use estive_world::ganeti::Ganeti;
-use estive_world::{DomainIx, Indexed, World};
+use estive_world::{DomainIx, Indexed, Reserved, Used, World};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use serde_json::{Value, json};
@@ -16,6 +18,7 @@ use serde_json::{Value, json};
 use super::balance::{other, own_cpu_s};
 use super::{Spread, conclude, round};
 use crate::Error;
+use crate::statistics::percentile;
 
 /// What the benchmark is told.
 #[derive(Debug, Clone)]
@@ -27,6 +30,10 @@ pub struct FleetPlanConfig {
 }
 
 const RUNS: u32 = 5;
+/// Domains with known use that are placed one by one.
+const KNOWN: usize = 2000;
+/// Clones of a large deployment.
+const CLONES: usize = 5000;
 /// Hosts, domains, units of work, and the goal in processor seconds.
 const FLEETS: [(u32, u32, u64, f64); 2] = [
     (1_000, 10_000, 6_000_000, 1.0),
@@ -39,7 +46,7 @@ pub fn run(config: &FleetPlanConfig) -> Result<(), Error> {
     let mut rows = Vec::new();
     for (hosts, domains, work, goal_s) in FLEETS {
         let world = fleet(hosts, domains)?;
-        let (mut cpu_s, mut wall_s, mut place_us) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut cpu_s, mut wall_s, mut placing) = (Vec::new(), Vec::new(), Placing::default());
         let mut last = None;
         for _ in 0..runs {
             let (before_s, begin) = (own_cpu_s(), Instant::now());
@@ -50,7 +57,7 @@ pub fn run(config: &FleetPlanConfig) -> Result<(), Error> {
             let found = target(&world, &question).map_err(other)?;
             cpu_s.push(own_cpu_s() - before_s);
             wall_s.push(begin.elapsed().as_secs_f64());
-            place_us.push(place_one_us(&world, &question)?);
+            placing.measure(&world, &question)?;
             last = Some(found);
         }
         let Some(found) = last else { continue };
@@ -58,19 +65,23 @@ pub fn run(config: &FleetPlanConfig) -> Result<(), Error> {
             .filter(|(domain, spot)| domain.host != Some(spot.host))
             .count();
         println!(
-            "{hosts} hosts, {domains} domains: {:.2} CPU s, {:.2} s, {:.4} to {:.4} with {moved} moves; one placed in {:.0} us",
+            "{hosts} hosts, {domains} domains: {:.2} CPU s, {:.2} s, {:.4} to {:.4} with {moved} moves; one placed in {:.1} us (p99 {:.1}), one of {CLONES} clones in {:.1} us (p99 {:.1}), all at once in {:.1} ms",
             Spread::of(&cpu_s).median,
             Spread::of(&wall_s).median,
             found.before.ranks[0],
             found.after.ranks[0],
-            Spread::of(&place_us).median,
+            share(&placing.known_us, 0.5),
+            share(&placing.known_us, 0.99),
+            share(&placing.clone_us, 0.5),
+            share(&placing.clone_us, 0.99),
+            Spread::of(&placing.at_once_ms).median,
         );
         rows.push(json!({
             "hosts": hosts,
             "domains": domains,
             "cpu_s": Spread::of(&cpu_s),
             "wall_s": Spread::of(&wall_s),
-            "place_us": Spread::of(&place_us),
+            "place": placing.row(),
             "before": found.before.ranks[0],
             "after": found.after.ranks[0],
             "moves": moved,
@@ -95,21 +106,81 @@ pub fn run(config: &FleetPlanConfig) -> Result<(), Error> {
     conclude(&line, &config.results)
 }
 
-/// Microseconds to place one domain in the world as it is, the mean of some hundred.
-fn place_one_us(world: &World, question: &Question) -> Result<f64, Error> {
-    let mut world = world.clone();
-    let many = 200.min(world.domains.len());
-    for domain in &mut world.domains[..many] {
-        domain.host = None;
+/// What placing takes.
+#[derive(Default)]
+struct Placing {
+    /// Microseconds for one domain whose use is known, in each place that is free by then.
+    known_us: Vec<f64>,
+    /// And for one of many equal clones that nobody has seen yet.
+    clone_us: Vec<f64>,
+    /// Milliseconds for all these clones at once.
+    at_once_ms: Vec<f64>,
+    /// Milliseconds until the first of them can be placed.
+    ready_ms: Vec<f64>,
+}
+
+impl Placing {
+    fn measure(&mut self, world: &World, question: &Question) -> Result<(), Error> {
+        let known = KNOWN.min(world.domains.len());
+        let mut without = world.clone();
+        for domain in &mut without.domains[..known] {
+            domain.host = None;
+        }
+        let mut placer = Placer::new(&without, &question.objective).map_err(other)?;
+        each_us(&mut placer, 0..known, &mut self.known_us)?;
+        let mut more = world.clone();
+        let first = more.domains.len();
+        let mut clone = world.domains[0].clone();
+        clone.host = None;
+        clone.used = Used::NONE;
+        clone.reserved = Reserved([1, 2048, 51_200, 0]);
+        (more.domains).extend(std::iter::repeat_n(clone, CLONES));
+        let clones = first..more.domains.len();
+        let mut placer = Placer::new(&more, &question.objective).map_err(other)?;
+        each_us(&mut placer, clones.clone(), &mut self.clone_us)?;
+        let begin = Instant::now();
+        let mut placer = Placer::new(&more, &question.objective).map_err(other)?;
+        self.ready_ms.push(begin.elapsed().as_secs_f64() * 1e3);
+        let clones: Vec<DomainIx> = clones.map(DomainIx::of).collect();
+        let begin = Instant::now();
+        placer
+            .place_all(&clones)
+            .map_err(|none| other(format!("no place: {none:?}")))?;
+        self.at_once_ms.push(begin.elapsed().as_secs_f64() * 1e3);
+        Ok(())
     }
-    let mut placer = Placer::new(&world, &question.objective).map_err(other)?;
-    let begin = Instant::now();
-    for domain in (0..many).map(DomainIx::of) {
+
+    fn row(&self) -> Value {
+        let one = |us: &[f64]| json!({ "p50_us": share(us, 0.5), "p99_us": share(us, 0.99) });
+        json!({
+            "known": one(&self.known_us),
+            "clone": one(&self.clone_us),
+            "clones": CLONES,
+            "at_once_ms": Spread::of(&self.at_once_ms),
+            "ready_ms": Spread::of(&self.ready_ms),
+        })
+    }
+}
+
+fn each_us(
+    placer: &mut Placer<'_>,
+    domains: Range<usize>,
+    into: &mut Vec<f64>,
+) -> Result<(), Error> {
+    for domain in domains.map(DomainIx::of) {
+        let begin = Instant::now();
         placer
             .place(domain)
             .map_err(|none| other(format!("no place: {none:?}")))?;
+        into.push(begin.elapsed().as_secs_f64() * 1e6);
     }
-    Ok(begin.elapsed().as_secs_f64() * 1e6 / many as f64)
+    Ok(())
+}
+
+fn share(values: &[f64], share: f64) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    round(percentile(&sorted, share).unwrap_or(f64::NAN))
 }
 
 /// A skewed fleet: a few hosts are hot and many nearly idle, as in the clusters of `balance`.
