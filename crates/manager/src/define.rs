@@ -96,6 +96,7 @@ impl Manager {
         let wish = Wish {
             domain: name.clone(),
             memory_mib: xml.memory_mib,
+            cpus: xml.cpus,
             pinned: Some(host.clone()),
         };
         placement::place(&[wish], &self.spaces().await?)?;
@@ -194,6 +195,7 @@ impl Manager {
         let wish = Wish {
             domain: name.clone(),
             memory_mib: xml.memory_mib,
+            cpus: xml.cpus,
             pinned: Some(owner.clone()),
         };
         placement::place(&[wish], &spaces)?;

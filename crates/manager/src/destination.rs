@@ -17,7 +17,7 @@ use tokio::time::Instant;
 const REMAINS_GO: Duration = Duration::from_secs(10);
 
 impl Manager {
-    /// The host with most free memory; of a domain with image files, among those that have the very same files. Where
+    /// The host with which all are most even; of a domain with image files, among those that have the very same files. Where
     /// none has, or that cannot be told, the first is taken, and refused with the reason.
     pub(crate) async fn choose_destination(
         &self,
@@ -29,6 +29,7 @@ impl Manager {
         let wish = placement::Wish {
             domain: record.name.clone(),
             memory_mib: record.memory_mib,
+            cpus: record.cpus,
             pinned: None,
         };
         let archive = match record.is_clone() {

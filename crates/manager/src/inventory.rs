@@ -268,21 +268,26 @@ impl Manager {
             .collect())
     }
 
-    /// Declared memory that nobody was promised, of every host, by what it said last and what the store says.
+    /// What every host declares, and what of it nobody was promised, by what it said last and what the store says.
     pub async fn spaces(&self) -> Result<Vec<Space>, Problem> {
-        let mut promised: BTreeMap<HostName, u64> = BTreeMap::new();
+        // Memory in MiB, and virtual processors.
+        let mut promised: BTreeMap<HostName, (u64, u64)> = BTreeMap::new();
         for record in self.records.domains().await? {
             let destination = record.ownership.moving.map(|pending| pending.destination);
             for host in [Some(record.ownership.host), destination]
                 .into_iter()
                 .flatten()
             {
-                *promised.entry(host).or_default() += record.memory_mib;
+                let promised = promised.entry(host).or_default();
+                promised.0 += record.memory_mib;
+                promised.1 += u64::from(record.cpus);
             }
         }
         let space = |host: &Host| {
             let state = lock(&host.state);
-            let promised_mib = promised.get(&host.agent.name).copied().unwrap_or(0);
+            let promised = promised.get(&host.agent.name).copied();
+            let (promised_mib, promised_cpus) = promised.unwrap_or_default();
+            let capacity = state.about.as_ref().map(|about| about.capacity);
             let free = |about: &AgentAbout| {
                 // A domain that was defined past us counts by the agent's word, one not yet defined by the store's.
                 about
@@ -297,6 +302,9 @@ impl Manager {
                     .as_ref()
                     .filter(|_| state.health == Some(HostHealth::Up))
                     .map(free),
+                memory_mib: capacity.map_or(0, |capacity| capacity.memory_mib),
+                cores: capacity.map_or(0, |capacity| capacity.cores),
+                promised_cpus,
             }
         };
         Ok(self.hosts.values().map(space).collect())

@@ -1,10 +1,17 @@
-//! Where new clones go: a pure function of what is asked and what every host still has.
+//! Where new clones go: a pure function of what is asked and what every host still has, by the planner's rule.
 
 use estive_api::Problem;
 use estive_api::wire::Placement;
 use estive_model::{DomainName, HostName};
+use estive_planner::{Objective, Placer, Term, Weighted};
+use estive_world::{
+    DomainIx, HostIx, HostPower, Indexed, Ratio, Relation, Reserved, ReservedKind, World, text,
+};
 use serde_json::json;
-use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+/// What may be promised of a host's cores: the manager bounds memory alone.
+pub const CPUS_MILLI: u32 = 1_000_000;
 
 /// A clone that needs a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,72 +20,129 @@ pub struct Wish {
     pub domain: DomainName,
     /// Memory it needs, in MiB.
     pub memory_mib: u64,
+    /// Its virtual processors.
+    pub cpus: u32,
     /// The only host it may go to, if its herd file names one.
     pub pinned: Option<HostName>,
 }
 
-/// What a host has left.
+/// What a host has, and has left.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Space {
     /// The host.
     pub host: HostName,
     /// Declared memory that is not promised to a domain, in MiB; `None` while the host is unknown.
     pub free_memory_mib: Option<u64>,
+    /// All memory that it declares, in MiB.
+    pub memory_mib: u64,
+    /// Cores that it declares.
+    pub cores: u32,
+    /// Virtual processors that are promised there.
+    pub promised_cpus: u64,
 }
 
 /// Gives every wish a host, or says with counts why that cannot be.
 ///
-/// Pinned clones first, then the largest first, ties by name; each goes to the host with most free declared memory,
-/// ties by name (worst fit: load spreads evenly). Weakness: a greedy choice can fail where some other order would
-/// just fit; it then refuses, it never overcommits.
+/// The rule is the planner's, for `balance`: pinned clones first, then the largest first, ties by name; each goes where
+/// declared memory and processors are promised most evenly over the hosts then, ties by name. Unknown hosts have no part.
+/// Weakness: a greedy choice can fail where some other order would just fit; it then refuses, it never overcommits.
 ///
 /// The answer is in the order of the wishes.
 pub fn place(wishes: &[Wish], spaces: &[Space]) -> Result<Vec<Placement>, Problem> {
     let mut left: Vec<Space> = spaces.to_vec();
     left.sort_by(|a, b| a.host.cmp(&b.host));
-    let mut order: Vec<usize> = (0..wishes.len()).collect();
-    order.sort_by_key(|&index| {
-        let wish = &wishes[index];
-        (
-            wish.pinned.is_none(),
-            Reverse(wish.memory_mib),
-            wish.domain.clone(),
-        )
-    });
-    let mut placed: Vec<Option<Placement>> = vec![None; wishes.len()];
-    for index in order {
-        let wish = &wishes[index];
-        let chosen = choose(wish, &left).ok_or_else(|| shortage(wish, wishes, &left, spaces))?;
-        let space = &mut left[chosen];
-        let free_mib = space.free_memory_mib.unwrap_or_default();
-        let reason = match &wish.pinned {
-            Some(_) => format!("its herd file names this host ({free_mib} MiB free)"),
-            None => format!("most free memory: {free_mib} MiB"),
-        };
-        space.free_memory_mib = Some(free_mib - wish.memory_mib);
-        placed[index] = Some(Placement {
-            domain: wish.domain.clone(),
-            host: space.host.clone(),
-            reason,
-        });
+    let mut order: Vec<&Wish> = wishes.iter().collect();
+    order.sort_by(|a, b| a.domain.cmp(&b.domain));
+    let world = world(&order, &left);
+    let all: Vec<DomainIx> = (0..order.len()).map(DomainIx::of).collect();
+    let mut placer = Placer::new(&world, &balance()).map_err(Problem::failed)?;
+    let mut placed: BTreeMap<&DomainName, Placement> = BTreeMap::new();
+    match placer.place_all(&all) {
+        Ok(places) => {
+            for place in places {
+                let wish = order[place.domain.at()];
+                placed.insert(&wish.domain, settle(wish, &mut left, place.host));
+            }
+        }
+        Err(none) => {
+            for place in none.beside {
+                settle(order[place.domain.at()], &mut left, place.host);
+            }
+            return Err(shortage(order[none.domain.at()], wishes, &left, spaces));
+        }
     }
-    // Every index was visited, or the function has returned.
-    Ok(placed.into_iter().flatten().collect())
+    // Each has found a place, or the function has returned.
+    Ok((wishes.iter())
+        .filter_map(|wish| placed.remove(&wish.domain))
+        .collect())
 }
 
-/// Index of the host for one wish: the most free memory, the first by name among equals.
-fn choose(wish: &Wish, left: &[Space]) -> Option<usize> {
-    left.iter()
-        .enumerate()
-        .filter(|(_, space)| {
-            wish.pinned
-                .as_ref()
-                .is_none_or(|pinned| *pinned == space.host)
-        })
-        .filter_map(|(index, space)| Some((index, space.free_memory_mib?)))
-        .filter(|(_, free_mib)| *free_mib >= wish.memory_mib)
-        .max_by_key(|(index, free_mib)| (*free_mib, Reverse(*index)))
-        .map(|(index, _)| index)
+/// Wishes that wait, and hosts with what is promised there.
+fn world(wishes: &[&Wish], spaces: &[Space]) -> World {
+    let mut world = World {
+        sites: vec![text::site("here")],
+        ..World::default()
+    };
+    let Ratio([_, others @ ..]) = Ratio::default();
+    let ratio = Ratio([CPUS_MILLI, others[0], others[1], others[2]]);
+    world.rules.overbook.insert(String::new(), ratio);
+    for (number, wish) in wishes.iter().enumerate() {
+        let mut domain = text::domain(wish.domain.as_str());
+        domain.reserved[ReservedKind::Vcpus] = u64::from(wish.cpus);
+        domain.reserved[ReservedKind::MemoryMib] = wish.memory_mib;
+        world.domains.push(domain);
+        if let Some(pinned) = &wish.pinned {
+            let named = spaces.iter().position(|space| space.host == *pinned);
+            let hosts = named.map(HostIx::of).into_iter().collect();
+            let only = Relation::Only(vec![DomainIx::of(number)], hosts);
+            world.rules.relations.push(only);
+        }
+    }
+    for (number, space) in spaces.iter().enumerate() {
+        let free_mib = space.free_memory_mib.unwrap_or(0);
+        let memory_mib = space.memory_mib.max(free_mib);
+        let mut host = text::host(space.host.as_str());
+        host.capacity = Reserved([u64::from(space.cores.max(1)), memory_mib, 0, 0]);
+        if space.free_memory_mib.is_none() {
+            host.state = HostPower::Unknown;
+        }
+        world.hosts.push(host);
+        // All that is promised there, as one.
+        let mut there = text::domain(space.host.as_str());
+        there.host = Some(HostIx::of(number));
+        there.reserved = Reserved([space.promised_cpus, memory_mib - free_mib, 0, 0]);
+        world.domains.push(there);
+    }
+    world
+}
+
+fn balance() -> Objective {
+    let weighted = Weighted {
+        term: Term::Balance,
+        weight: 1.0,
+    };
+    Objective {
+        ranks: vec![vec![weighted]],
+    }
+}
+
+/// Takes what a wish needs of its host, and says why it is there.
+fn settle(wish: &Wish, left: &mut [Space], host: HostIx) -> Placement {
+    let free = |space: &Space| space.free_memory_mib.unwrap_or_default();
+    let most_mib = left.iter().map(free).max().unwrap_or_default();
+    let space = &mut left[host.at()];
+    let free_mib = free(space);
+    let reason = match &wish.pinned {
+        Some(_) => format!("its herd file names this host ({free_mib} MiB free)"),
+        None if free_mib == most_mib => format!("most free memory: {free_mib} MiB"),
+        None => format!("hosts are most even with it there: {free_mib} MiB free"),
+    };
+    space.free_memory_mib = Some(free_mib.saturating_sub(wish.memory_mib));
+    Placement {
+        domain: wish.domain.clone(),
+        host: space.host.clone(),
+        reason,
+    }
 }
 
 fn shortage(wish: &Wish, wishes: &[Wish], left: &[Space], spaces: &[Space]) -> Problem {
@@ -171,6 +235,7 @@ mod tests {
         Wish {
             domain: DomainName::new(name).unwrap(),
             memory_mib,
+            cpus: 1,
             pinned: pinned.map(|host| HostName::new(host).unwrap()),
         }
     }
@@ -179,6 +244,9 @@ mod tests {
         Space {
             host: HostName::new(name).unwrap(),
             free_memory_mib: free,
+            memory_mib: 8192,
+            cores: 4,
+            promised_cpus: 0,
         }
     }
 
@@ -202,6 +270,30 @@ mod tests {
         let placed = place(&wishes, &spaces).unwrap();
         assert_eq!(hosts(&placed), ["h1", "h2", "h3", "h1"]);
         assert_eq!(placed[0].reason, "most free memory: 2048 MiB");
+    }
+
+    #[test]
+    fn the_larger_of_two_hosts_that_are_as_full_takes_it() {
+        let large = Space {
+            memory_mib: 16384,
+            ..space("large", Some(6000))
+        };
+        let placed = place(&[wish("a", 384, None)], &[space("h1", Some(3000)), large]).unwrap();
+        assert_eq!(hosts(&placed), ["large"]);
+    }
+
+    #[test]
+    fn processors_that_are_promised_count_and_bound_nothing() {
+        let busy = Space {
+            promised_cpus: 9,
+            ..space("h1", Some(2048))
+        };
+        let spaces = [busy.clone(), space("h2", Some(2048))];
+        let placed = place(&[wish("a", 384, None)], &spaces).unwrap();
+        assert_eq!(hosts(&placed), ["h2"]);
+        assert_eq!(placed[0].reason, "most free memory: 2048 MiB");
+        let placed = place(&[wish("a", 384, None)], &[busy]).unwrap();
+        assert_eq!(hosts(&placed), ["h1"]);
     }
 
     #[test]

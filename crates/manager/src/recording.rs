@@ -49,6 +49,7 @@ impl Manager {
                     wishes.push(Wish {
                         domain: plan.name.clone(),
                         memory_mib: plan.memory_mib,
+                        cpus: plan.cpus,
                         pinned: plan.host.clone(),
                     });
                 }

@@ -11,9 +11,7 @@ use estive_world::{
 };
 
 use crate::manager::Manager;
-
-/// What may be promised of a host's cores: the manager bounds memory alone.
-const CPUS_MILLI: u32 = 1_000_000;
+use crate::placement::CPUS_MILLI;
 
 impl Manager {
     /// The world of now.

@@ -328,7 +328,7 @@ pub enum DownLine {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MigrateOrder {
-    /// Where to; without it the manager picks the host with most free memory, and says why.
+    /// Where to; without it the manager picks the host with which all are most even, and says why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<HostName>,
     /// Why, for the event log.

@@ -14,7 +14,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 pub struct Migrate {
     /// The domain.
     domain: DomainName,
-    /// Where to; without it, the host with most free memory.
+    /// Where to; without it, where memory and cores are promised most evenly then.
     #[arg(long, value_name = "HOST")]
     to: Option<HostName>,
     /// Why, for the event log.
