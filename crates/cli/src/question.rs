@@ -3,7 +3,7 @@
 use crate::failure::Failure;
 use crate::world_file::unreadable;
 use clap::Args;
-use estive_planner::{About, Objective, Question, asked};
+use estive_planner::{About, Budget, Objective, Question, asked_or};
 use estive_world::text::{Document, KIB, Measure, Value};
 use estive_world::{World, WorldError};
 use std::path::Path;
@@ -23,7 +23,7 @@ pub struct Asking {
     /// The most that its moves may carry: 512M, 20G
     #[arg(long, value_name = "SIZE")]
     bytes: Option<String>,
-    /// How many candidates may be looked at
+    /// How many candidates may be looked at; without it 2,000,000 for a plan, 100,000 for each one of a rehearsal
     #[arg(long, value_name = "N")]
     budget: Option<u64>,
     /// For choices between equals
@@ -31,15 +31,38 @@ pub struct Asking {
     seed: Option<u64>,
 }
 
+/// Candidates for a plan that a person waits for: about a second for 1,000 hosts with 10,000 domains.
+const OF_A_PLAN: u64 = 2_000_000;
+
 impl Asking {
-    /// The question; `path` is where the world comes from.
+    /// The question that a plan answers; `path` is where the world comes from.
     pub fn question(
         &self,
         document: &Document<'_>,
         path: Option<&Path>,
     ) -> Result<Question, Failure> {
+        let budget = Budget { work: OF_A_PLAN };
+        let common = Question::default();
+        self.question_or(document, path, Question { budget, ..common })
+    }
+
+    /// The question that is asked again and again, with less to look at each time.
+    pub fn question_of_a_rehearsal(
+        &self,
+        document: &Document<'_>,
+        path: Option<&Path>,
+    ) -> Result<Question, Failure> {
+        self.question_or(document, path, Question::default())
+    }
+
+    fn question_or(
+        &self,
+        document: &Document<'_>,
+        path: Option<&Path>,
+        common: Question,
+    ) -> Result<Question, Failure> {
         let path = path.unwrap_or(Path::new("the manager"));
-        let all = asked(document).map_err(|fault| unreadable(path, &fault))?;
+        let all = asked_or(document, &common).map_err(|fault| unreadable(path, &fault))?;
         let mut question = match &self.ask {
             Some(name) => {
                 let found = all.into_iter().find(|asked| asked.name == *name);
@@ -49,8 +72,7 @@ impl Asking {
             }
             None => (all.into_iter())
                 .find(|asked| asked.about == About::Plan)
-                .map(|asked| asked.question)
-                .unwrap_or_default(),
+                .map_or(common, |asked| asked.question),
         };
         if let Some(text) = &self.objective {
             question.objective = objective(text, &document.world)?;

@@ -53,15 +53,28 @@ impl Default for Question {
 /// # Errors
 /// With the place of the first thing that is wrong.
 pub fn asked(document: &Document<'_>) -> Result<Vec<Asked>, WorldError> {
+    asked_or(document, &Question::default())
+}
+
+/// The same, where what a line does not say is as in a common question.
+///
+/// # Errors
+/// With the place of the first thing that is wrong.
+pub fn asked_or(document: &Document<'_>, common: &Question) -> Result<Vec<Asked>, WorldError> {
     let named = Named::of(&document.world);
     (document.asks.iter())
-        .map(|line| read(line, &document.world, &named))
+        .map(|line| read(line, &document.world, &named, common))
         .collect()
 }
 
-fn read(line: &Line<'_>, world: &World, named: &Named<'_>) -> Result<Asked, WorldError> {
+fn read(
+    line: &Line<'_>,
+    world: &World,
+    named: &Named<'_>,
+    common: &Question,
+) -> Result<Asked, WorldError> {
     let mut fields = Fields::of(line);
-    let mut question = Question::default();
+    let mut question = common.clone();
     let name = match fields.optional_name() {
         Some(value) => value.name()?.into_owned(),
         None => String::new(),
@@ -431,6 +444,14 @@ mod tests {
         assert_eq!(asked[0].question.budget.work, 5000);
         assert_eq!(asked[0].question.objective.ranks.len(), 2);
         assert_eq!(asked[1].question, Question::default());
+        let common = Question {
+            seed: 9,
+            budget: Budget { work: 7000 },
+            ..Question::default()
+        };
+        let asked = asked_or(&text::read(&text).unwrap(), &common).unwrap();
+        assert_eq!(asked[0].question.budget.work, 5000);
+        assert_eq!(asked[1].question, common);
     }
 
     #[test]

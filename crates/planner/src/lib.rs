@@ -35,7 +35,7 @@ pub mod transfer;
 mod way;
 
 pub use about::About;
-pub use ask::{Asked, asked};
+pub use ask::{Asked, asked, asked_or};
 pub use books::Books;
 pub use capacity::{Capacity, OfHost, capacity};
 pub use explain::{Choice, Gain, choice, choices, why, why_not};

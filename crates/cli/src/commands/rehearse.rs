@@ -103,7 +103,7 @@ impl Rehearse {
         let document = self.from.document(&text)?;
         let question = self
             .asking
-            .question(&document, self.from.world.as_deref())?;
+            .question_of_a_rehearsal(&document, self.from.world.as_deref())?;
         let world = &document.world;
         let trace = (self.trace.as_ref())
             .map(|directory| self.loads(directory, world))
