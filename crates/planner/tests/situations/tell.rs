@@ -115,15 +115,19 @@ fn act(world: &World, act: &Act) -> String {
 /// Places that are given before anything moves.
 pub fn placed(world: &World, placed: &Result<Vec<Placed>, NoPlace>) -> String {
     match placed {
-        Ok(placed) => lines(placed.iter().map(|placed| {
-            let (domain, host) = (&world.domains[placed.domain], &world.hosts[placed.host]);
-            let Placed { by, .. } = placed;
-            let woken = match host.state {
-                HostPower::Off => ", once that is switched on",
-                _ => "",
-            };
-            format!("{} on {}{woken}: {by:+.4}", domain.name, host.name)
-        })),
+        Ok(placed) => {
+            let mut placed = placed.clone();
+            placed.sort_by_key(|placed| placed.domain);
+            lines(placed.iter().map(|placed| {
+                let (domain, host) = (&world.domains[placed.domain], &world.hosts[placed.host]);
+                let Placed { by, .. } = placed;
+                let woken = match host.state {
+                    HostPower::Off => ", once that is switched on",
+                    _ => "",
+                };
+                format!("{} on {}{woken}: {by:+.4}", domain.name, host.name)
+            }))
+        }
         Err(none) => {
             let name = &world.domains[none.domain].name;
             let all = (none.hindrances.iter()).map(|way| format!("{} × {}", way.count, way.what));
