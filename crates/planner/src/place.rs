@@ -1,11 +1,11 @@
 //! Places for domains that have none yet: one in microseconds, thousands at once, by the same rules and terms as a plan.
 //!
 //! A domain goes where the first rank rises least; of what is equal there, where the next does; of what is equal in all, to
-//! the first host. Where the first rank is `balance` alone, in a world without replicas, hosts stand in trees
-//! ([`tree`]), and some dozens of them are looked at whatever their number. Every other first rank looks at each host: what
-//! `locality`, `time` and `fair` gain on one depends on who else is there, `consolidate` and `cost` on whether
-//! anybody is; so it costs time in proportion to the hosts that a domain may come to, as does a later rank to those that
-//! are equal in the first.
+//! the first host. Where the first rank is one term, and a few numbers of a host say what it gains there, hosts stand in
+//! trees ([`tree`]), and some dozens of them are looked at whatever their number: so it is for `balance` without replicas
+//! and `guests_out`, and for a domain of which no use is known yet (of talk for `locality`, of processors for `fair`, for
+//! `consolidate` and, with talk, `cost`). Else each host is looked at, as are all that are equal in the first rank where
+//! there is a second one.
 
 mod company;
 #[cfg(test)]
@@ -130,7 +130,7 @@ impl<'w> Placer<'w> {
         let mut set_of: Vec<Option<usize>> = vec![None; ground.kinds()];
         for &domain in books.places.guests(ground.nowhere()) {
             let hosts = ground.come_list(domain);
-            if hosts.len() < tree_from.max(1) {
+            if hosts.len() < tree_from.max(1) || term.weighing(books, domain, hosts[0]).is_none() {
                 continue;
             }
             let known = &mut set_of[ground.kind_of(domain) as usize];
@@ -151,8 +151,9 @@ impl<'w> Placer<'w> {
             let mut matters = [0.0; MARKS];
             let step = domains.len().div_ceil(SAMPLE);
             for &domain in domains.iter().step_by(step) {
-                let steepness = term.weighing(books, domain, hosts[0]).steepness();
-                for (sum, steepness) in matters.iter_mut().zip(steepness) {
+                let weighing = term.weighing(books, domain, hosts[0]);
+                let steepness = weighing.map(|weighing| weighing.steepness());
+                for (sum, steepness) in matters.iter_mut().zip(steepness.unwrap_or_default()) {
                     *sum += steepness;
                 }
             }
@@ -215,9 +216,10 @@ impl<'w> Placer<'w> {
         let near = company::near(self.ledger.books(), domain);
         let tree = self.tree_of[ground.kind_of(domain) as usize];
         let waits = self.ledger.spot(domain).host == ground.nowhere();
-        let found = match tree {
-            Some(tree) if near.is_none() && waits => {
-                self.look_in(tree as usize, domain, needs, shunned)
+        let tree = tree.map(|tree| tree as usize);
+        let found = match tree.filter(|_| near.is_none() && waits) {
+            Some(tree) if self.weigh(tree, domain).is_some() => {
+                self.look_in(tree, domain, needs, shunned)
             }
             _ => self.look_at_all(domain, needs, shunned, near.as_ref()),
         };
@@ -236,6 +238,17 @@ impl<'w> Placer<'w> {
         Ok(Placed { domain, host, by })
     }
 
+    /// Brings a tree up to date, and finds how a domain weighs on its hosts, if their marks say that.
+    fn weigh(&mut self, tree: usize, domain: DomainIx) -> Option<()> {
+        let books = self.ledger.books();
+        let (_, term) = self.ledger.gauge().arrivals()?;
+        let Planted { tree, followed } = &mut self.trees[tree];
+        tree.follow(books, term, &self.changed[*followed..]);
+        *followed = self.changed.len();
+        let weighing = |host| term.weighing(books, domain, host);
+        tree.weigh(weighing, &mut self.weighings)
+    }
+
     /// The best host, and what it does to the first rank, by a look at some of them.
     fn look_in(
         &mut self,
@@ -245,15 +258,8 @@ impl<'w> Placer<'w> {
         shunned: Option<&HostSet>,
     ) -> Option<(HostIx, f64)> {
         let (books, ground) = (self.ledger.books(), self.ledger.ground());
-        let (weight, term) = self.ledger.gauge().arrivals()?;
-        let planted = &mut self.trees[tree];
-        planted
-            .tree
-            .follow(books, term, &self.changed[planted.followed..]);
-        planted.followed = self.changed.len();
-        let tree = &planted.tree;
-        let weighings = &mut self.weighings;
-        tree.weighings(|host| term.weighing(books, domain, host), weighings);
+        let (weight, _) = self.ledger.gauge().arrivals()?;
+        let (tree, weighings) = (&self.trees[tree].tree, &self.weighings);
         let apart = !ground.apart_of[domain.at()].is_empty();
         let replica = self.ledger.spot(domain).replica;
         let mut may = |host: HostIx| {

@@ -10,12 +10,45 @@ use crate::books::Books;
 /// How many numbers of a host decide.
 pub const MARKS: usize = 8;
 
-/// How much a term's value rises on the hosts of one model: a constant, and roots of what is straight in a mark.
+/// How much a term's value rises on the hosts of one model, by their marks.
 ///
-/// Additions, multiplications by what is not negative and roots are rounded monotonously, so that
-/// [`Self::rise`] never falls where a mark rises, to the last bit.
+/// What is computed is rounded monotonously, so that [`Self::rise`] never falls where a mark rises, to the last bit.
 #[derive(Debug, Clone, Copy)]
-pub struct Weighing {
+pub enum Weighing {
+    /// A sum of roots.
+    Roots(Roots),
+    /// The first mark itself, and what changes when an empty host gets its first guest.
+    Wakes(Wakes),
+}
+
+impl Weighing {
+    /// How much the value rises on a host with these marks.
+    #[inline]
+    pub fn rise(&self, marks: &[f64; MARKS]) -> f64 {
+        match self {
+            Self::Roots(roots) => roots.rise(marks),
+            Self::Wakes(wakes) => wakes.rise(marks),
+        }
+    }
+
+    /// How steeply the rise goes with each mark, about where the mark is 0.
+    pub fn steepness(&self) -> [f64; MARKS] {
+        let mut steepness = [0.0; MARKS];
+        match self {
+            Self::Roots(roots) => {
+                for root in &roots.roots[..roots.count] {
+                    steepness[root.mark] = root.slope / root.base.max(f64::MIN_POSITIVE).sqrt();
+                }
+            }
+            Self::Wakes(_) => steepness[..2].fill(1.0),
+        }
+        steepness
+    }
+}
+
+/// A constant, and roots of what is straight in a mark.
+#[derive(Debug, Clone, Copy)]
+pub struct Roots {
     now: f64,
     unit: f64,
     constant: f64,
@@ -30,7 +63,7 @@ struct Root {
     slope: f64,
 }
 
-impl Weighing {
+impl Roots {
     /// Of nothing yet: the value is `now`, and what is added is so many units of it.
     pub fn new(now: f64, unit: f64) -> Self {
         Self {
@@ -53,7 +86,7 @@ impl Weighing {
         }
     }
 
-    /// How much the value rises on a host with these marks.
+    /// See [`Weighing::rise`]; the first marks are enough.
     #[inline]
     pub fn rise(&self, marks: &[f64]) -> f64 {
         let mut value = self.constant;
@@ -62,14 +95,36 @@ impl Weighing {
         }
         value / self.unit - self.now
     }
+}
 
-    /// How steeply the rise goes with each mark, about where the mark is 0.
-    pub fn steepness(&self) -> [f64; MARKS] {
-        let mut steepness = [0.0; MARKS];
-        for root in &self.roots[..self.count] {
-            steepness[root.mark] = root.slope / root.base.max(f64::MIN_POSITIVE).sqrt();
-        }
-        steepness
+/// What a host costs more, and what all lack then.
+#[derive(Debug, Clone, Copy)]
+pub struct Wakes {
+    /// What all lack now.
+    pub lack: f64,
+    /// What all lack once an empty host of this model has a guest: no more than now.
+    pub lack_then: f64,
+    /// Of what there are so many in one of the value.
+    pub unit: f64,
+}
+
+impl Wakes {
+    /// The marks of a host on which one more costs so much, and which has guests or none.
+    pub fn marks(more: f64, has_guests: bool) -> [f64; MARKS] {
+        let mut marks = [0.0; MARKS];
+        marks[0] = more;
+        marks[1] = f64::from(u8::from(has_guests));
+        marks
+    }
+
+    #[inline]
+    fn rise(&self, marks: &[f64; MARKS]) -> f64 {
+        let then = if marks[1] > 0.0 {
+            self.lack
+        } else {
+            self.lack_then
+        };
+        (marks[0] + then - self.lack) / self.unit
     }
 }
 
@@ -78,7 +133,8 @@ pub trait Arrivals {
     /// Hosts of one model are told apart by their marks and by nothing else.
     fn model(&self, host: HostIx) -> u32;
     /// The marks of a host now.
-    fn marks(&self, host: HostIx) -> [f64; MARKS];
+    fn marks(&self, books: &Books<'_>, host: HostIx) -> [f64; MARKS];
     /// How a domain that is nowhere weighs on a host, and on all of its model: bit for bit what [`super::Meter::scan`] says.
-    fn weighing(&self, books: &Books<'_>, domain: DomainIx, host: HostIx) -> Weighing;
+    /// None, on no host at all, if for this domain more than the marks decide.
+    fn weighing(&self, books: &Books<'_>, domain: DomainIx, host: HostIx) -> Option<Weighing>;
 }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use estive_world::{DomainIx, HostIx, HostPower, Indexed, Reserved, ReservedKind, Used, World};
 
 use super::Meter;
-use super::arrival::{Arrivals, MARKS, Weighing};
+use super::arrival::{Arrivals, MARKS, Roots, Weighing};
 use crate::books::{Books, MEMORY};
 use crate::places::{Change, Spot};
 use crate::room::{expected_use, held, ratio_of};
@@ -300,17 +300,17 @@ impl Balance {
     }
 
     /// What coming does on hosts of the model of this one.
-    fn coming(&self, left: &Left, domain: DomainIx, host: HostIx) -> Weighing {
+    fn coming(&self, left: &Left, domain: DomainIx, host: HostIx) -> Roots {
         let each = 1.0 / self.fixed.count;
         let (part, scale) = (&self.fixed.parts[domain.at()], &self.fixed.scale[host.at()]);
-        let mut weighing = Weighing::new(self.value, UNIT);
+        let mut roots = Roots::new(self.value, UNIT);
         for dimension in 0..SUMS {
             let come = rounded(part[dimension] * scale[dimension]);
             let mean = (left.sums[dimension] + come) * each;
             let base = left.squares[dimension] + come * come * each - mean * mean;
-            weighing.add(dimension, base, 2.0 * come * each);
+            roots.add(dimension, base, 2.0 * come * each);
         }
-        weighing
+        roots
     }
 }
 
@@ -319,13 +319,14 @@ impl Arrivals for Balance {
         self.fixed.models[host.at()]
     }
 
-    fn marks(&self, host: HostIx) -> [f64; MARKS] {
+    fn marks(&self, _books: &Books<'_>, host: HostIx) -> [f64; MARKS] {
         let shares = &self.shares[host.at()];
         std::array::from_fn(|mark| shares[mark])
     }
 
-    fn weighing(&self, books: &Books<'_>, domain: DomainIx, host: HostIx) -> Weighing {
-        self.coming(&self.leaving(domain, books.nowhere()), domain, host)
+    fn weighing(&self, books: &Books<'_>, domain: DomainIx, host: HostIx) -> Option<Weighing> {
+        let left = self.leaving(domain, books.nowhere());
+        Some(Weighing::Roots(self.coming(&left, domain, host)))
     }
 }
 
@@ -369,18 +370,18 @@ impl Meter for Balance {
             return;
         }
         let leaving = self.leaving(domain, spot.host);
-        let mut known: Option<(u32, Weighing)> = None;
+        let mut known: Option<(u32, Roots)> = None;
         deltas.extend(to.iter().map(|&host| {
             if host == spot.host {
                 return 0.0;
             }
             let model = fixed.models[host.at()];
-            let weighing = match known {
-                Some((of, weighing)) if of == model => weighing,
+            let roots = match known {
+                Some((of, roots)) if of == model => roots,
                 _ => self.coming(&leaving, domain, host),
             };
-            known = Some((model, weighing));
-            weighing.rise(&self.shares[host.at()])
+            known = Some((model, roots));
+            roots.rise(&self.shares[host.at()])
         }));
     }
 

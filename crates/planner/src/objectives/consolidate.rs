@@ -8,11 +8,13 @@
 //! A host of which nobody has measured what it draws counts as much as the hungriest of the others does idle, whatever it
 //! does; where none was measured, each counts 1 W: then as few hosts as possible are used.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use estive_world::{DomainIx, HostIx, HostPower, Indexed, World};
 
 use super::Meter;
+use super::arrival::{Arrivals, MARKS, Wakes, Weighing};
 use super::occupied::{HostCost, Occupied, may_be_off, processor_power, processor_use};
 use crate::books::Books;
 use crate::places::Change;
@@ -25,6 +27,8 @@ const MICRO: f64 = 1e6;
 pub struct Consolidate {
     hosts: Occupied,
     spare: Arc<Spare>,
+    /// By host: the same number where the processors have the same power.
+    models: Arc<[u32]>,
 }
 
 /// What has to stay on.
@@ -54,6 +58,7 @@ impl Consolidate {
             .collect();
         let idle: f64 = costs.iter().map(|cost| cost.by_load[0]).sum();
         Self {
+            models: models(world),
             hosts: Occupied::new(books, costs),
             spare: Arc::new(Spare {
                 needed: if spare_milli == 0 {
@@ -73,6 +78,17 @@ impl Consolidate {
     fn of(&self, total: i64, capacity: u64) -> f64 {
         (total as f64 + self.short(capacity)) / MICRO
     }
+}
+
+fn models(world: &World) -> Arc<[u32]> {
+    let mut known = BTreeMap::new();
+    (0..world.hosts.len())
+        .map(|host| {
+            let next = known.len() as u32;
+            let power = processor_power(world, HostIx::of(host));
+            *known.entry(power).or_insert(next)
+        })
+        .collect()
 }
 
 /// What a host draws that was not measured, in microwatts.
@@ -107,6 +123,28 @@ fn watts(world: &World, number: HostIx, unmeasured: f64) -> HostCost {
     }
 }
 
+impl Arrivals for Consolidate {
+    fn model(&self, host: HostIx) -> u32 {
+        self.models[host.at()]
+    }
+
+    fn marks(&self, books: &Books<'_>, host: HostIx) -> [f64; MARKS] {
+        self.hosts.marks(books, host)
+    }
+
+    fn weighing(&self, _books: &Books<'_>, domain: DomainIx, host: HostIx) -> Option<Weighing> {
+        if self.hosts.is_used_by(domain) {
+            return None;
+        }
+        let capacity = self.hosts.capacity();
+        Some(Weighing::Wakes(Wakes {
+            lack: self.short(capacity),
+            lack_then: self.short(capacity + self.hosts.whole(host)),
+            unit: MICRO,
+        }))
+    }
+}
+
 impl Meter for Consolidate {
     fn value(&self) -> f64 {
         self.of(self.hosts.total(), self.hosts.capacity())
@@ -129,6 +167,10 @@ impl Meter for Consolidate {
         } else {
             -self.hosts.load(host)
         }
+    }
+
+    fn arrivals(&self) -> Option<&dyn Arrivals> {
+        Some(self)
     }
 
     fn empties(&self) -> bool {

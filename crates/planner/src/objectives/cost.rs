@@ -5,6 +5,7 @@ use std::sync::Arc;
 use estive_world::{DomainIx, HostIx, Indexed, SiteIx, World};
 
 use super::Meter;
+use super::arrival::{Arrivals, MARKS, Wakes, Weighing};
 use super::occupied::{HostCost, Occupied, may_be_off};
 use crate::books::Books;
 use crate::places::Change;
@@ -150,6 +151,25 @@ fn between(world: &World, one: usize, other: usize) -> u64 {
         .map_or(0, |link| link.micro_per_gib)
 }
 
+impl Arrivals for Cost {
+    fn model(&self, _host: HostIx) -> u32 {
+        0
+    }
+
+    fn marks(&self, books: &Books<'_>, host: HostIx) -> [f64; MARKS] {
+        self.hosts.marks(books, host)
+    }
+
+    fn weighing(&self, _books: &Books<'_>, domain: DomainIx, _host: HostIx) -> Option<Weighing> {
+        let alone = self.traffic.talks[domain.at()].is_empty();
+        (alone && !self.hosts.is_used_by(domain)).then_some(Weighing::Wakes(Wakes {
+            lack: 0.0,
+            lack_then: 0.0,
+            unit: MICRO,
+        }))
+    }
+}
+
 impl Meter for Cost {
     fn value(&self) -> f64 {
         (self.hosts.total() + self.carried) as f64 / MICRO
@@ -176,6 +196,10 @@ impl Meter for Cost {
     fn suggest(&self, books: &Books<'_>, domain: DomainIx, into: &mut Vec<HostIx>) {
         let talks = self.traffic.talks[domain.at()].iter().take(8);
         into.extend(talks.map(|&(other, _)| books.places.spot(other).host));
+    }
+
+    fn arrivals(&self) -> Option<&dyn Arrivals> {
+        Some(self)
     }
 
     fn empties(&self) -> bool {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use estive_world::{DomainIx, HostIx, Indexed, World};
 
 use super::Meter;
+use super::arrival::{Arrivals, MARKS, Wakes, Weighing};
 use super::occupied::{processor_power, processor_use};
 use crate::books::Books;
 use crate::places::Change;
@@ -171,6 +172,25 @@ fn fill(world: &World, wants: &[u64], all: u64) -> Vec<i64> {
     parts
 }
 
+/// Only who asks nothing of processors is weighed by the host alone: it is the same on each.
+impl Arrivals for Fair {
+    fn model(&self, _host: HostIx) -> u32 {
+        0
+    }
+
+    fn marks(&self, _books: &Books<'_>, _host: HostIx) -> [f64; MARKS] {
+        [0.0; MARKS]
+    }
+
+    fn weighing(&self, _books: &Books<'_>, domain: DomainIx, _host: HostIx) -> Option<Weighing> {
+        (self.fixed.asks[domain.at()] == 0).then_some(Weighing::Wakes(Wakes {
+            lack: 0.0,
+            lack_then: 0.0,
+            unit: 1.0,
+        }))
+    }
+}
+
 impl Meter for Fair {
     fn value(&self) -> f64 {
         self.lacking as f64 / self.fixed.all
@@ -207,6 +227,10 @@ impl Meter for Fair {
 
     fn load(&self, _books: &Books<'_>, host: HostIx) -> f64 {
         self.asked[host.at()] as f64 / self.fixed.power[host.at()].max(1) as f64
+    }
+
+    fn arrivals(&self) -> Option<&dyn Arrivals> {
+        Some(self)
     }
 
     fn parts(&self) -> Vec<(String, f64)> {

@@ -1,8 +1,9 @@
 //! The term `guests_out`: domains on hosts that are to be emptied.
 
-use estive_world::{HostIx, Indexed};
+use estive_world::{DomainIx, HostIx, Indexed};
 
 use super::Meter;
+use super::arrival::{Arrivals, MARKS, Wakes, Weighing};
 use crate::books::Books;
 use crate::host_set::HostSet;
 use crate::places::Change;
@@ -34,6 +35,25 @@ impl GuestsOut {
     }
 }
 
+impl Arrivals for GuestsOut {
+    fn model(&self, _host: HostIx) -> u32 {
+        0
+    }
+
+    fn marks(&self, books: &Books<'_>, host: HostIx) -> [f64; MARKS] {
+        let more = f64::from(u8::from(self.hosts.has(host)));
+        Wakes::marks(more, !books.places.guests(host).is_empty())
+    }
+
+    fn weighing(&self, _books: &Books<'_>, _domain: DomainIx, _host: HostIx) -> Option<Weighing> {
+        Some(Weighing::Wakes(Wakes {
+            lack: 0.0,
+            lack_then: 0.0,
+            unit: 1.0,
+        }))
+    }
+}
+
 impl Meter for GuestsOut {
     fn value(&self) -> f64 {
         self.count as f64
@@ -52,6 +72,10 @@ impl Meter for GuestsOut {
 
     fn load(&self, _books: &Books<'_>, host: HostIx) -> f64 {
         f64::from(u8::from(self.hosts.has(host)))
+    }
+
+    fn arrivals(&self) -> Option<&dyn Arrivals> {
+        Some(self)
     }
 
     fn parts(&self) -> Vec<(String, f64)> {

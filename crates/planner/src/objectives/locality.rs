@@ -8,6 +8,7 @@ use std::sync::Arc;
 use estive_world::{DomainIx, HostIx, Indexed, World};
 
 use super::Meter;
+use super::arrival::{Arrivals, MARKS, Wakes, Weighing};
 use crate::books::Books;
 use crate::places::Change;
 
@@ -120,6 +121,26 @@ fn value(hosts: i64, sites: i64) -> f64 {
     (hosts + (FAR - 1) * sites) as f64
 }
 
+/// Only who talks to nobody is weighed by the host alone: it is the same on each.
+impl Arrivals for Locality {
+    fn model(&self, _host: HostIx) -> u32 {
+        0
+    }
+
+    fn marks(&self, _books: &Books<'_>, _host: HostIx) -> [f64; MARKS] {
+        [0.0; MARKS]
+    }
+
+    fn weighing(&self, _books: &Books<'_>, domain: DomainIx, _host: HostIx) -> Option<Weighing> {
+        let alone = self.talk.rows[domain.at()].is_empty();
+        alone.then_some(Weighing::Wakes(Wakes {
+            lack: 0.0,
+            lack_then: 0.0,
+            unit: 1.0,
+        }))
+    }
+}
+
 impl Meter for Locality {
     fn value(&self) -> f64 {
         value(self.hosts, self.sites)
@@ -176,6 +197,10 @@ impl Meter for Locality {
     fn suggest(&self, books: &Books<'_>, domain: DomainIx, into: &mut Vec<HostIx>) {
         let row = self.talk.rows[domain.at()].iter().take(SUGGESTED);
         into.extend(row.map(|&(other, _)| books.places.spot(other).host));
+    }
+
+    fn arrivals(&self) -> Option<&dyn Arrivals> {
+        Some(self)
     }
 
     fn parts(&self) -> Vec<(String, f64)> {

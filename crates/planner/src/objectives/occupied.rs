@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use estive_world::{DomainIx, DomainLife, HostIx, HostPower, Indexed, UsedKind, World};
 
+use super::arrival::{MARKS, Wakes};
 use crate::books::Books;
 use crate::places::Change;
 
@@ -113,6 +114,23 @@ impl Occupied {
     /// Load of a host.
     pub(super) fn load(&self, host: HostIx) -> f64 {
         self.used[host.at()] as f64 / self.fixed.whole[host.at()].max(1) as f64
+    }
+
+    /// Whether a domain uses processors: then what it costs depends on the load of each host.
+    pub(super) fn is_used_by(&self, domain: DomainIx) -> bool {
+        self.fixed.uses[domain.at()] > 0
+    }
+
+    /// Processor power of a host.
+    pub(super) fn whole(&self, host: HostIx) -> u64 {
+        self.fixed.whole.get(host.at()).copied().unwrap_or(0)
+    }
+
+    /// What one more guest that uses nothing does to a host.
+    pub(super) fn marks(&self, books: &Books<'_>, host: HostIx) -> [f64; MARKS] {
+        let (guests, used) = (books.places.guests(host).len(), self.used[host.at()]);
+        let more = self.cost(host, guests + 1, used) - self.cost(host, guests, used);
+        Wakes::marks(more as f64, guests > 0)
     }
 
     pub(super) fn difference(&self, books: &Books<'_>, changes: &[Change]) -> Difference {

@@ -50,6 +50,14 @@ fn world(
             let memory = if large { 64 * 1024 } else { 16 * 1024 };
             let mut host = samples::host("h", [8, memory, 400 * 1024, 8]);
             host.maintenance = *flag == 7;
+            host.price_micro_per_h = u64::from(*flag % 3) * 1000;
+            if *flag % 4 == 1 {
+                host.power.watts = vec![80.0, 100.0, 130.0];
+                host.power.off_watts = 5.0;
+            }
+            if *flag == 9 {
+                host.state = estive_world::HostPower::Off;
+            }
             host.system[ReservedKind::MemoryMib] = u64::from(*flag % 2) * 512;
             host
         })
@@ -98,7 +106,12 @@ fn objectives() -> impl Strategy<Value = Objective> {
         1 => Just(vec![vec![Weighted { term: Term::Balance, weight: 0.0 }], vec![one(Term::Balance)]]),
         1 => Just(vec![vec![one(Term::Balance)], vec![one(Term::Locality)]]),
         1 => Just(vec![vec![one(Term::GuestsOut { hosts })], vec![one(Term::Balance)]]),
-        1 => Just(vec![vec![one(Term::Consolidate { spare_milli: 100 })]]),
+        2 => Just(vec![vec![one(Term::Consolidate { spare_milli: 2000 })]]),
+        1 => Just(vec![vec![one(Term::Consolidate { spare_milli: 0 })]]),
+        1 => Just(vec![vec![one(Term::Cost)]]),
+        1 => Just(vec![vec![one(Term::Locality)]]),
+        1 => Just(vec![vec![one(Term::Fair)], vec![one(Term::Consolidate { spare_milli: 100 })]]),
+        1 => Just(vec![vec![one(Term::Time)]]),
     ]
     .prop_map(|ranks| Objective { ranks })
 }

@@ -31,7 +31,7 @@ impl Node {
     fn of(books: &Books<'_>, term: &dyn Arrivals, host: HostIx) -> Self {
         let (taken, room) = (books.taken(host), books.ground.rooms.room(host));
         Self {
-            marks: term.marks(host),
+            marks: term.marks(books, host),
             free: std::array::from_fn(|kind| room.0[kind].saturating_sub(taken.0[kind])),
             first: host,
         }
@@ -216,10 +216,17 @@ impl HostTree {
         }
     }
 
-    /// How a domain weighs, by stand.
-    pub fn weighings(&self, mut of: impl FnMut(HostIx) -> Weighing, into: &mut Vec<Weighing>) {
+    /// How a domain weighs, by stand; none if for this one more than hosts' marks decide.
+    pub fn weigh(
+        &self,
+        mut of: impl FnMut(HostIx) -> Option<Weighing>,
+        into: &mut Vec<Weighing>,
+    ) -> Option<()> {
         into.clear();
-        into.extend(self.stands.iter().map(|stand| of(stand.hosts[0].first)));
+        for stand in &self.stands {
+            into.push(of(stand.hosts[0].first)?);
+        }
+        Some(())
     }
 
     /// The least that the value rises on any host that will do.
