@@ -303,7 +303,7 @@ impl<'w> Placer<'w> {
             ground.apart_of[domain.at()].is_empty() && ground.together_of[domain.at()].is_empty();
         targets.retain(|&host| {
             shunned.is_none_or(|shunned| !shunned.has(host))
-                && books.taken(host).admits(needs, ground.rooms.room(host))
+                && books.taken(host).admits(needs, ground.rooms.open(host))
                 && (free && replica == ground.nowhere()
                     || books.may(domain, Spot { host, replica }).is_ok())
         });

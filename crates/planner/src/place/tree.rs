@@ -29,7 +29,7 @@ struct Node {
 
 impl Node {
     fn of(books: &Books<'_>, term: &dyn Arrivals, host: HostIx) -> Self {
-        let (taken, room) = (books.taken(host), books.ground.rooms.room(host));
+        let (taken, room) = (books.taken(host), books.ground.rooms.open(host));
         Self {
             marks: term.marks(books, host),
             free: std::array::from_fn(|kind| room.0[kind].saturating_sub(taken.0[kind])),
