@@ -5,7 +5,8 @@ use estive_api::wire::Placement;
 use estive_model::{DomainName, HostName};
 use estive_planner::{Objective, Placer, Term, Weighted};
 use estive_world::{
-    DomainIx, HostIx, HostPower, Indexed, Ratio, Relation, Reserved, ReservedKind, World, text,
+    Domain, DomainIx, Host, HostIx, HostPower, Indexed, Ratio, Relation, Reserved, ReservedKind,
+    Site, World,
 };
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -80,14 +81,14 @@ pub fn place(wishes: &[Wish], spaces: &[Space]) -> Result<Vec<Placement>, Proble
 /// Wishes that wait, and hosts with what is promised there.
 fn world(wishes: &[&Wish], spaces: &[Space]) -> World {
     let mut world = World {
-        sites: vec![text::site("here")],
+        sites: vec![Site::named("here")],
         ..World::default()
     };
     let Ratio([_, others @ ..]) = Ratio::default();
     let ratio = Ratio([CPUS_MILLI, others[0], others[1], others[2]]);
     world.rules.overbook.insert(String::new(), ratio);
     for (number, wish) in wishes.iter().enumerate() {
-        let mut domain = text::domain(wish.domain.as_str());
+        let mut domain = Domain::named(wish.domain.as_str());
         domain.reserved[ReservedKind::Vcpus] = u64::from(wish.cpus);
         domain.reserved[ReservedKind::MemoryMib] = wish.memory_mib;
         world.domains.push(domain);
@@ -101,14 +102,14 @@ fn world(wishes: &[&Wish], spaces: &[Space]) -> World {
     for (number, space) in spaces.iter().enumerate() {
         let free_mib = space.free_memory_mib.unwrap_or(0);
         let memory_mib = space.memory_mib.max(free_mib);
-        let mut host = text::host(space.host.as_str());
+        let mut host = Host::named(space.host.as_str());
         host.capacity = Reserved([u64::from(space.cores.max(1)), memory_mib, 0, 0]);
         if space.free_memory_mib.is_none() {
             host.state = HostPower::Unknown;
         }
         world.hosts.push(host);
         // All that is promised there, as one.
-        let mut there = text::domain(space.host.as_str());
+        let mut there = Domain::named(space.host.as_str());
         there.host = Some(HostIx::of(number));
         there.reserved = Reserved([space.promised_cpus, memory_mib - free_mib, 0, 0]);
         world.domains.push(there);
