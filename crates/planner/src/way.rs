@@ -61,7 +61,7 @@ pub(crate) fn to(ground: &Ground<'_>, question: &Question, spots: &[Spot]) -> Wa
     Way { steps, left }
 }
 
-/// What is to be reached: domains on their spots, and hosts off that nobody needs.
+/// What is to be reached: domains on their spots, hosts off that nobody needs, and hosts on for the spare that is asked for.
 fn goal(ground: &Ground<'_>, question: &Question, spots: &[Spot]) -> Goal {
     let place = |host: HostIx| (host != ground.nowhere()).then_some(host);
     let mut goal = Goal::of(
@@ -69,14 +69,15 @@ fn goal(ground: &Ground<'_>, question: &Question, spots: &[Spot]) -> Goal {
         spots.iter().map(|spot| place(spot.host)).collect(),
     );
     goal.replicas = spots.iter().map(|spot| place(spot.replica)).collect();
-    goal.off = off(ground, question, spots);
+    let switching = power::switching(ground.world, &question.objective, spots);
+    goal.on = switching.on;
+    goal.off = off(ground, switching.off, spots);
     goal
 }
 
-/// Hosts that nobody needs: as many as may be off so that what another leaves when it fails has a place still.
-fn off(ground: &Ground<'_>, question: &Question, spots: &[Spot]) -> Vec<HostIx> {
+/// Of hosts that nobody needs the first, as many as may be off so that what another leaves when it fails has a place still.
+fn off(ground: &Ground<'_>, mut off: Vec<HostIx>, spots: &[Spot]) -> Vec<HostIx> {
     let world = ground.world;
-    let mut off = power::not_needed(world, &question.objective, spots);
     if off.is_empty() || !must_survive(world) {
         return off;
     }

@@ -243,12 +243,13 @@ impl<'a> Schedule<'a> {
                 comes[host.at()] += 1;
             }
         }
+        let mut stands_by = vec![false; self.world.hosts.len()];
         for host in &self.target.on {
-            comes[host.at()] = comes[host.at()].max(1);
+            stands_by[host.at()] = comes[host.at()] == 0;
         }
-        for (at, _) in comes.iter().enumerate().filter(|(_, comes)| **comes > 0) {
+        for (at, comes) in comes.into_iter().enumerate() {
             let host = &self.world.hosts[at];
-            if host.state == HostPower::Off {
+            if (comes > 0 || stands_by[at]) && host.state == HostPower::Off {
                 let lasts_s = f64::from(host.power.boot_s);
                 let step = self.push(
                     Act::SwitchOn {
@@ -257,8 +258,12 @@ impl<'a> Schedule<'a> {
                     BTreeSet::new(),
                 );
                 self.steps[step as usize].figures.duration_s = lasts_s;
+                let does = match stands_by[at] {
+                    true => "stands by",
+                    false => "takes domains",
+                };
                 self.steps[step as usize].reason = Reason::Serves {
-                    what: format!("{} takes domains", host.name),
+                    what: format!("{} {does}", host.name),
                 };
                 self.switched[at] = Some(step);
                 self.deals.push((None, None, Deal::default()));
