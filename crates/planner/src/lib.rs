@@ -24,6 +24,7 @@ mod places;
 mod plan;
 mod power;
 mod question;
+mod relieve;
 mod room;
 #[cfg(test)]
 mod samples;
@@ -50,6 +51,7 @@ pub use place::{NoPlace, Placed, Placer};
 pub use places::{Change, Places, Spot, spots_of};
 pub use plan::{Target, after, carried_out, plan, target};
 pub use question::{Budget, Objective, Question, Term, Weighted};
+pub use relieve::{Decision, Judged, Relief, Thresholds, Verdict, Watch, Whither, relieve};
 pub use room::{Amounts, KINDS, Kind, Rooms, expected_use, held, ratio_of};
 pub use schedule::{Schedule, Stage};
 pub use sequence::{Goal, Left, Stuck, duration_s, sequence};
