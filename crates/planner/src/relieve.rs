@@ -308,12 +308,16 @@ impl Deciding<'_> {
         }
     }
 
+    /// Who is on a host, by number.
+    fn guests(&self, host: HostIx) -> Vec<DomainIx> {
+        let mut guests = self.books.places.guests(host).to_vec();
+        guests.sort_unstable();
+        guests
+    }
+
     /// Who runs on a host, if none of them belongs there and each belongs somewhere.
     fn visitors(&self, host: HostIx) -> Vec<DomainIx> {
-        let here: Vec<DomainIx> = (0..self.world.domains.len())
-            .map(DomainIx::of)
-            .filter(|&domain| self.books.places.spot(domain).host == host)
-            .collect();
+        let here = self.guests(host);
         let visits = |domain: &DomainIx| {
             let home = self.world.domains[*domain].home;
             home.is_some_and(|home| home != host)
@@ -368,8 +372,7 @@ impl Deciding<'_> {
         let mut best: Option<(f64, DomainIx, HostIx, Whither)> = None;
         let mut hindrances = Vec::new();
         let mut nearest: Option<(f64, DomainIx, HostIx)> = None;
-        let guests = (0..self.world.domains.len()).map(DomainIx::of);
-        for domain in guests.filter(|&domain| self.books.places.spot(domain).host == host) {
+        for domain in self.guests(host) {
             let home = self.world.domains[domain].home;
             let home = home.filter(|&home| {
                 let after = self.load.with(home, domain);

@@ -9,7 +9,9 @@ use crate::traces;
 use crate::world_file::WorldFile;
 use clap::{Args, ValueEnum};
 use estive_planner::Question;
-use estive_rehearsal::course::{Course, Faults, Mind, Nothing, Plans, Setting, Trace, report, run};
+use estive_rehearsal::course::{
+    Course, Faults, Mind, Nothing, Plans, Relieves, Setting, Trace, report, run,
+};
 use estive_rehearsal::{Day, Frugal, Policy, Variant, floor_kwh, peers, replay, table, timeline};
 use estive_world::World;
 use std::path::{Path, PathBuf};
@@ -145,12 +147,13 @@ impl Rehearse {
             .map(|name| -> Result<Box<dyn Mind>, Failure> {
                 match name.as_str() {
                     "nothing" => Ok(Box::new(Nothing)),
+                    "relieve" => Ok(Box::<Relieves>::default()),
                     "plan" => Ok(Box::new(Plans {
                         question: question.clone(),
                     })),
                     other => Err(
                         Failure::impossible(format!("no policy {other} for a world"))
-                            .advice("plan or nothing; others with --cloudsim"),
+                            .advice("plan, relieve or nothing; others with --cloudsim"),
                     ),
                 }
             })

@@ -7,6 +7,8 @@ mod account;
 mod engine;
 mod foresight;
 mod mind;
+#[cfg(test)]
+mod relieving;
 pub mod report;
 mod steps;
 #[cfg(test)]
@@ -14,7 +16,7 @@ mod tests;
 
 pub use account::{Figures, Period};
 pub use foresight::Foresight;
-pub use mind::{Mind, Nothing, Plans};
+pub use mind::{Mind, Nothing, Plans, Relieves};
 
 use std::collections::BTreeMap;
 
