@@ -88,7 +88,7 @@ fn gain(ledger: &Ledger<'_>, domain: DomainIx, host: HostIx) -> Gain {
     let cost = ground.toll.cost(domain, now, to);
     Gain {
         by: by.ranks[..ledger.gauge().count().min(MOST_RANKS)].to_vec(),
-        price: ground.toll.share(domain, now, to) * ledger.value().ranks[0].abs() / hosts,
+        price: ground.toll.share(domain, now, to) * ledger.gauge().degrees()[0].abs() / hosts,
         bytes: cost.bytes,
         duration_s: cost.duration_s,
         mends: (by.broken != 0).then_some(by.broken < 0),

@@ -3,6 +3,7 @@
 //! No I/O, no clock, no randomness but a seed.
 
 mod about;
+mod alternatives;
 mod ask;
 mod books;
 mod capacity;

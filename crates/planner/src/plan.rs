@@ -7,6 +7,7 @@ use estive_world::{
 };
 
 use crate::Question;
+use crate::alternatives::alternatives;
 use crate::ground::Ground;
 use crate::ledger::{Ledger, wakes};
 use crate::objectives::Value;
@@ -196,6 +197,8 @@ pub fn plan(world: &World, question: &Question) -> Result<Plan, String> {
         .map(|((name, before), (_, after))| (name, before, after))
         .collect();
     report.still_broken = still_broken(&ledger);
+    let start = Ledger::on(Arc::clone(&ground), &question.objective)?;
+    report.alternatives = alternatives(start, ledger.books().places.spots());
     report.hindrances = left;
     let plan = Plan {
         world: world.digest(),

@@ -193,14 +193,16 @@ pub struct Hindrance {
     pub count: u64,
 }
 
-/// What was not taken.
+/// What was not taken: a part of the plan, or one move where there is no plan.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Alternative {
-    /// Which domain.
-    pub domain: DomainIx,
-    /// Where it could have gone.
-    pub to: HostIx,
-    /// The objective's value then.
+    /// Which, in words.
+    pub what: String,
+    /// Domains that it moves.
+    pub moves: u64,
+    /// Bytes that this carries.
+    pub bytes: u64,
+    /// The value of the objective's first rank then.
     pub value: f64,
     /// Why not.
     pub because: String,

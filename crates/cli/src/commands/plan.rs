@@ -137,14 +137,13 @@ fn report(text: &mut String, file: &PlanFile, report: &Report) {
             format_args!("in the way: {} ({})", hindrance.what, hindrance.count),
         );
     }
-    let names = Names(file);
     for other in &report.alternatives {
         line(
             text,
             format_args!(
-                "not taken: {} to {}: {:.6}, {}",
-                names.domain(other.domain),
-                names.host(other.to),
+                "not taken: {}, {} over the network: {:.6}; {}",
+                other.what,
+                mib(other.bytes),
                 other.value,
                 other.because
             ),

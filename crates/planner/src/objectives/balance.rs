@@ -20,6 +20,7 @@ use estive_world::{DomainIx, HostIx, HostPower, Indexed, Reserved, ReservedKind,
 
 use super::Meter;
 use super::arrival::{Arrivals, MARKS, Roots, Weighing};
+use super::owed::{Owed, owing};
 use crate::books::{Books, MEMORY};
 use crate::places::{Change, Spot};
 use crate::room::{expected_use, held, ratio_of};
@@ -49,6 +50,8 @@ pub struct Balance {
     squares_f: [f64; DIMENSIONS],
     /// Domains and replicas on hosts without enough spare.
     at_risk: i64,
+    /// Memory that replicas would need, where a table of it is kept.
+    owed: Option<Owed>,
     value: f64,
 }
 
@@ -163,6 +166,7 @@ impl Balance {
             squares: [0; DIMENSIONS],
             squares_f: [0.0; DIMENSIONS],
             at_risk,
+            owed: Owed::new(books),
             value: 0.0,
             fixed: Arc::new(fixed),
         };
@@ -242,6 +246,7 @@ impl Balance {
     ) -> ([f64; DIMENSIONS], [f64; DIMENSIONS], i64) {
         let (mut sums, mut squares, mut at_risk) = (self.sums, self.squares_f, self.at_risk);
         let touches = self.touches(books, changes);
+        let (owing, owing_count) = owing(books, changes);
         for touch in &touches.list[..touches.count] {
             if !self.fixed.counted[touch.host.at()] {
                 continue;
@@ -252,15 +257,22 @@ impl Balance {
                 new[dimension] += touch.by[dimension];
             }
             if self.fixed.replicated {
-                let (taken, due) = books.memory_with(touch.host, changes);
+                let (was, taken, due) = match &self.owed {
+                    Some(owed) => (
+                        owed.due(touch.host),
+                        taken_with(books, touch.host, changes),
+                        owed.due_with(touch.host, &owing[..owing_count]),
+                    ),
+                    None => {
+                        let (taken, due) = books.memory_with(touch.host, changes);
+                        (books.spare_due(touch.host).0, taken, due)
+                    }
+                };
                 let spare = rounded(due as f64 * self.fixed.spare_scale[touch.host.at()]);
                 new[SPARE] = spare - self.fixed.centre[SPARE];
-                let now = (
-                    books.taken(touch.host).0[MEMORY],
-                    books.spare_due(touch.host).0,
-                );
+                let held = books.taken(touch.host).0[MEMORY];
                 at_risk += risk(books, &self.fixed, touch.host, taken, due, touch.domains)
-                    - risk(books, &self.fixed, touch.host, now.0, now.1, 0);
+                    - risk(books, &self.fixed, touch.host, held, was, 0);
             }
             for dimension in 0..DIMENSIONS {
                 let by = new[dimension] - now[dimension];
@@ -327,6 +339,50 @@ impl Arrivals for Balance {
     fn weighing(&self, books: &Books<'_>, domain: DomainIx, host: HostIx) -> Option<Weighing> {
         let left = self.leaving(domain, books.nowhere());
         Some(Weighing::Roots(self.coming(&left, domain, host)))
+impl Balance {
+    /// [`Meter::delta`] of one or two changes where nothing has a replica.
+    fn delta_plain(&self, books: &Books<'_>, changes: &[Change]) -> f64 {
+        let fixed = &*self.fixed;
+        if fixed.count == 0.0 {
+            return 0.0;
+        }
+        let mut touched = [(books.nowhere(), [0.0; SUMS]); 4];
+        let mut count = 0;
+        for change in changes {
+            let part = &fixed.parts[change.domain.at()];
+            let from = books.places.spot(change.domain).host;
+            for (host, sign) in [(from, -1.0), (change.to.host, 1.0)] {
+                if !fixed.counted[host.at()] {
+                    continue;
+                }
+                let known = touched[..count].iter().position(|known| known.0 == host);
+                let at = known.unwrap_or_else(|| {
+                    touched[count].0 = host;
+                    count += 1;
+                    count - 1
+                });
+                let scale = &fixed.scale[host.at()];
+                for dimension in 0..SUMS {
+                    touched[at].1[dimension] += sign * rounded(part[dimension] * scale[dimension]);
+                }
+            }
+        }
+        let (mut sums, mut squares) = ([0.0; SUMS], [0.0; SUMS]);
+        for (host, by) in &touched[..count] {
+            let now = &self.shares[host.at()];
+            for dimension in 0..SUMS {
+                sums[dimension] += by[dimension];
+                squares[dimension] += by[dimension] * (by[dimension] + 2.0 * now[dimension]);
+            }
+        }
+        let each = 1.0 / fixed.count;
+        let mut value = 0.0;
+        for dimension in 0..SUMS {
+            let mean = (self.sums[dimension] + sums[dimension]) * each;
+            let square = (self.squares_f[dimension] + squares[dimension]) * each;
+            value += (square - mean * mean).max(0.0).sqrt();
+        }
+        value / UNIT - self.value
     }
 }
 
@@ -335,7 +391,14 @@ impl Meter for Balance {
         self.value
     }
 
+    fn degree(&self) -> f64 {
+        self.value - self.at_risk as f64
+    }
+
     fn delta(&self, books: &Books<'_>, changes: &[Change]) -> f64 {
+        if !self.fixed.replicated && changes.len() <= 2 {
+            return self.delta_plain(books, changes);
+        }
         let (sums, squares, at_risk) = self.after(books, changes, None);
         self.of(&sums, &squares, at_risk) - self.value
     }
@@ -343,6 +406,9 @@ impl Meter for Balance {
     fn apply(&mut self, books: &Books<'_>, change: Change) {
         let mut kept = Vec::with_capacity(4);
         let (_, _, at_risk) = self.after(books, &[change], Some(&mut kept));
+        if let Some(owed) = &mut self.owed {
+            owed.apply(books, change);
+        }
         self.at_risk = at_risk;
         for (host, new) in kept {
             let now = self.shares[host];
@@ -447,8 +513,24 @@ fn rounded(number: f64) -> f64 {
 }
 
 fn square(whole: f64) -> i128 {
-    let whole = whole as i128;
+    // Far below 2^63: a share of one is 2^26.
+    let whole = i128::from(whole as i64);
     whole * whole
+}
+
+/// Memory that would be taken of a host after some changes.
+fn taken_with(books: &Books<'_>, host: HostIx, changes: &[Change]) -> u64 {
+    let mut taken = books.taken(host).0[MEMORY];
+    for change in changes {
+        let memory = books.ground.rooms.live(change.domain).0[MEMORY];
+        if change.to.host == host {
+            taken += memory;
+        }
+        if books.places.spot(change.domain).host == host {
+            taken -= memory;
+        }
+    }
+    taken
 }
 
 fn share(part: &[f64; SUMS], scale: &[f64; SUMS], replica: bool) -> [f64; SUMS] {

@@ -8,6 +8,7 @@ mod fair;
 mod guests_out;
 mod locality;
 mod occupied;
+mod owed;
 mod time;
 
 pub(crate) use occupied::{may_be_off, processor_power, processor_use};
@@ -30,6 +31,11 @@ pub const MOST_RANKS: usize = 4;
 pub trait Meter: Send + Sync {
     /// The value: less is better, 0 or more.
     fn value(&self) -> f64;
+    /// How much of the value is a matter of degree, which the price of a move is measured by; the rest is whether
+    /// something is safe or not.
+    fn degree(&self) -> f64 {
+        self.value()
+    }
     /// How much the value would rise by these changes of different domains together, one or two.
     fn delta(&self, books: &Books<'_>, changes: &[Change]) -> f64;
     /// Follows one change; `books` are as they are before it.
@@ -135,6 +141,11 @@ impl Gauge {
     /// The value of each rank.
     pub fn values(&self) -> [f64; MOST_RANKS] {
         self.sum(|meter| meter.value())
+    }
+
+    /// How much of each rank is a matter of degree: a share of it is what moves cost.
+    pub fn degrees(&self) -> [f64; MOST_RANKS] {
+        self.sum(|meter| meter.degree())
     }
 
     /// How much each rank would rise.

@@ -95,13 +95,13 @@ impl Queue {
         Some((queue, any))
     }
 
-    /// Looks at a domain anew.
+    /// Looks at a domain anew, as if there were no limits: what is reached now may be free when its turn comes.
     pub(super) fn look(
         &mut self,
         seeker: &mut Seeker<'_>,
         domain: DomainIx,
     ) -> Option<(Value, Spot)> {
-        let found = seeker.best_of(domain);
+        let found = seeker.without_limits(|seeker| seeker.best_of(domain));
         let version = &mut self.versions[domain.at()];
         *version += 1;
         if let Some((value, _)) = &found {
@@ -128,8 +128,15 @@ impl Queue {
     }
 
     /// The best change among the first of the queue, if it gains: of [`LOOKS`] at the most once one is found.
-    fn best(&mut self, seeker: &mut Seeker<'_>, mut tries: u32) -> Option<Change> {
+    pub(super) fn best(
+        &mut self,
+        seeker: &mut Seeker<'_>,
+        mut tries: u32,
+        but: &[DomainIx],
+    ) -> Option<Change> {
         let mut best: Option<(Value, Change)> = None;
+        // What may not be changed now comes back when the best is known.
+        let mut aside: Vec<Entry> = Vec::new();
         let mut looks = 0;
         while looks < LOOKS && tries > 0 {
             let Some(entry) = self.pop() else { break };
@@ -143,23 +150,38 @@ impl Queue {
                 self.heap.push(entry);
                 break;
             }
+            let domain = entry.domain;
+            if but.contains(&domain) || seeker.is_kept_by_limits(domain) {
+                aside.push(entry);
+                continue;
+            }
             tries -= 1;
-            let Some((value, to)) = self.look(seeker, entry.domain) else {
+            let Some((mut value, mut to)) = self.look(seeker, domain) else {
                 continue;
             };
             looks += u32::from(best.is_some());
+            if !seeker.within_limits(domain, to) {
+                let version = &mut self.versions[domain.at()];
+                *version += 1;
+                aside.push(Entry::new(domain, *version, &value));
+                // With a replica, something that carries less may be left.
+                match seeker.best_of(domain) {
+                    Some(found) => (value, to) = found,
+                    None => continue,
+                }
+            }
             let better = match &best {
                 Some((best, _)) => seeker.less(&value, best),
                 None => seeker.gains(&value),
             };
             if better {
-                let domain = entry.domain;
                 best = Some((value, Change { domain, to }));
             } else if best.is_none() && seen == (value.broken, value.ranks[0]) {
                 // Nothing changed for it: it would come first again and again.
-                self.versions[entry.domain.at()] += 1;
+                self.versions[domain.at()] += 1;
             }
         }
+        self.heap.extend(aside);
         best.map(|(_, change)| change)
     }
 
@@ -172,9 +194,9 @@ impl Queue {
         }
     }
 
-    /// Makes the best change, if any of the first `tries` gains; says whether it did.
-    pub(super) fn step(&mut self, seeker: &mut Seeker<'_>, tries: u32) -> bool {
-        let Some(change) = self.best(seeker, tries) else {
+    /// Makes the best change of any domain but some, if any of the first `tries` gains; says whether it did.
+    pub(super) fn step(&mut self, seeker: &mut Seeker<'_>, tries: u32, but: &[DomainIx]) -> bool {
+        let Some(change) = self.best(seeker, tries, but) else {
             return false;
         };
         let old = seeker.ledger().spot(change.domain);
@@ -192,16 +214,19 @@ pub(super) fn touched(one: Spot, other: Spot) -> Vec<HostIx> {
     hosts
 }
 
-/// Goes down until no single change gains, or so much work is done.
-pub(super) fn descend(seeker: &mut Seeker<'_>, until: u64) {
+/// Goes down until no single change gains, or so much work is done. The queue that it ends with, if all was looked at.
+pub(super) fn descend(seeker: &mut Seeker<'_>, until: u64) -> Option<Queue> {
     loop {
-        let Some((mut queue, true)) = Queue::of_all(seeker, until) else {
-            return;
-        };
-        while queue.step(seeker, u32::MAX) {
+        let (mut queue, any) = Queue::of_all(seeker, until)?;
+        let mut steps = 0;
+        while any && queue.step(seeker, u32::MAX, &[]) {
+            steps += 1;
             if seeker.work() >= until {
-                return;
+                return None;
             }
+        }
+        if steps == 0 {
+            return Some(queue);
         }
     }
 }

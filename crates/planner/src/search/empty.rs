@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 
 use estive_world::{DomainIx, HostIx, Indexed};
 
+use super::groups::{best_host, gather};
 use super::seeker::Seeker;
 use crate::places::Change;
 
@@ -44,12 +45,26 @@ fn empty_one(seeker: &mut Seeker<'_>, host: HostIx) -> bool {
     }
     // The largest first: the small ones fit in what they leave.
     guests.sort_by_key(|&guest| (Reverse(ground.rooms.takes(guest).0), guest));
+    let groups = seeker.groups();
     for guest in guests {
-        let Some((_, to)) = seeker.best_of(guest).filter(|(_, to)| to.host != host) else {
+        let fellows = groups.with(guest);
+        let gone = if seeker.ledger().spot(guest).host != host {
+            // With its group, a moment ago.
+            true
+        } else if fellows.is_empty() {
+            let found = seeker.best_of(guest).filter(|(_, to)| to.host != host);
+            found.is_some_and(|(_, to)| {
+                seeker.apply(Change { domain: guest, to });
+                true
+            })
+        } else {
+            best_host(seeker, fellows, Some(host))
+                .is_some_and(|(_, to)| gather(seeker, fellows, to))
+        };
+        if !gone {
             seeker.back_to(mark);
             return false;
-        };
-        seeker.apply(Change { domain: guest, to });
+        }
     }
     let better = seeker.less(&seeker.total(), &before);
     if !better {

@@ -10,11 +10,17 @@
 //!
 //! Every state on the way is within the rules: each change is let through by [`crate::Ledger::may`] when it is made.
 
+mod chains;
 mod descend;
 mod empty;
+mod exchange;
+mod groups;
+mod price;
 mod regroup;
 mod ruin;
 mod seeker;
+#[cfg(test)]
+mod small_worlds;
 mod swaps;
 
 use rayon::prelude::*;
@@ -23,6 +29,8 @@ pub use seeker::{Limits, Seeker};
 
 use crate::Question;
 
+/// Of what is left, so much is for chains.
+const CHAINS: u64 = 8;
 /// How often lanes meet.
 const MEETINGS: u64 = 4;
 
@@ -33,6 +41,7 @@ pub fn search(seeker: &mut Seeker<'_>, question: &Question) {
     if whole {
         regroup::regroup(seeker, question, budget / 2);
     }
+    price::find(seeker, budget);
     settle(seeker, budget);
     if !whole {
         regroup::regroup(seeker, question, budget / 2);
@@ -40,13 +49,14 @@ pub fn search(seeker: &mut Seeker<'_>, question: &Question) {
     }
     let lanes = u64::from(question.lanes.clamp(1, 64));
     let Some((mut queue, _)) = descend::Queue::of_all(seeker, budget) else {
+        seeker.set_price(0.0);
         return;
     };
     // A part is kept for settling what the lanes find.
     let each = (budget.saturating_sub(seeker.work())) / 4 * 3 / (lanes * MEETINGS);
     for meeting in 0..MEETINGS {
         if !ruin::worthwhile(seeker) {
-            return;
+            break;
         }
         let found: Vec<(Seeker<'_>, descend::Queue)> = (0..lanes)
             .into_par_iter()
@@ -65,20 +75,36 @@ pub fn search(seeker: &mut Seeker<'_>, question: &Question) {
         let total = seeker.work() + work;
         let best = (found.into_iter())
             .reduce(|best, lane| if lane.0.beats(&best.0) { lane } else { best });
-        if let Some((best, left)) = best.filter(|(best, _)| best.beats(seeker)) {
+        let best = best.filter(|(best, _)| best.beats(seeker));
+        let any = best.is_some();
+        if let Some((best, left)) = best {
             (*seeker, queue) = (best, left);
         }
         seeker.set_work(total);
+        // What no lane found in its time, they rarely find in as much again.
+        if !any {
+            break;
+        }
     }
+    seeker.set_price(0.0);
     // What the lanes left is settled to its end: what a limit on work cuts off is their part, not this.
     settle(seeker, budget.saturating_mul(2));
 }
 
-/// Until no single change, no emptied host and no swap gains.
+/// Until no single change, no group, no emptied host, no swap and no chain gains.
 pub fn settle(seeker: &mut Seeker<'_>, until: u64) {
-    descend::descend(seeker, until);
-    if seeker.ledger().gauge().empties() {
-        empty::empty(seeker, until);
+    loop {
+        exchange::exchange(seeker, until);
+        if groups::groups(seeker, until) {
+            continue;
+        }
+        if seeker.ledger().gauge().empties() {
+            empty::empty(seeker, until);
+        }
+        swaps::swaps(seeker, until);
+        let share = until.saturating_sub(seeker.work()) / CHAINS;
+        if !chains::chains(seeker, seeker.work() + share) {
+            return;
+        }
     }
-    swaps::swaps(seeker, until);
 }

@@ -7,6 +7,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use super::descend::{Queue, touched};
+use super::groups::gather;
 use super::seeker::Seeker;
 use crate::places::{Change, Spot};
 
@@ -30,19 +31,24 @@ pub(super) fn ruin(seeker: &mut Seeker<'_>, queue: &mut Queue, seed: u64, until:
     while seeker.work() < until {
         // Each attempt costs something even where it finds nothing to do.
         seeker.looked_at(1);
-        let mark = seeker.mark();
-        let before = seeker.total();
+        let (mark, before) = (seeker.mark(), seeker.unpriced());
         let touched = disturb(seeker, &mut random, &moved.list);
         if touched.is_empty() {
             continue;
         }
         queue.look_around(seeker, &touched);
+        // Left to themselves they often go where they were: every other time they are to stay, and others go.
+        let stay = if below(&mut random, 2) == 0 {
+            seeker.changed_since(mark)
+        } else {
+            Vec::new()
+        };
         for _ in 0..STEPS {
-            if !queue.step(seeker, TRIES) {
+            if !queue.step(seeker, TRIES, &stay) {
                 break;
             }
         }
-        if seeker.less(&seeker.total(), &before) {
+        if seeker.less(&seeker.unpriced(), &before) {
             for domain in seeker.forget() {
                 moved.add(domain);
             }
@@ -84,6 +90,7 @@ impl Moved {
 fn disturb(seeker: &mut Seeker<'_>, random: &mut ChaCha8Rng, moved: &[DomainIx]) -> Vec<HostIx> {
     let how_many = 1 + below(random, MOST);
     let mut hosts = Vec::new();
+    let groups = seeker.groups();
     let back = !moved.is_empty() && (below(random, 4) > 0 || !seeker.may_move_more());
     for _ in 0..how_many {
         let domain = if back {
@@ -92,10 +99,11 @@ fn disturb(seeker: &mut Seeker<'_>, random: &mut ChaCha8Rng, moved: &[DomainIx])
             DomainIx::of(below(random, seeker.base().len() as u64) as usize)
         };
         let old = seeker.ledger().spot(domain);
-        let done = if back {
-            seeker.take_back(domain)
-        } else {
-            move_away(seeker, random, domain)
+        let fellows = groups.with(domain);
+        let done = match (back, fellows.is_empty()) {
+            (true, true) => seeker.take_back(domain),
+            (true, false) => take_back_all(seeker, fellows),
+            (false, _) => move_away(seeker, random, domain, fellows),
         };
         if done {
             hosts.extend(touched(old, seeker.ledger().spot(domain)));
@@ -106,13 +114,31 @@ fn disturb(seeker: &mut Seeker<'_>, random: &mut ChaCha8Rng, moved: &[DomainIx])
     hosts
 }
 
-/// Moves a domain to some host that may take it.
-fn move_away(seeker: &mut Seeker<'_>, random: &mut ChaCha8Rng, domain: DomainIx) -> bool {
+/// Takes a group back to where it was.
+fn take_back_all(seeker: &mut Seeker<'_>, fellows: &[DomainIx]) -> bool {
+    let back = fellows.iter().map(|&domain| Change {
+        domain,
+        to: seeker.base()[domain.at()],
+    });
+    let back: Vec<Change> = back.collect();
+    seeker.apply_all(&back)
+}
+
+/// Moves a domain to some host that may take it, with all who must be with it.
+fn move_away(
+    seeker: &mut Seeker<'_>,
+    random: &mut ChaCha8Rng,
+    domain: DomainIx,
+    fellows: &[DomainIx],
+) -> bool {
     let list = seeker.ledger().ground().come_list(domain);
     if list.is_empty() {
         return false;
     }
     let host = list[below(random, list.len() as u64) as usize];
+    if !fellows.is_empty() {
+        return seeker.ledger().spot(domain).host != host && gather(seeker, fellows, host);
+    }
     let now = seeker.ledger().spot(domain);
     let replica = if host == now.replica {
         now.host
@@ -131,6 +157,6 @@ fn move_away(seeker: &mut Seeker<'_>, random: &mut ChaCha8Rng, domain: DomainIx)
 }
 
 /// A number below a bound, near enough alike for all.
-fn below(random: &mut ChaCha8Rng, bound: u64) -> u64 {
+pub(super) fn below(random: &mut ChaCha8Rng, bound: u64) -> u64 {
     ((u128::from(random.next_u64()) * u128::from(bound)) >> 64) as u64
 }

@@ -1,9 +1,11 @@
 //! A search's state: the ledger, what was paid, what may still be done, and the way back.
 
 use std::cmp::Ordering;
+use std::sync::Arc;
 
 use estive_world::{DomainIx, HostIx, Indexed};
 
+use super::groups::Groups;
 use crate::ground::Ground;
 use crate::ledger::Ledger;
 use crate::objectives::{MOST_RANKS, Value};
@@ -45,10 +47,14 @@ pub struct Seeker<'w> {
     limits: Limits,
     moved: u64,
     bytes: u64,
-    /// Gained since the base, tolls paid.
+    /// What a byte that limits count costs in the first rank, beside tolls; and how many had been paid at the base.
+    price: f64,
+    paid_bytes: u64,
+    /// Gained since the base, tolls and bytes paid.
     total: Value,
     undo: Vec<Change>,
     work: u64,
+    groups: Arc<Groups>,
     /// What half of all domains take no more of than, by kind: who has no room for it is in no shortlist.
     common: Amounts,
     shortlist: Vec<HostIx>,
@@ -67,13 +73,16 @@ impl<'w> Seeker<'w> {
         let value = ledger.value();
         let base = ledger.books().places.spots().to_vec();
         let mut seeker = Self {
-            unit: value.ranks.map(|rank| rank.abs() / hosts),
+            unit: (ledger.gauge().degrees()).map(|rank| rank.abs() / hosts),
             nothing: value.ranks.map(|rank| (rank.abs() * NOTHING).max(1e-12)),
             moved: 0,
             bytes: 0,
+            price: 0.0,
+            paid_bytes: 0,
             total: Value::default(),
             undo: Vec::new(),
             work: 0,
+            groups: Arc::new(Groups::new(ledger.ground())),
             common: common(ledger.ground()),
             shortlist: Vec::new(),
             shortlist_age: u32::MAX,
@@ -105,6 +114,53 @@ impl<'w> Seeker<'w> {
             self.moved += moved;
             self.bytes += bytes;
         }
+        self.paid_bytes = self.bytes;
+    }
+
+    /// What is kept to.
+    pub(super) fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Another limit on bytes.
+    pub(super) fn limit_bytes(&mut self, bytes: u64) {
+        self.limits.bytes = bytes;
+    }
+
+    /// Bytes that limits count.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Whether anything was carried before it began.
+    pub(super) fn has_carried(&self) -> bool {
+        self.paid_bytes > 0
+    }
+
+    /// Another price for each of them.
+    pub(super) fn set_price(&mut self, price: f64) {
+        self.total = self.unpriced();
+        self.price = price;
+        self.total.ranks[0] += price * (self.bytes as f64 - self.paid_bytes as f64);
+    }
+
+    /// Gained since the base, tolls paid but not bytes.
+    pub(super) fn unpriced(&self) -> Value {
+        let mut total = self.total;
+        if self.price != 0.0 {
+            total.ranks[0] -= self.price * (self.bytes as f64 - self.paid_bytes as f64);
+        }
+        total
+    }
+
+    /// What bytes cost more if a domain went to a spot.
+    fn bytes_priced(&self, domain: DomainIx, to: Spot) -> f64 {
+        if self.price == 0.0 {
+            return 0.0;
+        }
+        let now = self.against_limits(domain, self.ledger.spot(domain)).1;
+        let will = self.against_limits(domain, to).1;
+        self.price * (will as f64 - now as f64)
     }
 
     /// Whether it stands at something better than where it began.
@@ -171,7 +227,7 @@ impl<'w> Seeker<'w> {
 
     /// Whether this state is better than another's.
     pub(super) fn beats(&self, other: &Self) -> bool {
-        self.less(&self.total, &other.total)
+        self.less(&self.unpriced(), &other.unpriced())
     }
 
     /// Whether a domain's spot counts as a move, and its bytes.
@@ -207,6 +263,25 @@ impl<'w> Seeker<'w> {
         ground.toll.least_share(domain, base) * self.unit[0]
     }
 
+    /// Whether limits keep a domain where it was, as far as that can be said without a look.
+    pub(super) fn is_kept_by_limits(&self, domain: DomainIx) -> bool {
+        let now = self.ledger.spot(domain);
+        let nowhere = self.ledger.ground().nowhere();
+        !self.may_move_more() && now == self.origin[domain.at()] && now.host != nowhere
+    }
+
+    /// Looks at something as if there were no limits.
+    pub(super) fn without_limits<T>(&mut self, look: impl FnOnce(&mut Self) -> T) -> T {
+        let none = Limits {
+            moves: u64::MAX,
+            bytes: u64::MAX,
+        };
+        let limits = std::mem::replace(&mut self.limits, none);
+        let found = look(self);
+        self.limits = limits;
+        found
+    }
+
     /// Whether another domain may be moved at all.
     pub(super) fn may_move_more(&self) -> bool {
         self.moved < self.limits.moves && self.bytes < self.limits.bytes
@@ -230,6 +305,9 @@ impl<'w> Seeker<'w> {
         for (rank, unit) in self.unit.iter().enumerate() {
             by.ranks[rank] += toll * unit;
         }
+        for change in changes {
+            by.ranks[0] += self.bytes_priced(change.domain, change.to);
+        }
         by
     }
 
@@ -245,6 +323,9 @@ impl<'w> Seeker<'w> {
         let undo = self.ledger.apply(change);
         self.undo.push(undo);
         let after = self.ledger.value();
+        if self.price != 0.0 {
+            self.total.ranks[0] += self.price * (carry as f64 - bytes as f64);
+        }
         self.total.broken += after.broken - before.broken;
         for rank in 0..MOST_RANKS {
             self.total.ranks[rank] +=
@@ -269,6 +350,14 @@ impl<'w> Seeker<'w> {
         self.total = mark.1;
     }
 
+    /// Domains that were changed since a moment.
+    pub(super) fn changed_since(&self, mark: (usize, Value)) -> Vec<DomainIx> {
+        self.undo[mark.0..]
+            .iter()
+            .map(|change| change.domain)
+            .collect()
+    }
+
     /// Forgets the way back; gives the domains that were changed since.
     pub(super) fn forget(&mut self) -> Vec<DomainIx> {
         self.undo.drain(..).map(|change| change.domain).collect()
@@ -287,16 +376,15 @@ impl<'w> Seeker<'w> {
     }
 
     /// The best spot for a domain, and what it gains; none if it cannot go anywhere.
-    pub(super) fn best_of(&mut self, domain: DomainIx) -> Option<(Value, Spot)> {
+    pub(crate) fn best_of(&mut self, domain: DomainIx) -> Option<(Value, Spot)> {
         let ground = std::sync::Arc::clone(self.ledger.ground());
         if ground.still(domain).is_some() {
             return None;
         }
-        let now = self.ledger.spot(domain);
-        if !self.may_move_more() && now == self.origin[domain.at()] && now.host != ground.nowhere()
-        {
+        if self.is_kept_by_limits(domain) {
             return None;
         }
+        let now = self.ledger.spot(domain);
         let mut targets = std::mem::take(&mut self.targets);
         self.list_targets(domain, &mut targets);
         let best = if now.replica == ground.nowhere() {
@@ -306,6 +394,31 @@ impl<'w> Seeker<'w> {
         };
         self.targets = targets;
         best
+    }
+
+    /// Whether there is room in the limits for one more of the usual size.
+    pub(super) fn has_slack(&self) -> bool {
+        let each = self.bytes / self.moved.max(1);
+        self.moved < self.limits.moves && self.bytes.saturating_add(each) <= self.limits.bytes
+    }
+
+    /// [`Self::weigh`] where nothing is broken and what is let through breaks nothing.
+    pub(super) fn weigh_whole(&self, changes: &[Change]) -> Value {
+        let mut by = Value {
+            broken: 0,
+            ranks: (self.ledger.gauge()).delta(self.ledger.books(), changes),
+        };
+        let toll: f64 = changes
+            .iter()
+            .map(|change| self.toll(change.domain, change.to))
+            .sum();
+        for (rank, unit) in self.unit.iter().enumerate() {
+            by.ranks[rank] += toll * unit;
+        }
+        for change in changes {
+            by.ranks[0] += self.bytes_priced(change.domain, change.to);
+        }
+        by
     }
 
     /// The best host for a domain without a replica.
@@ -365,6 +478,14 @@ impl<'w> Seeker<'w> {
             ),
             None => (0.0, self.toll(domain, self.base[domain.at()])),
         };
+        // Bytes are the same for all but the host that it came from.
+        let (priced, unpriced) = match targets.iter().find(|&&host| host != origin) {
+            Some(&other) => (
+                self.bytes_priced(domain, spot(other)),
+                self.bytes_priced(domain, spot(origin)),
+            ),
+            None => (0.0, self.bytes_priced(domain, spot(origin))),
+        };
         for (&host, &delta) in targets.iter().zip(deltas.iter()) {
             let toll = if host == away {
                 toll_back
@@ -373,8 +494,15 @@ impl<'w> Seeker<'w> {
             } else {
                 self.toll(domain, spot(host))
             };
+            let bytes = if host == origin {
+                unpriced
+            } else if one_rate {
+                priced
+            } else {
+                self.bytes_priced(domain, spot(host))
+            };
             let mut value = Value::default();
-            value.ranks[0] = delta + toll * self.unit[0];
+            value.ranks[0] = delta + toll * self.unit[0] + bytes;
             let change = Change {
                 domain,
                 to: spot(host),
@@ -417,6 +545,7 @@ impl<'w> Seeker<'w> {
         targets: &[HostIx],
     ) -> Option<(Value, Spot)> {
         let mut best: Option<(Value, Spot)> = None;
+        let whole = self.ledger.value().broken == 0;
         let over = Spot {
             host: now.replica,
             replica: now.host,
@@ -435,14 +564,23 @@ impl<'w> Seeker<'w> {
         let all = all.map(|(host, replica)| Spot { host, replica });
         for to in std::iter::once(over).chain(all) {
             self.work += 1;
-            if !self.within_limits(domain, to) || self.ledger.books().may(domain, to).is_err() {
+            if !self.within_limits(domain, to) {
                 continue;
             }
-            let value = self.weigh(&[Change { domain, to }]);
-            if best
-                .as_ref()
-                .is_none_or(|(best, _)| self.less(&value, best))
-            {
+            let change = [Change { domain, to }];
+            // Weighing is cheaper than the rules, and most are no better than the best so far.
+            let value = if whole {
+                self.weigh_whole(&change)
+            } else {
+                Value::default()
+            };
+            let better =
+                |value: &Value| (best.as_ref()).is_none_or(|(best, _)| self.less(value, best));
+            if (whole && !better(&value)) || self.ledger.books().may(domain, to).is_err() {
+                continue;
+            }
+            let value = if whole { value } else { self.weigh(&change) };
+            if better(&value) {
                 best = Some((value, to));
             }
         }
@@ -516,6 +654,96 @@ impl<'w> Seeker<'w> {
 }
 
 impl Seeker<'_> {
+    /// Who must be where others are.
+    pub(super) fn groups(&self) -> Arc<Groups> {
+        Arc::clone(&self.groups)
+    }
+
+    /// Hosts that are looked at for a domain.
+    pub(super) fn targets_of(&mut self, domain: DomainIx) -> Vec<HostIx> {
+        let mut targets = Vec::new();
+        self.list_targets(domain, &mut targets);
+        targets
+    }
+
+    /// A domain's spot if it came to a host: its replica stays, and changes places with it if it is there.
+    pub(super) fn spot_to(&self, domain: DomainIx, host: HostIx) -> Spot {
+        let now = self.ledger.spot(domain);
+        if host == now.host {
+            return now;
+        }
+        let replica = if host == now.replica {
+            now.host
+        } else {
+            now.replica
+        };
+        Spot { host, replica }
+    }
+
+    /// Makes a change that room and others may speak against; fixed rules may not. Says whether it did.
+    pub(super) fn force(&mut self, change: Change) -> bool {
+        let ground = self.ledger.ground();
+        let (now, start) = (
+            self.ledger.spot(change.domain),
+            ground.start[change.domain.at()],
+        );
+        let open = |host: HostIx| {
+            let known = [
+                now.host,
+                now.replica,
+                start.host,
+                start.replica,
+                ground.nowhere(),
+            ];
+            known.contains(&host) || ground.may_come(change.domain, host)
+        };
+        let may = change.to != now
+            && change.to.host != ground.nowhere()
+            && change.to.host != change.to.replica
+            && ground.still(change.domain).is_none()
+            && open(change.to.host)
+            && open(change.to.replica);
+        if may {
+            self.looked_at(1);
+            self.apply(change);
+        }
+        may
+    }
+
+    /// Makes some changes if they may be made together; says whether it did.
+    pub(super) fn apply_all(&mut self, changes: &[Change]) -> bool {
+        let mark = self.mark();
+        let all = changes
+            .iter()
+            .all(|&change| self.ledger.spot(change.domain) == change.to || self.force(change));
+        if all && self.is_sound_since(mark) {
+            return true;
+        }
+        self.back_to(mark);
+        false
+    }
+
+    /// Whether what was done since a moment is within the rules: no more is broken than then, nothing is broken where
+    /// anything came to, and the limits are kept.
+    pub(super) fn is_sound_since(&self, mark: (usize, Value)) -> bool {
+        if self.total.broken > mark.1.broken || !self.is_within_limits() {
+            return false;
+        }
+        let books = self.ledger.books();
+        self.ledger.value().broken == 0
+            || (self.undo[mark.0..].iter()).all(|was| {
+                let spot = self.ledger.spot(was.domain);
+                let whole = |host: HostIx| {
+                    books.broken_host(host, books.taken(host), books.spare_due(host).0) == 0
+                };
+                spot == was.to
+                    || (whole(spot.host)
+                        && whole(spot.replica)
+                        && books.broken_spot(was.domain, spot) == 0
+                        && books.broken_bonds(was.domain, spot.host) == 0)
+            })
+    }
+
     /// [`Self::within_limits`] for two domains together.
     pub(super) fn within_limits_both(&self, changes: &[Change; 2]) -> bool {
         let (mut moved, mut bytes) = (self.moved, self.bytes);
@@ -530,23 +758,42 @@ impl Seeker<'_> {
 
     /// The hosts that would take a domain best if all had room for it.
     pub(super) fn best_hosts(&mut self, domain: DomainIx, most: usize) -> Vec<HostIx> {
+        let order = self.wanted(domain, most);
+        order.into_iter().map(|(_, host)| host).collect()
+    }
+
+    /// The same, with what the first rank would rise by.
+    pub(super) fn wanted(&mut self, domain: DomainIx, most: usize) -> Vec<(f64, HostIx)> {
         let mut targets = std::mem::take(&mut self.targets);
         self.list_targets(domain, &mut targets);
-        let (mut deltas, mut spare) = (Vec::new(), Vec::new());
+        let mut order = self.ranked(domain, &targets);
+        order.truncate(most);
+        self.targets = targets;
+        order
+    }
+
+    /// Some hosts by what the first rank would rise by if a domain came there.
+    pub(super) fn ranked(&mut self, domain: DomainIx, targets: &[HostIx]) -> Vec<(f64, HostIx)> {
+        let (mut deltas, mut spare) = (
+            std::mem::take(&mut self.deltas),
+            std::mem::take(&mut self.spare),
+        );
         self.ledger.gauge().scan(
             self.ledger.books(),
             domain,
-            &targets,
+            targets,
             &mut deltas,
             &mut spare,
         );
         self.work += targets.len() as u64;
-        let mut order: Vec<(f64, HostIx)> =
-            deltas.into_iter().zip(targets.iter().copied()).collect();
+        let mut order: Vec<(f64, HostIx)> = deltas
+            .iter()
+            .copied()
+            .zip(targets.iter().copied())
+            .collect();
         order.sort_unstable_by(|one, other| one.0.total_cmp(&other.0).then(one.1.cmp(&other.1)));
-        order.truncate(most);
-        self.targets = targets;
-        order.into_iter().map(|(_, host)| host).collect()
+        (self.deltas, self.spare) = (deltas, spare);
+        order
     }
 }
 
