@@ -12,7 +12,7 @@ use estive_world::{Alternative, DomainIx, Indexed};
 use crate::ledger::Ledger;
 use crate::objectives::Value;
 use crate::places::{Change, Spot};
-use crate::search::Seeker;
+use crate::search::{Limits, Seeker};
 
 /// Quarters of a plan's moves that are told.
 const QUARTERS: [usize; 3] = [1, 2, 3];
@@ -161,11 +161,7 @@ fn shorter_one(length: usize, count: usize, bytes: u64, value: Value, whole: Val
 /// Single moves that would have been better but for what they cost.
 fn nearest(ledger: Ledger<'_>) -> Vec<Alternative> {
     let before = ledger.value();
-    let limits = crate::search::Limits {
-        moves: u64::MAX,
-        bytes: u64::MAX,
-    };
-    let mut seeker = Seeker::new(ledger, limits);
+    let mut seeker = Seeker::new(ledger, Limits::NONE);
     let mut found: Vec<(f64, DomainIx, Spot, f64)> = Vec::new();
     for domain in (0..seeker.spots().len()).map(DomainIx::of) {
         if seeker.work() >= CANDIDATES {
@@ -196,7 +192,11 @@ fn nearest(ledger: Ledger<'_>) -> Vec<Alternative> {
                 moves: 1,
                 bytes: ledger.ground().toll.cost(domain, start, to).bytes,
                 value: before.ranks[0] + gain,
-                because: format!("gains {:.6}, which costs {:.6}", -gain, with_price - gain),
+                because: if with_price < 0.0 {
+                    "it is beyond the limits of the question".to_owned()
+                } else {
+                    format!("gains {:.6}, which costs {:.6}", -gain, with_price - gain)
+                },
             }
         })
         .collect()

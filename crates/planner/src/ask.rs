@@ -41,6 +41,7 @@ impl Default for Question {
             },
             moves_at_most: None,
             bytes_at_most: None,
+            memory_bytes_at_most: None,
             budget: Budget { work: 100_000 },
             seed: 1,
             lanes: 8,

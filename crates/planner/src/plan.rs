@@ -74,6 +74,7 @@ fn keeping_free(
     let limits = Limits {
         moves: question.moves_at_most.map_or(u64::MAX, u64::from),
         bytes: question.bytes_at_most.unwrap_or(u64::MAX),
+        memory_bytes: question.memory_bytes_at_most.unwrap_or(u64::MAX),
     };
     let each = Question {
         budget: crate::Budget {

@@ -14,6 +14,9 @@ pub struct Question {
     /// The most bytes that its moves may carry; none: no bound.
     #[serde(default)]
     pub bytes_at_most: Option<u64>,
+    /// The most bytes of these that may be memory of domains that move, copies of disks left out; none: no bound.
+    #[serde(default)]
+    pub memory_bytes_at_most: Option<u64>,
     /// How much work may be done.
     pub budget: Budget,
     /// For all choices between equals.

@@ -208,6 +208,7 @@ pub fn question(objective: Objective) -> Question {
         objective,
         moves_at_most: None,
         bytes_at_most: None,
+        memory_bytes_at_most: None,
         budget: Budget { work: 16_000 },
         seed: 7,
         lanes: 2,

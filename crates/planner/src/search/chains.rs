@@ -186,7 +186,7 @@ impl<'s, 'w> Chain<'s, 'w> {
     fn leavers(&self, host: HostIx) -> Vec<DomainIx> {
         let ledger = self.seeker.ledger();
         let (books, ground) = (ledger.books(), ledger.ground());
-        let (taken, room) = (books.taken(host), ground.rooms.room(host));
+        let (taken, room) = (books.taken(host), ground.rooms.open(host));
         let lacking = (0..KINDS).find(|&kind| taken.0[kind] > room.0[kind]);
         let broken = self.seeker.total().broken > self.mark.1.broken;
         let groups = self.seeker.groups();

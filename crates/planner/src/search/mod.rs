@@ -15,6 +15,7 @@ mod descend;
 mod empty;
 mod exchange;
 mod groups;
+mod limits;
 mod price;
 mod regroup;
 mod ruin;
@@ -25,7 +26,8 @@ mod swaps;
 
 use rayon::prelude::*;
 
-pub use seeker::{Limits, Seeker};
+pub use limits::Limits;
+pub use seeker::Seeker;
 
 use crate::Question;
 
@@ -49,7 +51,7 @@ pub fn search(seeker: &mut Seeker<'_>, question: &Question) {
     }
     let lanes = u64::from(question.lanes.clamp(1, 64));
     let Some((mut queue, _)) = descend::Queue::of_all(seeker, budget) else {
-        seeker.set_price(0.0);
+        seeker.set_price(limits::Price::default());
         return;
     };
     // A part is kept for settling what the lanes find.
@@ -86,7 +88,7 @@ pub fn search(seeker: &mut Seeker<'_>, question: &Question) {
             break;
         }
     }
-    seeker.set_price(0.0);
+    seeker.set_price(limits::Price::default());
     // What the lanes left is settled to its end: what a limit on work cuts off is their part, not this.
     settle(seeker, budget.saturating_mul(2));
 }

@@ -5,11 +5,13 @@
 //! the limit (the multiplier of Lagrange's relaxation; Everett, Operations Research 11, 1963): found by going down without
 //! the limit, at one price after another, each from where the last one ended.
 
+use estive_world::{DomainIx, Indexed};
+
 use super::exchange::exchange_roughly;
+use super::limits::{Limits, Price};
 use super::seeker::Seeker;
 use crate::objectives::Value;
 use crate::places::{Change, Spot};
-use estive_world::{DomainIx, Indexed};
 
 /// How many prices are tried.
 const TRIES: u32 = 6;
@@ -19,52 +21,73 @@ const SHARE: u64 = 2;
 /// Looks for it; the seeker then stands at the best state within the limit that was met, and has the price. Without a
 /// limit, or where it is not reached, there is none.
 pub(super) fn find(seeker: &mut Seeker<'_>, until: u64) {
-    let limit = seeker.limits().bytes;
-    if limit == u64::MAX
-        || seeker.has_carried()
-        || seeker.ledger().value().broken != 0
-        || !seeker.is_within_limits()
-    {
+    let limits = seeker.limits();
+    let is_free = limits.bytes == u64::MAX && limits.memory_bytes == u64::MAX;
+    let begins = !seeker.goes_on() && seeker.ledger().value().broken == 0;
+    if is_free || !begins {
         return;
     }
     let until = seeker.work() + until.saturating_sub(seeker.work()) / SHARE;
     let mark = seeker.mark();
-    let mut best: Option<(Value, Vec<Spot>)> = None;
-    seeker.limit_bytes(u64::MAX);
+    seeker.set_limits(Limits {
+        moves: limits.moves,
+        ..Limits::NONE
+    });
     exchange_roughly(seeker, until);
-    let gain = -seeker.total().ranks[0];
-    let (mut low, mut high) = (0.0, None);
-    // A part of what bytes gain on the mean: those at the limit gain less.
-    let mut price = gain.max(0.0) / (seeker.bytes().max(1) as f64) / 4.0;
-    if seeker.bytes() > limit {
-        for _ in 0..TRIES {
-            seeker.set_price(price);
-            exchange_roughly(seeker, until);
-            if seeker.work() >= until {
-                break;
+    let spent = seeker.spent();
+    if !spent.is_within(limits) {
+        let of_memory = spent.memory_bytes > limits.memory_bytes;
+        let gain = -seeker.total().ranks[0];
+        match at_prices(seeker, limits, gain, of_memory, until) {
+            Some((price, spots)) => {
+                stand_at(seeker, &spots);
+                seeker.set_price(price);
             }
-            if seeker.bytes() <= limit {
-                high = Some(price);
-                let total = seeker.unpriced();
-                if best
-                    .as_ref()
-                    .is_none_or(|(least, _)| seeker.less(&total, least))
-                {
-                    best = Some((total, seeker.spots()));
-                }
-            } else {
-                low = price;
-            }
-            price = high.map_or(price * 2.0, |high| (low + high) / 2.0);
-        }
-        seeker.set_price(0.0);
-        match best {
-            Some((_, spots)) => stand_at(seeker, &spots),
             None => seeker.back_to(mark),
         }
-        seeker.set_price(high.unwrap_or(0.0));
     }
-    seeker.limit_bytes(limit);
+    seeker.set_limits(limits);
+}
+
+/// Goes down at one price after another, halving between the dearest that is too cheap and the cheapest that is dear
+/// enough; that and the best state within the limits.
+fn at_prices(
+    seeker: &mut Seeker<'_>,
+    limits: Limits,
+    gain: f64,
+    of_memory: bool,
+    until: u64,
+) -> Option<(Price, Vec<Spot>)> {
+    let whole = Price {
+        each: 1.0,
+        of_memory,
+    };
+    // A part of what bytes gain on the mean: those at the limit gain less.
+    let mut price = Price {
+        each: gain.max(0.0) / whole.of(seeker.spent()).max(1.0) / 4.0,
+        of_memory,
+    };
+    let (mut low, mut high): (f64, Option<Price>) = (0.0, None);
+    let mut best: Option<(Value, Vec<Spot>)> = None;
+    for _ in 0..TRIES {
+        seeker.set_price(price);
+        exchange_roughly(seeker, until);
+        if seeker.work() >= until {
+            break;
+        }
+        if seeker.spent().is_within(limits) {
+            high = Some(price);
+            let total = seeker.unpriced();
+            if (best.as_ref()).is_none_or(|(least, _)| seeker.less(&total, least)) {
+                best = Some((total, seeker.spots()));
+            }
+        } else {
+            low = price.each;
+        }
+        price.each = high.map_or(price.each * 2.0, |high| (low + high.each) / 2.0);
+    }
+    seeker.set_price(Price::default());
+    best.zip(high).map(|((_, spots), price)| (price, spots))
 }
 
 /// Puts everything where it was in a state that was met.

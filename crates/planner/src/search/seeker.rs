@@ -6,6 +6,7 @@ use std::sync::Arc;
 use estive_world::{DomainIx, HostIx, Indexed};
 
 use super::groups::Groups;
+use super::limits::{Limits, Price, Spent};
 use crate::ground::Ground;
 use crate::ledger::Ledger;
 use crate::objectives::{MOST_RANKS, Value};
@@ -23,15 +24,6 @@ const SHORTLIST_LASTS: u32 = 64;
 /// Differences smaller than this share of a value are none.
 const NOTHING: f64 = 1e-9;
 
-/// What a plan must keep to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Domains whose spot may differ from the world's.
-    pub moves: u64,
-    /// Bytes that may be carried.
-    pub bytes: u64,
-}
-
 /// See the module.
 #[derive(Clone)]
 pub struct Seeker<'w> {
@@ -45,11 +37,10 @@ pub struct Seeker<'w> {
     /// What is no difference, in each rank.
     nothing: [f64; MOST_RANKS],
     limits: Limits,
-    moved: u64,
-    bytes: u64,
-    /// What a byte that limits count costs in the first rank, beside tolls; and how many had been paid at the base.
-    price: f64,
-    paid_bytes: u64,
+    /// Of limits, now and at the base.
+    spent: Spent,
+    paid: Spent,
+    price: Price,
     /// Gained since the base, tolls and bytes paid.
     total: Value,
     undo: Vec<Change>,
@@ -75,10 +66,9 @@ impl<'w> Seeker<'w> {
         let mut seeker = Self {
             unit: (ledger.gauge().degrees()).map(|rank| rank.abs() / hosts),
             nothing: value.ranks.map(|rank| (rank.abs() * NOTHING).max(1e-12)),
-            moved: 0,
-            bytes: 0,
-            price: 0.0,
-            paid_bytes: 0,
+            spent: Spent::default(),
+            paid: Spent::default(),
+            price: Price::default(),
             total: Value::default(),
             undo: Vec::new(),
             work: 0,
@@ -108,13 +98,12 @@ impl<'w> Seeker<'w> {
     }
 
     fn count(&mut self) {
-        (self.moved, self.bytes) = (0, 0);
+        self.spent = Spent::default();
         for number in 0..self.base.len() {
-            let (moved, bytes) = self.against_limits(DomainIx::of(number), self.base[number]);
-            self.moved += moved;
-            self.bytes += bytes;
+            let part = self.part_of(DomainIx::of(number), self.base[number]);
+            self.spent = self.spent.with(Spent::default(), part);
         }
-        self.paid_bytes = self.bytes;
+        self.paid = self.spent;
     }
 
     /// What is kept to.
@@ -122,45 +111,44 @@ impl<'w> Seeker<'w> {
         self.limits
     }
 
-    /// Another limit on bytes.
-    pub(super) fn limit_bytes(&mut self, bytes: u64) {
-        self.limits.bytes = bytes;
+    /// Keeps to something else.
+    pub(super) fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
     }
 
-    /// Bytes that limits count.
-    pub(super) fn bytes(&self) -> u64 {
-        self.bytes
+    /// What limits count.
+    pub(super) fn spent(&self) -> Spent {
+        self.spent
     }
 
-    /// Whether anything was carried before it began.
-    pub(super) fn has_carried(&self) -> bool {
-        self.paid_bytes > 0
+    /// Whether anything was moved before it began.
+    pub(super) fn goes_on(&self) -> bool {
+        self.paid.moves > 0
     }
 
-    /// Another price for each of them.
-    pub(super) fn set_price(&mut self, price: f64) {
+    /// Another price for bytes.
+    pub(super) fn set_price(&mut self, price: Price) {
         self.total = self.unpriced();
         self.price = price;
-        self.total.ranks[0] += price * (self.bytes as f64 - self.paid_bytes as f64);
+        self.total.ranks[0] += price.of(self.spent) - price.of(self.paid);
     }
 
     /// Gained since the base, tolls paid but not bytes.
     pub(super) fn unpriced(&self) -> Value {
         let mut total = self.total;
-        if self.price != 0.0 {
-            total.ranks[0] -= self.price * (self.bytes as f64 - self.paid_bytes as f64);
+        if self.price.each != 0.0 {
+            total.ranks[0] -= self.price.of(self.spent) - self.price.of(self.paid);
         }
         total
     }
 
     /// What bytes cost more if a domain went to a spot.
-    fn bytes_priced(&self, domain: DomainIx, to: Spot) -> f64 {
-        if self.price == 0.0 {
+    fn priced(&self, domain: DomainIx, to: Spot) -> f64 {
+        if self.price.each == 0.0 {
             return 0.0;
         }
-        let now = self.against_limits(domain, self.ledger.spot(domain)).1;
-        let will = self.against_limits(domain, to).1;
-        self.price * (will as f64 - now as f64)
+        let now = self.part_of(domain, self.ledger.spot(domain));
+        self.price.of(self.part_of(domain, to)) - self.price.of(now)
     }
 
     /// Whether it stands at something better than where it began.
@@ -230,27 +218,44 @@ impl<'w> Seeker<'w> {
         self.less(&self.unpriced(), &other.unpriced())
     }
 
-    /// Whether a domain's spot counts as a move, and its bytes.
-    fn against_limits(&self, domain: DomainIx, spot: Spot) -> (u64, u64) {
+    /// What a domain's spot counts of limits.
+    fn part_of(&self, domain: DomainIx, spot: Spot) -> Spent {
         let ground = self.ledger.ground();
-        let start = self.origin[domain.at()];
-        if spot == start || start.host == ground.nowhere() {
-            return (0, 0);
+        let (start, nowhere) = (self.origin[domain.at()], ground.nowhere());
+        if spot == start || start.host == nowhere {
+            return Spent::default();
         }
-        (1, ground.toll.cost(domain, start, spot).bytes)
+        let alone = |host: HostIx| Spot {
+            host,
+            replica: nowhere,
+        };
+        let memory = (ground.toll).cost(domain, alone(start.host), alone(spot.host));
+        let bytes = if start.replica == nowhere {
+            memory.bytes
+        } else {
+            ground.toll.cost(domain, start, spot).bytes
+        };
+        Spent {
+            moves: 1,
+            bytes,
+            memory_bytes: memory.bytes,
+        }
+    }
+
+    /// What limits would count if a domain were on a spot.
+    fn spent_with(&self, domain: DomainIx, to: Spot) -> Spent {
+        let now = self.part_of(domain, self.ledger.spot(domain));
+        self.spent.with(now, self.part_of(domain, to))
     }
 
     /// Whether a domain may be put on a spot as far as limits go.
     pub(super) fn within_limits(&self, domain: DomainIx, to: Spot) -> bool {
-        let (moved, bytes) = self.against_limits(domain, self.ledger.spot(domain));
-        let (will, carry) = self.against_limits(domain, to);
-        self.moved - moved + will <= self.limits.moves
-            && self.bytes - bytes + carry <= self.limits.bytes
+        self.spent_with(domain, to).is_within(self.limits)
     }
 
     /// Whether the state is within the limits.
     pub(super) fn is_within_limits(&self) -> bool {
-        self.moved <= self.limits.moves && self.bytes <= self.limits.bytes
+        self.spent.is_within(self.limits)
     }
 
     /// What putting a domain elsewhere must gain at least in the first rank; nothing if it was moved already.
@@ -272,11 +277,7 @@ impl<'w> Seeker<'w> {
 
     /// Looks at something as if there were no limits.
     pub(super) fn without_limits<T>(&mut self, look: impl FnOnce(&mut Self) -> T) -> T {
-        let none = Limits {
-            moves: u64::MAX,
-            bytes: u64::MAX,
-        };
-        let limits = std::mem::replace(&mut self.limits, none);
+        let limits = std::mem::replace(&mut self.limits, Limits::NONE);
         let found = look(self);
         self.limits = limits;
         found
@@ -284,7 +285,7 @@ impl<'w> Seeker<'w> {
 
     /// Whether another domain may be moved at all.
     pub(super) fn may_move_more(&self) -> bool {
-        self.moved < self.limits.moves && self.bytes < self.limits.bytes
+        self.spent.moves < self.limits.moves && self.spent.bytes < self.limits.bytes
     }
 
     /// What putting a domain on a spot costs beside what it gains, as a share.
@@ -306,7 +307,7 @@ impl<'w> Seeker<'w> {
             by.ranks[rank] += toll * unit;
         }
         for change in changes {
-            by.ranks[0] += self.bytes_priced(change.domain, change.to);
+            by.ranks[0] += self.priced(change.domain, change.to);
         }
         by
     }
@@ -316,16 +317,14 @@ impl<'w> Seeker<'w> {
         let domain = change.domain;
         let before = self.ledger.value();
         let toll = self.toll(domain, change.to);
-        let (moved, bytes) = self.against_limits(domain, self.ledger.spot(domain));
-        let (will, carry) = self.against_limits(domain, change.to);
-        self.moved = self.moved - moved + will;
-        self.bytes = self.bytes - bytes + carry;
+        let spent = self.spent_with(domain, change.to);
+        if self.price.each != 0.0 {
+            self.total.ranks[0] += self.price.of(spent) - self.price.of(self.spent);
+        }
+        self.spent = spent;
         let undo = self.ledger.apply(change);
         self.undo.push(undo);
         let after = self.ledger.value();
-        if self.price != 0.0 {
-            self.total.ranks[0] += self.price * (carry as f64 - bytes as f64);
-        }
         self.total.broken += after.broken - before.broken;
         for rank in 0..MOST_RANKS {
             self.total.ranks[rank] +=
@@ -398,8 +397,7 @@ impl<'w> Seeker<'w> {
 
     /// Whether there is room in the limits for one more of the usual size.
     pub(super) fn has_slack(&self) -> bool {
-        let each = self.bytes / self.moved.max(1);
-        self.moved < self.limits.moves && self.bytes.saturating_add(each) <= self.limits.bytes
+        self.spent.has_slack(self.limits)
     }
 
     /// [`Self::weigh`] where nothing is broken and what is let through breaks nothing.
@@ -416,7 +414,7 @@ impl<'w> Seeker<'w> {
             by.ranks[rank] += toll * unit;
         }
         for change in changes {
-            by.ranks[0] += self.bytes_priced(change.domain, change.to);
+            by.ranks[0] += self.priced(change.domain, change.to);
         }
         by
     }
@@ -481,10 +479,10 @@ impl<'w> Seeker<'w> {
         // Bytes are the same for all but the host that it came from.
         let (priced, unpriced) = match targets.iter().find(|&&host| host != origin) {
             Some(&other) => (
-                self.bytes_priced(domain, spot(other)),
-                self.bytes_priced(domain, spot(origin)),
+                self.priced(domain, spot(other)),
+                self.priced(domain, spot(origin)),
             ),
-            None => (0.0, self.bytes_priced(domain, spot(origin))),
+            None => (0.0, self.priced(domain, spot(origin))),
         };
         for (&host, &delta) in targets.iter().zip(deltas.iter()) {
             let toll = if host == away {
@@ -683,26 +681,20 @@ impl Seeker<'_> {
     /// Makes a change that room and others may speak against; fixed rules may not. Says whether it did.
     pub(super) fn force(&mut self, change: Change) -> bool {
         let ground = self.ledger.ground();
-        let (now, start) = (
-            self.ledger.spot(change.domain),
-            ground.start[change.domain.at()],
-        );
-        let open = |host: HostIx| {
-            let known = [
-                now.host,
-                now.replica,
-                start.host,
-                start.replica,
-                ground.nowhere(),
-            ];
-            known.contains(&host) || ground.may_come(change.domain, host)
-        };
-        let may = change.to != now
-            && change.to.host != ground.nowhere()
-            && change.to.host != change.to.replica
-            && ground.still(change.domain).is_none()
-            && open(change.to.host)
-            && open(change.to.replica);
+        let Change { domain, to } = change;
+        let (now, home) = (self.ledger.spot(domain), ground.start[domain.at()]);
+        let nowhere = ground.nowhere();
+        // As `Books::may` has it.
+        let has_place = to.host != to.replica
+            && to.host != nowhere
+            && !(now.host == nowhere && to.host == now.replica);
+        let stays = [
+            to.host == home.host,
+            to.replica == home.host || to == home || to.replica == nowhere,
+        ];
+        let is_open = ([to.host, to.replica].into_iter().zip(stays))
+            .all(|(host, stays)| stays || ground.may_come(domain, host));
+        let may = to != now && has_place && is_open && ground.still(domain).is_none();
         if may {
             self.looked_at(1);
             self.apply(change);
@@ -729,31 +721,39 @@ impl Seeker<'_> {
         if self.total.broken > mark.1.broken || !self.is_within_limits() {
             return false;
         }
-        let books = self.ledger.books();
-        self.ledger.value().broken == 0
-            || (self.undo[mark.0..].iter()).all(|was| {
-                let spot = self.ledger.spot(was.domain);
-                let whole = |host: HostIx| {
-                    books.broken_host(host, books.taken(host), books.spare_due(host).0) == 0
-                };
-                spot == was.to
-                    || (whole(spot.host)
-                        && whole(spot.replica)
-                        && books.broken_spot(was.domain, spot) == 0
-                        && books.broken_bonds(was.domain, spot.host) == 0)
-            })
+        let (books, ground) = (self.ledger.books(), self.ledger.ground());
+        let broken = self.ledger.value().broken != 0;
+        let has_room = |domain: DomainIx, host: HostIx| {
+            let (takes, open) = (ground.rooms.takes(domain), ground.rooms.open(host));
+            let taken = books.taken(host);
+            (0..KINDS).all(|kind| takes.0[kind] == 0 || taken.0[kind] <= open.0[kind])
+        };
+        let is_whole = |domain: DomainIx, spot: Spot| {
+            let host = |host: HostIx| {
+                books.broken_host(host, books.taken(host), books.spare_due(host).0) == 0
+            };
+            host(spot.host)
+                && host(spot.replica)
+                && books.broken_spot(domain, spot) == 0
+                && books.broken_bonds(domain, spot.host) == 0
+        };
+        (self.undo[mark.0..]).iter().all(|was| {
+            let spot = self.ledger.spot(was.domain);
+            spot == was.to
+                || (has_room(was.domain, spot.host)
+                    && (spot.replica == books.nowhere() || has_room(was.domain, spot.replica))
+                    && (!broken || is_whole(was.domain, spot)))
+        })
     }
 
     /// [`Self::within_limits`] for two domains together.
     pub(super) fn within_limits_both(&self, changes: &[Change; 2]) -> bool {
-        let (mut moved, mut bytes) = (self.moved, self.bytes);
+        let mut spent = self.spent;
         for change in changes {
-            let now = self.against_limits(change.domain, self.ledger.spot(change.domain));
-            let will = self.against_limits(change.domain, change.to);
-            moved = moved + will.0 - now.0;
-            bytes = bytes + will.1 - now.1;
+            let now = self.part_of(change.domain, self.ledger.spot(change.domain));
+            spent = spent.with(now, self.part_of(change.domain, change.to));
         }
-        moved <= self.limits.moves && bytes <= self.limits.bytes
+        spent.is_within(self.limits)
     }
 
     /// The hosts that would take a domain best if all had room for it.

@@ -336,6 +336,7 @@ fn the_planner_saves_energy_none_of_its_steps_is_refused_and_then_it_rests() {
         },
         moves_at_most: None,
         bytes_at_most: None,
+        memory_bytes_at_most: None,
         budget: Budget { work: 20_000 },
         seed: 1,
         lanes: 2,

@@ -122,8 +122,10 @@ impl Case {
         for _ in 0..runs {
             let (peer, cpu_s) = self.hbal()?;
             let (ours, own_s) = self.ours(&peer)?;
-            let fair =
-                ours.score <= peer.score && ours.moves <= peer.moves && ours.bytes <= peer.bytes;
+            let fair = ours.score <= peer.score
+                && ours.moves <= peer.moves
+                && ours.bytes <= peer.bytes
+                && ours.mib <= peer.mib;
             println!(
                 "{:>5} {:>4}: hbal {:.4} with {} moves, {} GiB in {cpu_s:.2} s; ours {:.4} with {}, {} GiB in {own_s:.3} s",
                 self.name,
@@ -196,6 +198,7 @@ impl Case {
         let question = Question {
             moves_at_most: Some(peer.moves),
             bytes_at_most: Some(peer.bytes),
+            memory_bytes_at_most: Some(peer.mib << 20),
             budget: Budget { work: WORK },
             ..Question::default()
         };
