@@ -400,25 +400,6 @@ impl<'w> Seeker<'w> {
         self.spent.has_slack(self.limits)
     }
 
-    /// [`Self::weigh`] where nothing is broken and what is let through breaks nothing.
-    pub(super) fn weigh_whole(&self, changes: &[Change]) -> Value {
-        let mut by = Value {
-            broken: 0,
-            ranks: (self.ledger.gauge()).delta(self.ledger.books(), changes),
-        };
-        let toll: f64 = changes
-            .iter()
-            .map(|change| self.toll(change.domain, change.to))
-            .sum();
-        for (rank, unit) in self.unit.iter().enumerate() {
-            by.ranks[rank] += toll * unit;
-        }
-        for change in changes {
-            by.ranks[0] += self.priced(change.domain, change.to);
-        }
-        by
-    }
-
     /// The best host for a domain without a replica.
     fn best_host(
         &mut self,
@@ -497,7 +478,7 @@ impl<'w> Seeker<'w> {
             } else if one_rate {
                 priced
             } else {
-                self.bytes_priced(domain, spot(host))
+                self.priced(domain, spot(host))
             };
             let mut value = Value::default();
             value.ranks[0] = delta + toll * self.unit[0] + bytes;
@@ -560,24 +541,44 @@ impl<'w> Seeker<'w> {
             ]
         });
         let all = all.map(|(host, replica)| Spot { host, replica });
+        let base = self.base[domain.at()];
+        let unlimited = self.limits == Limits::NONE && self.price.each == 0.0;
+        let part = self.part_of(domain, now);
+        let share = self.ledger.ground().toll.share(domain, base, now);
         for to in std::iter::once(over).chain(all) {
             self.work += 1;
-            if !self.within_limits(domain, to) {
-                continue;
-            }
-            let change = [Change { domain, to }];
-            // Weighing is cheaper than the rules, and most are no better than the best so far.
-            let value = if whole {
-                self.weigh_whole(&change)
-            } else {
-                Value::default()
-            };
             let better =
                 |value: &Value| (best.as_ref()).is_none_or(|(best, _)| self.less(value, best));
+            let change = [Change { domain, to }];
+            let mut value = Value {
+                broken: 0,
+                ranks: (self.ledger.gauge()).delta(self.ledger.books(), &change),
+            };
+            // From the cheapest to the dearest: most are no better than the best so far, whatever they cost.
+            let mut least = value;
+            for (rank, unit) in self.unit.iter().enumerate() {
+                least.ranks[rank] -= share * unit;
+            }
+            if whole && self.price.each == 0.0 && !better(&least) {
+                continue;
+            }
+            if !unlimited {
+                let will = self.part_of(domain, to);
+                if !self.spent.with(part, will).is_within(self.limits) {
+                    continue;
+                }
+                value.ranks[0] += self.price.of(will) - self.price.of(part);
+            }
+            let toll = self.ledger.ground().toll.share(domain, base, to) - share;
+            for (rank, unit) in self.unit.iter().enumerate() {
+                value.ranks[rank] += toll * unit;
+            }
             if (whole && !better(&value)) || self.ledger.books().may(domain, to).is_err() {
                 continue;
             }
-            let value = if whole { value } else { self.weigh(&change) };
+            if !whole {
+                value.broken = self.ledger.books().broken_by(&change);
+            }
             if better(&value) {
                 best = Some((value, to));
             }
