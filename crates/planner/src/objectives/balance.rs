@@ -339,6 +339,9 @@ impl Arrivals for Balance {
     fn weighing(&self, books: &Books<'_>, domain: DomainIx, host: HostIx) -> Option<Weighing> {
         let left = self.leaving(domain, books.nowhere());
         Some(Weighing::Roots(self.coming(&left, domain, host)))
+    }
+}
+
 impl Balance {
     /// [`Meter::delta`] of one or two changes where nothing has a replica.
     fn delta_plain(&self, books: &Books<'_>, changes: &[Change]) -> f64 {
