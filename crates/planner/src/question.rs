@@ -14,7 +14,8 @@ pub struct Question {
     /// The most bytes that its moves may carry; none: no bound.
     #[serde(default)]
     pub bytes_at_most: Option<u64>,
-    /// The most bytes of these that may be memory of domains that move, copies of disks left out; none: no bound.
+    /// The most memory, as it is promised, of all domains that are on another host after the answer, in bytes; none: no
+    /// bound. What moves carry of it depends on how much of it they use.
     #[serde(default)]
     pub memory_bytes_at_most: Option<u64>,
     /// How much work may be done.

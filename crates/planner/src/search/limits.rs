@@ -7,7 +7,7 @@ pub struct Limits {
     pub moves: u64,
     /// Bytes that may be carried.
     pub bytes: u64,
-    /// Bytes of these that may be memory.
+    /// Memory promised to domains that may be on another host.
     pub memory_bytes: u64,
 }
 

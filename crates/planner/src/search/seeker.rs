@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use estive_world::{DomainIx, HostIx, Indexed};
+use estive_world::{DomainIx, HostIx, Indexed, ReservedKind};
 
 use super::groups::Groups;
 use super::limits::{Limits, Price, Spent};
@@ -221,24 +221,20 @@ impl<'w> Seeker<'w> {
     /// What a domain's spot counts of limits.
     fn part_of(&self, domain: DomainIx, spot: Spot) -> Spent {
         let ground = self.ledger.ground();
-        let (start, nowhere) = (self.origin[domain.at()], ground.nowhere());
-        if spot == start || start.host == nowhere {
+        let start = self.origin[domain.at()];
+        if spot == start || start.host == ground.nowhere() {
             return Spent::default();
         }
-        let alone = |host: HostIx| Spot {
-            host,
-            replica: nowhere,
-        };
-        let memory = (ground.toll).cost(domain, alone(start.host), alone(spot.host));
-        let bytes = if start.replica == nowhere {
-            memory.bytes
-        } else {
-            ground.toll.cost(domain, start, spot).bytes
-        };
+        let moved = spot.host != start.host;
+        let promised = ground.world.domains[domain].reserved[ReservedKind::MemoryMib].min(1 << 24);
         Spent {
             moves: 1,
-            bytes,
-            memory_bytes: memory.bytes,
+            bytes: ground.toll.cost(domain, start, spot).bytes,
+            memory_bytes: if moved {
+                promised.saturating_mul(1 << 20)
+            } else {
+                0
+            },
         }
     }
 
