@@ -65,6 +65,7 @@ pub struct Placed {
 /// Gives places in one state after the other.
 pub struct Placer<'w> {
     ledger: Ledger<'w>,
+    objective: Objective,
     /// What each user has promised to him by domains that are placed.
     had: Vec<Reserved>,
     trees: Vec<Planted>,
@@ -90,15 +91,19 @@ impl<'w> Placer<'w> {
     /// # Errors
     /// An objective that cannot be measured, in words.
     pub fn new(world: &'w World, objective: &Objective) -> Result<Self, String> {
-        Self::with_trees(world, objective, TREE_FROM)
+        Self::with_trees(world, objective, TREE_FROM, 0)
     }
 
+    /// The same with trees from so many hosts on, where so many thousandths of each host are not filled.
     fn with_trees(
         world: &'w World,
         objective: &Objective,
         tree_from: usize,
+        free_milli: u32,
     ) -> Result<Self, String> {
-        let ground = Arc::new(Ground::new(world, wakes(objective)));
+        let mut ground = Ground::new(world, wakes(objective));
+        ground.rooms.keep_free(free_milli);
+        let ground = Arc::new(ground);
         let mut had = vec![Reserved::NONE; world.users.len()];
         for domain in world.domains.iter().filter(|domain| domain.host.is_some()) {
             if let Some(user) = domain.user {
@@ -108,6 +113,7 @@ impl<'w> Placer<'w> {
         let mut placer = Self {
             tree_of: vec![None; ground.kinds()],
             ledger: Ledger::on(ground, objective)?,
+            objective: objective.clone(),
             had,
             trees: Vec::new(),
             changed: Vec::new(),
@@ -175,7 +181,7 @@ impl<'w> Placer<'w> {
     /// Puts a domain that has no place where the objective rises least; the first host among equals.
     ///
     /// If others wait that it must be together with, it goes where there is a place for all of them; where there is none for all,
-    /// by itself.
+    /// by itself. Whether one host may fail then is not looked at but for replicas ([`Self::place_all`] does).
     ///
     /// # Errors
     /// No host may take it.

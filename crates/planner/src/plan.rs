@@ -26,7 +26,7 @@ const SETTLINGS: u64 = 4;
 const GOINGS_ON: usize = 4;
 /// Shares of each host that a search keeps free, in thousandths, one after the other: until what it finds leaves a place for
 /// all that any one host would leave if it failed.
-const FREE_MILLI: [u32; 4] = [0, 125, 250, 400];
+pub(crate) const FREE_MILLI: [u32; 4] = [0, 125, 250, 400];
 
 /// Where everything should be.
 #[derive(Debug, Clone, PartialEq)]

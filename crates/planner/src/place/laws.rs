@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 use estive_world::{
-    Domain, DomainIx, HostIx, Indexed, Relation, ReservedKind, Scope, SiteIx, Talk, Used, World,
+    Act, Domain, DomainIx, HostIx, Indexed, Relation, ReservedKind, Scope, SiteIx, Talk, Used,
+    World,
 };
 use proptest::prelude::*;
 
 use super::{EQUAL, Placer};
-use crate::{Ledger, Objective, Term, Weighted, samples};
+use crate::{Ledger, Objective, Term, Weighted, lint, samples};
 
 /// Few kinds of sizes, so that many hosts are equal.
 fn domains(hosts: u32) -> impl Strategy<Value = Domain> {
@@ -186,7 +187,7 @@ proptest! {
         objective in objectives(),
         again in proptest::collection::vec(any::<bool>(), 200),
     ) {
-        let mut placer = Placer::with_trees(&world, &objective, 1).unwrap();
+        let mut placer = Placer::with_trees(&world, &objective, 1, 0).unwrap();
         let mut again = again.into_iter();
         for domain in waiting(&world) {
             // Once more from the start now and then: what was taken back leaves no trace.
@@ -208,7 +209,7 @@ proptest! {
         world in worlds(6),
         objective in objectives(),
     ) {
-        let mut placer = Placer::with_trees(&world, &objective, 1).unwrap();
+        let mut placer = Placer::with_trees(&world, &objective, 1, 0).unwrap();
         let all = waiting(&world);
         let before = placer.ledger().value();
         match placer.place_all(&all) {
@@ -225,11 +226,26 @@ proptest! {
     }
 
     #[test]
+    fn the_linter_accepts_what_is_placed(world in worlds(6), one_may_fail in any::<bool>()) {
+        let mut world = world;
+        world.rules.one_may_fail = one_may_fail;
+        let balance = Weighted { term: Term::Balance, weight: 1.0 };
+        let objective = Objective { ranks: vec![vec![balance]] };
+        let mut placer = Placer::with_trees(&world, &objective, 1, 0).unwrap();
+        if let Ok(placed) = placer.place_all(&waiting(&world)) {
+            let place = |it: super::Placed| Act::Place { domain: it.domain, to: it.host };
+            let steps = placed.into_iter().map(|it| samples::step(place(it), [])).collect();
+            let faults = lint(&world, &samples::plan(steps));
+            prop_assert!(faults.is_empty(), "{faults:?}");
+        }
+    }
+
+    #[test]
     fn one_after_the_other_what_must_be_together_is(
         world in worlds(6),
         objective in objectives(),
     ) {
-        let mut placer = Placer::with_trees(&world, &objective, 1).unwrap();
+        let mut placer = Placer::with_trees(&world, &objective, 1, 0).unwrap();
         for domain in waiting(&world) {
             let _ = placer.place(domain);
             prop_assert!(are_together(&world, placer.ledger()));

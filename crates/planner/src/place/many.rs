@@ -5,9 +5,12 @@ use std::sync::Arc;
 
 use estive_world::{DomainIx, HostIx, Indexed};
 
-use super::{NoPlace, Placed, Placer, company};
+use super::{NoPlace, Placed, Placer, TREE_FROM, company, no_place};
 use crate::KINDS;
 use crate::host_set::HostSet;
+use crate::obstacle::Obstacle;
+use crate::plan::FREE_MILLI;
+use crate::way;
 
 impl Placer<'_> {
     /// Puts domains that must be together, all or none, the first where there is room for as many as must be on its host.
@@ -49,10 +52,60 @@ impl Placer<'_> {
     /// one after the other. Where that leaves one without a place, the largest first by each single kind is tried too. The answer
     /// is in the order in which they came to their places.
     ///
+    /// If one host may fail, what it would leave finds a place after that, as far as it does now: where it does not, more and
+    /// more of each host is kept free.
+    ///
     /// # Errors
     /// One that finds no place beside the others; nothing is placed then. A greedy order can fail where some other would
     /// just fit.
     pub fn place_all(&mut self, domains: &[DomainIx]) -> Result<Vec<Placed>, NoPlace> {
+        let mut placed = self.place_each(domains)?;
+        if !way::must_survive(self.ledger.ground().world) || self.survives() {
+            return Ok(placed);
+        }
+        self.take_back(&placed);
+        for free_milli in FREE_MILLI.into_iter().filter(|&milli| milli > 0) {
+            let Some(mut other) = self.keeping_free(free_milli) else {
+                continue;
+            };
+            if let Ok(found) = other.place_each(domains)
+                && other.survives()
+            {
+                for place in &found {
+                    self.put(place.domain, place.host);
+                }
+                return Ok(found);
+            }
+        }
+        let world = self.ledger.ground().world;
+        let last = placed.pop();
+        let failing = last.map_or(HostIx(0), |last| last.host);
+        let domain = last.map_or(DomainIx(0), |last| last.domain);
+        let mut failed = no_place(domain, [Obstacle::NoSpare { failing }], world);
+        failed.beside = placed;
+        Err(failed)
+    }
+
+    fn survives(&self) -> bool {
+        way::survives(self.ledger.ground(), self.ledger.books().places.spots())
+    }
+
+    /// One in the same state that does not fill so much of each host.
+    fn keeping_free(&self, free_milli: u32) -> Option<Self> {
+        let world = self.ledger.ground().world;
+        let other = Self::with_trees(world, &self.objective, TREE_FROM, free_milli);
+        let mut other = other.ok()?;
+        for domain in (0..world.domains.len()).map(DomainIx::of) {
+            let host = self.ledger.spot(domain).host;
+            if host != other.ledger.spot(domain).host {
+                other.put(domain, host);
+            }
+        }
+        Some(other)
+    }
+
+    /// As [`Self::place_all`], whatever one host leaves when it fails.
+    fn place_each(&mut self, domains: &[DomainIx]) -> Result<Vec<Placed>, NoPlace> {
         let ground = Arc::clone(self.ledger.ground());
         let mut room = [1u64; KINDS];
         for host in (0..ground.world.hosts.len()).map(HostIx::of) {

@@ -147,3 +147,22 @@ fn those_that_must_be_apart_are_and_a_quota_holds() {
     let failed = placer.place(DomainIx(2)).unwrap_err();
     assert_eq!(failed.hindrances[0].what, "ann has as much as he may");
 }
+
+#[test]
+fn what_a_host_leaves_when_it_fails_keeps_its_place() {
+    // Two hosts of 8 GiB: as far as room goes 14 more of 1 GiB fit, but either must be able to take over the other's.
+    let domains = (0..2)
+        .map(|n| samples::domain(&format!("there{n}"), Some(n), [1, 1024, 0, 0]))
+        .chain((0..8).map(|n| samples::domain(&format!("d{n}"), None, [1, 1024, 0, 0])))
+        .collect();
+    let mut world = samples::world(hosts(2), domains);
+    world.rules.one_may_fail = true;
+    let place = |count: u32| {
+        let all: Vec<DomainIx> = (2..2 + count).map(DomainIx).collect();
+        let placed = Placer::new(&world, &balance()).unwrap().place_all(&all);
+        placed.map(|placed| placed.len())
+    };
+    assert_eq!(place(6), Ok(6));
+    let failed = place(7).unwrap_err();
+    assert_eq!(failed.hindrances[0].what, "no spare if another host failed");
+}
