@@ -119,18 +119,19 @@ pub fn after(world: &World, spots: &[Spot]) -> World {
     let mut next = world.clone();
     let place = |host: HostIx| (host.at() < world.hosts.len()).then_some(host);
     for (domain, spot) in next.domains.iter_mut().zip(spots) {
-        if let (Some(old), Some(new)) = (domain.host, place(spot.host)) {
-            let speed = |host: HostIx| u64::from(world.hosts[host].core_speed_milli.max(1));
-            let (from, to) = (speed(old), speed(new));
-            let scaled = |micro: u64| {
-                let micro = u128::from(micro) * u128::from(from) / u128::from(to);
-                u64::try_from(micro).unwrap_or(u64::MAX)
-            };
-            if from != to {
-                domain.used.0[0] = scaled(domain.used.0[0]);
-                if let Some(forecast) = &mut domain.forecast {
-                    forecast.0[0] = scaled(forecast.0[0]);
-                }
+        // What has no place is counted on common cores. Rounded down: what had room still has.
+        let speed = |host: Option<HostIx>| {
+            host.map_or(1000, |host| world.hosts[host].core_speed_milli.max(1))
+        };
+        let (from, to) = (speed(domain.host), speed(place(spot.host)));
+        let scaled = |micro: u64| {
+            let micro = u128::from(micro) * u128::from(from) / u128::from(to);
+            u64::try_from(micro).unwrap_or(u64::MAX)
+        };
+        if from != to {
+            domain.used.0[0] = scaled(domain.used.0[0]);
+            if let Some(forecast) = &mut domain.forecast {
+                forecast.0[0] = scaled(forecast.0[0]);
             }
         }
         domain.host = place(spot.host);
@@ -447,4 +448,27 @@ fn broken_words(ledger: &Ledger<'_>) -> Vec<String> {
         }
     }
     words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples;
+
+    #[test]
+    fn what_has_no_place_is_as_much_work_where_it_comes_to() {
+        let mut fast = samples::host("fast", [8, 8192, 0, 0]);
+        fast.core_speed_milli = 1600;
+        let mut asks = samples::domain("asks", None, [1, 1024, 0, 0]);
+        asks.used.0[0] = 800_000;
+        let world = samples::world(vec![fast], vec![asks]);
+        let here = Spot {
+            host: HostIx(0),
+            replica: HostIx(1),
+        };
+        let there = after(&world, &[here]);
+        assert_eq!(there.domains[0].used.0[0], 500_000);
+        let back = after(&there, &spots_of(&world));
+        assert_eq!(back.domains[0].used, world.domains[0].used);
+    }
 }

@@ -12,6 +12,8 @@ use tokio::process::Child;
 
 use crate::Error;
 
+/// Of `/proc/PID/stat` on every machine that Linux runs on today (USER_HZ).
+const TICKS_PER_S: f64 = 100.0;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A QEMU started with a command line of our own making, killed when dropped.
@@ -99,6 +101,20 @@ impl Bare {
             .map_err(Error::system("reading what is resident of the bare QEMU"))?;
         resident(&maps, memory_bytes)
             .ok_or_else(|| problem("no mapping has the size of its memory"))
+    }
+
+    /// Processor seconds that it has used, its own and the kernel's for it.
+    pub(super) fn processor_s(&self) -> Result<f64, Error> {
+        let pid = self.child.id().ok_or_else(|| problem("it has ended"))?;
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))
+            .map_err(Error::system("reading what the bare QEMU has used"))?;
+        // After the name, which may hold anything: state is field 3, utime and stime are 14 and 15 (proc(5)).
+        let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+        let mut ticks = fields.split_whitespace().skip(11).map(str::parse::<f64>);
+        match (ticks.next(), ticks.next()) {
+            (Some(Ok(own)), Some(Ok(kernels))) => Ok((own + kernels) / TICKS_PER_S),
+            _ => Err(problem("its statistics cannot be read")),
+        }
     }
 
     /// Ends it.
