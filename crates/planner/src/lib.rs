@@ -6,6 +6,7 @@ mod about;
 mod alternatives;
 mod ask;
 mod books;
+mod broken;
 mod capacity;
 mod constraints;
 mod explain;

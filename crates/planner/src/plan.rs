@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use estive_world::{
-    Act, DomainIx, Hindrance, HostIx, HostPower, Indexed, Plan, Reason, Report, Step, StepIx, World,
+    Act, Hindrance, HostIx, HostPower, Indexed, Plan, Reason, Report, Step, StepIx, World,
 };
 
 use crate::Question;
 use crate::alternatives::alternatives;
+use crate::broken;
 use crate::ground::Ground;
 use crate::ledger::{Ledger, wakes};
 use crate::objectives::Value;
@@ -184,21 +185,22 @@ pub fn plan(world: &World, question: &Question) -> Result<Plan, String> {
     } = until_nothing_more(world, question)?;
     let mut report = Report {
         before: ledger.value().ranks[0],
-        broken: broken_words(&ledger),
+        broken: broken::words(&ledger),
         duration_s: duration_s(&steps),
         bytes: steps.iter().map(|step| step.figures.bytes).sum(),
         ..Report::default()
     };
     let parts = ledger.gauge().parts();
-    let steps = steps
+    let mut steps: Vec<Step> = steps
         .into_iter()
         .map(|step| follow(&mut ledger, step))
         .collect();
+    make_room(&mut steps);
     report.after = ledger.value().ranks[0];
     report.parts = (parts.into_iter().zip(ledger.gauge().parts()))
         .map(|((name, before), (_, after))| (name, before, after))
         .collect();
-    report.still_broken = still_broken(&ledger);
+    report.still_broken = broken::hindrances(&ledger);
     let start = Ledger::on(Arc::clone(&ground), &question.objective)?;
     report.alternatives = alternatives(start, ledger.books().places.spots());
     report.hindrances = left;
@@ -216,10 +218,17 @@ pub fn plan(world: &World, question: &Question) -> Result<Plan, String> {
 fn with_nothing_because(world: &World, mut plan: Plan) -> Plan {
     if plan.steps.is_empty() {
         let hysteresis = &world.rules.hysteresis;
-        plan.report.nothing_because = Some(format!(
+        let worth = format!(
             "no change gains {} ppm of one host's part in {:.4} and its own time over {} s",
             hysteresis.gain_at_least_ppm, plan.report.before, hysteresis.pays_back_within_s
-        ));
+        );
+        plan.report.nothing_because = Some(if !plan.report.hindrances.is_empty() {
+            "there is no way to what would gain".to_owned()
+        } else if plan.report.still_broken.is_empty() {
+            worth
+        } else {
+            format!("nothing mends what is broken, and {worth}")
+        });
     }
     plan
 }
@@ -369,7 +378,7 @@ fn follow(ledger: &mut Ledger<'_>, mut step: Step) -> Step {
         Act::SwitchOn { .. } | Act::SwitchOff { .. } => return step,
     };
     let before = ledger.value();
-    let broken = broken_by_domain(ledger, domain);
+    let broken = broken::by_domain(ledger, domain);
     let from = ledger.spot(domain).host;
     let room = ledger.books().beyond(from);
     ledger.apply(Change { domain, to });
@@ -378,12 +387,15 @@ fn follow(ledger: &mut Ledger<'_>, mut step: Step) -> Step {
         return step;
     }
     step.reason = if now.broken < before.broken {
-        let rule = broken.or(room).unwrap_or_else(|| {
-            format!(
-                "{} is not with, or not apart from, others",
+        let beside = room.filter(|_| ledger.books().beyond(from).is_none() || broken.is_none());
+        let rules: Vec<String> = broken.into_iter().chain(beside).collect();
+        let rule = match &rules[..] {
+            [] => format!(
+                "{} is in others' way",
                 ledger.ground().world.domains[domain].name
-            )
-        });
+            ),
+            all => all.join("; "),
+        };
         Reason::Repairs { rule }
     } else {
         Reason::Gains {
@@ -395,6 +407,29 @@ fn follow(ledger: &mut Ledger<'_>, mut step: Step) -> Step {
     step
 }
 
+/// A move that gains nothing itself, but leaves room that a later step waits for, is made for that.
+fn make_room(steps: &mut [Step]) {
+    for number in 0..steps.len() {
+        let step = &steps[number];
+        let Act::Move { from, .. } = step.act else {
+            continue;
+        };
+        let gains_nothing =
+            matches!(step.reason, Reason::Gains { before, after, .. } if after >= before);
+        let comes = |later: &Step| match later.act {
+            Act::Move { domain, to, .. } | Act::Place { domain, to }
+                if to == from && later.after.iter().any(|step| step.at() == number) =>
+            {
+                Some(domain)
+            }
+            _ => None,
+        };
+        if gains_nothing && let Some(for_domain) = steps[number + 1..].iter().find_map(comes) {
+            steps[number].reason = Reason::MakesRoom { for_domain };
+        }
+    }
+}
+
 fn biggest_part(ledger: &Ledger<'_>, before: f64, after: f64) -> String {
     let part = (ledger.gauge().parts().into_iter())
         .max_by(|one, other| one.1.total_cmp(&other.1))
@@ -402,52 +437,6 @@ fn biggest_part(ledger: &Ledger<'_>, before: f64, after: f64) -> String {
             format!("; most of what is left is {name}: {value:.4}")
         });
     format!("{before:.6} to {after:.6}{part}")
-}
-
-/// What stays broken, and what stands in the way of each.
-fn still_broken(ledger: &Ledger<'_>) -> Vec<Hindrance> {
-    (broken_words(ledger).into_iter())
-        .map(|what| Hindrance { what, count: 1 })
-        .collect()
-}
-
-/// How a domain breaks a rule where it is, in words.
-fn broken_by_domain(ledger: &Ledger<'_>, domain: DomainIx) -> Option<String> {
-    let (ground, spot) = (ledger.ground(), ledger.spot(domain));
-    let name = &ground.world.domains[domain].name;
-    if spot.host == ground.nowhere() {
-        return Some(format!("{name} asks for a place"));
-    }
-    let obstacle = ground.hinders_staying(domain, spot.host)?;
-    let host = &ground.world.hosts[spot.host].name;
-    Some(format!(
-        "{name} is on {host}: {}",
-        obstacle.words(ground.world)
-    ))
-}
-
-/// What is broken, in words.
-fn broken_words(ledger: &Ledger<'_>) -> Vec<String> {
-    let (ground, books) = (ledger.ground(), ledger.books());
-    if ledger.value().broken == 0 {
-        return Vec::new();
-    }
-    let world = ground.world;
-    let mut words: Vec<String> = (0..world.domains.len())
-        .filter_map(|domain| broken_by_domain(ledger, DomainIx::of(domain)))
-        .collect();
-    for host in (0..world.hosts.len()).map(HostIx::of) {
-        words.extend(books.beyond(host));
-    }
-    for domain in (0..world.domains.len()).map(DomainIx::of) {
-        if books.broken_bonds(domain, books.places.spot(domain).host) > 0 {
-            words.push(format!(
-                "{} is not apart from, or not together with, all that it should be",
-                world.domains[domain].name
-            ));
-        }
-    }
-    words
 }
 
 #[cfg(test)]
