@@ -57,7 +57,7 @@ fn told(ledger: &Ledger<'_>) -> Vec<(String, Option<DomainIx>)> {
 }
 
 /// Where a domain, or the copy of its disks, must not be.
-fn by_place(ledger: &Ledger<'_>, domain: DomainIx) -> Option<String> {
+pub(crate) fn by_place(ledger: &Ledger<'_>, domain: DomainIx) -> Option<String> {
     let (ground, spot) = (ledger.ground(), ledger.spot(domain));
     let world = ground.world;
     let name = &world.domains[domain].name;

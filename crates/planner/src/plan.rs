@@ -379,6 +379,7 @@ fn follow(ledger: &mut Ledger<'_>, mut step: Step) -> Step {
     };
     let before = ledger.value();
     let broken = broken::by_domain(ledger, domain);
+    let misplaced = broken::by_place(ledger, domain).is_some();
     let from = ledger.spot(domain).host;
     let room = ledger.books().beyond(from);
     ledger.apply(Change { domain, to });
@@ -386,7 +387,9 @@ fn follow(ledger: &mut Ledger<'_>, mut step: Step) -> Step {
     if !matches!(step.reason, Reason::Asked { .. } | Reason::Gains { .. }) {
         return step;
     }
-    step.reason = if now.broken < before.broken {
+    // Who leaves where he must not be ahead of those that he must be with mends that, though they are apart meanwhile.
+    let leaves = misplaced && broken::by_place(ledger, domain).is_none();
+    step.reason = if now.broken < before.broken || leaves {
         let beside = room.filter(|_| ledger.books().beyond(from).is_none() || broken.is_none());
         let rules: Vec<String> = broken.into_iter().chain(beside).collect();
         let rule = match &rules[..] {
