@@ -374,3 +374,30 @@ fn a_length_of_nothing_is_refused() {
         "{refused}"
     );
 }
+
+#[test]
+fn what_rises_by_the_hour_is_foreseen_and_its_error_is_told() {
+    let world = world();
+    let trace = Trace {
+        step_s: 3600,
+        rows: (0..40)
+            .map(|hour| vec![Used([100_000 + 20_000 * hour, 0, 0, 0])])
+            .collect(),
+    };
+    let run = |horizon_s| {
+        let setting = Setting {
+            length_s: 40 * 3600,
+            period_s: 7200,
+            horizon_s,
+            ..Setting::default()
+        };
+        run(&world, Some(&trace), &setting, &mut Nothing).unwrap()
+    };
+    assert_eq!(run(0).foresight, None);
+    let foresight = run(4 * 3600).foresight.unwrap();
+    assert!(
+        foresight.used > 0 && foresight.used < foresight.looked_at,
+        "{foresight:?}"
+    );
+    assert!(foresight.error().unwrap() < 0.5, "{foresight:?}");
+}
