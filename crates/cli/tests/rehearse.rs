@@ -233,3 +233,34 @@ fn a_world_goes_to_ganeti_and_back_and_a_plan_is_written_into_the_cluster() {
         "{data}"
     );
 }
+
+#[test]
+fn what_rises_in_the_windows_is_foreseen_in_a_plan_with_its_error() {
+    let windows: Vec<String> = (0..40)
+        .map(|hour| format!("{:.2}c", 1.0 + f64::from(hour) * 0.05))
+        .collect();
+    let windows = windows.join(",");
+    let world = format!(
+        "world window=1h\nhost a cpus=4c\nhost b cpus=4c\ndomain x on=a cpus=4c uses-cpu=2.95c windows-cpu={windows}\nask objective=balance\n"
+    );
+    let place = Place::new(&[("w.world", &world)]);
+    let words = ["plan", "--world", "w.world", "--horizon", "14400"];
+    let told = place.says(&words);
+    assert!(
+        told.contains("1 of 1 forecasts count") && told.contains("trend"),
+        "{told}"
+    );
+    let json = place.says(&[&words[..], &["--output", "json"]].concat());
+    let plan: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let forecast = &plan["plan"]["report"]["forecasts"][0];
+    assert!(
+        forecast["expected"].as_u64().unwrap() > 3_000_000,
+        "{forecast}"
+    );
+    assert!(
+        forecast["error"].as_f64() < forecast["as_now"].as_f64(),
+        "{forecast}"
+    );
+    let told = place.says(&["plan", "--world", "w.world", "--horizon", "0"]);
+    assert!(!told.contains("forecasts count"), "{told}");
+}
