@@ -87,8 +87,12 @@ fn keeping_free(
     search(&mut seeker, &each);
     let mut work = seeker.work();
     let mut found = (seeker.improved(), seeker.spots(), seeker.ledger().value());
+    // Where a look at everything is much of a round, rounds end for want of work, not of gains: then twice the budget is
+    // the bound.
+    let look = (world.domains.len() * world.hosts.len().min(64)) as u64;
+    let is_large = look > each.budget.work / 4;
     for round in 1..ROUNDS + SETTLINGS {
-        if !found.0 {
+        if !found.0 || (is_large && work >= question.budget.work.saturating_mul(2)) {
             break;
         }
         let next = after(world, &found.1);
