@@ -148,7 +148,8 @@ fn keep_one_free(world: &World, shape: &Domain, capacity: &mut Capacity) {
         }
         let hosts: Vec<Option<HostIx>> = filled.domains.iter().map(|it| it.host).collect();
         let on = failover::powered(&filled);
-        failover::without_place(&filled, &Rooms::new(&filled), &hosts, &on).is_empty()
+        let replicas: Vec<Option<HostIx>> = filled.domains.iter().map(|it| it.replica).collect();
+        failover::without_place(&filled, &Rooms::new(&filled), &hosts, &replicas, &on).is_empty()
     };
     capacity.exact = false;
     // More than this nobody counts one by one.
@@ -182,6 +183,7 @@ fn quota(world: &World, shape: &Domain, capacity: &mut Capacity) {
         capacity.more = left;
         capacity.stopped_by_quota = true;
     }
+    capacity.more_when_on = capacity.more_when_on.min(left - capacity.more);
 }
 
 #[cfg(test)]

@@ -191,9 +191,14 @@ impl Books<'_> {
         }
     }
 
+    /// Whether memory must be kept free for replicas, so that room alone does not let a domain come to a host.
+    pub(crate) fn keeps_spare(&self) -> bool {
+        self.ground.world.rules.one_may_fail && self.replicated()
+    }
+
     /// Whether, if one host may fail, each host that these changes touch still keeps enough memory for its replicas.
     fn has_spare(&self, changes: &[Change]) -> Result<(), Obstacle> {
-        if !self.ground.world.rules.one_may_fail || !self.replicated() {
+        if !self.keeps_spare() {
             return Ok(());
         }
         let nowhere = self.nowhere();

@@ -24,7 +24,9 @@ pub struct Choice {
 pub struct Gain {
     /// How much the objective's ranks would rise; less is better.
     pub by: Vec<f64>,
-    /// What the move must gain in the first rank: the least gain and its own time.
+    /// The rank that decides: the first in which something changes.
+    pub rank: usize,
+    /// What the move must gain in that rank: the least gain and its own time.
     pub price: f64,
     /// Bytes that it carries.
     pub bytes: u64,
@@ -39,7 +41,10 @@ impl Gain {
     pub fn pays(&self) -> bool {
         match self.mends {
             Some(mends) => mends,
-            None => self.by.first().is_some_and(|by| by + self.price < 0.0),
+            None => self
+                .by
+                .get(self.rank)
+                .is_some_and(|by| by + self.price < 0.0),
         }
     }
 }
@@ -86,9 +91,16 @@ fn gain(ledger: &Ledger<'_>, domain: DomainIx, host: HostIx) -> Gain {
     };
     let hosts = ground.world.hosts.len().max(1) as f64;
     let cost = ground.toll.cost(domain, now, to);
+    let ranks = ledger.gauge().count().min(MOST_RANKS);
+    // As a search has it: less than this share of a value is no difference.
+    let differs = |rank: &usize| {
+        by.ranks[*rank].abs() > (ledger.value().ranks[*rank].abs() * 1e-9).max(1e-12)
+    };
+    let rank = (0..ranks).find(differs).unwrap_or(0);
     Gain {
-        by: by.ranks[..ledger.gauge().count().min(MOST_RANKS)].to_vec(),
-        price: ground.toll.share(domain, now, to) * ledger.gauge().degrees()[0].abs() / hosts,
+        by: by.ranks[..ranks].to_vec(),
+        rank,
+        price: ground.toll.share(domain, now, to) * ledger.gauge().degrees()[rank].abs() / hosts,
         bytes: cost.bytes,
         duration_s: cost.duration_s,
         mends: (by.broken != 0).then_some(by.broken < 0),
@@ -112,7 +124,7 @@ pub fn why_not(ledger: &Ledger<'_>, domain: DomainIx, host: HostIx) -> String {
             )
         }
         Ok(gain) => {
-            let by = gain.by.first().copied().unwrap_or_default();
+            let by = gain.by.get(gain.rank).copied().unwrap_or_default();
             let verdict = if by >= 0.0 {
                 "it gets worse".to_owned()
             } else if gain.pays() {
@@ -127,7 +139,7 @@ pub fn why_not(ledger: &Ledger<'_>, domain: DomainIx, host: HostIx) -> String {
                 "{} on {}: the objective goes from {:.6} by {by:+.6}; {verdict}",
                 names.0,
                 names.1,
-                ledger.value().ranks[0]
+                ledger.value().ranks[gain.rank]
             )
         }
     }

@@ -1,6 +1,6 @@
 //! Whether what runs on a host that fails has a place on the others.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use estive_world::{DomainIx, DomainLife, HostIx, HostPower, Indexed, Relation, Scope, World};
 
@@ -25,30 +25,39 @@ pub fn powered(world: &World) -> Vec<bool> {
         .collect()
 }
 
-/// Hosts that may not fail, where domains without a replica are on `hosts` (by domain) and hosts are `on`: for each, whether those that run
+/// Hosts that may not fail, where domains are on `hosts`, their replicas on `replicas` (by domain) and hosts are `on`: for each, whether those that run
 /// there can be started on others that are on, beside what runs there, the largest first, each on the first host where it
-/// fits. A packing is hard: where this finds none there may be one still, where it finds one there is. Domains with a
-/// replica are not looked at: they go to it, and whether it has room is a sum.
+/// fits. Those with a replica go to it, and are there first. A packing is hard: where this finds none there may be one still,
+/// where it finds one there is. Whether replicas' hosts have room for them is a sum, and looked at elsewhere.
 ///
 /// Cost: O(hosts) for a domain at the worst; a host that takes the last one is asked first for the next.
 pub fn without_place(
     world: &World,
     rooms: &Rooms,
     hosts: &[Option<HostIx>],
+    replicas: &[Option<HostIx>],
     on: &[bool],
 ) -> Vec<Failure> {
     let fences = Fences::new(world);
     let mut taken = vec![Amounts::NONE; world.hosts.len()];
     let mut guests: Vec<Vec<DomainIx>> = vec![Vec::new(); world.hosts.len()];
+    // By host: who goes to a replica when it fails, and where that is.
+    let mut over: Vec<Vec<(usize, DomainIx)>> = vec![Vec::new(); world.hosts.len()];
     for (at, domain) in world.domains.iter().enumerate() {
         let number = DomainIx::of(at);
+        let runs = domain.life != DomainLife::Stopped;
+        let replica = replicas[at];
         if let Some(host) = hosts[at] {
             taken[host.at()].add(&rooms.takes(number));
-            if domain.replica.is_none() && domain.life != DomainLife::Stopped {
-                guests[host.at()].push(number);
+            match replica {
+                None if runs => guests[host.at()].push(number),
+                Some(replica) if runs && replica != host => {
+                    over[host.at()].push((replica.at(), number));
+                }
+                _ => {}
             }
         }
-        if let Some(replica) = domain.replica.filter(|&replica| Some(replica) != hosts[at]) {
+        if let Some(replica) = replica.filter(|&replica| Some(replica) != hosts[at]) {
             taken[replica.at()].add(rooms.kept(number));
         }
     }
@@ -58,6 +67,12 @@ pub fn without_place(
             let mut evacuated = guests[failing].clone();
             evacuated.sort_by_key(|&it| (std::cmp::Reverse(rooms.live(it).0[1]), it));
             let mut added: Vec<(usize, DomainIx)> = Vec::new();
+            let mut more: BTreeMap<usize, Amounts> = BTreeMap::new();
+            if !evacuated.is_empty() {
+                for &(at, domain) in &over[failing] {
+                    more.entry(at).or_default().add(rooms.live(domain));
+                }
+            }
             let mut first = 0;
             let homeless = evacuated.into_iter().find(|&domain| {
                 let what = &world.domains[domain];
@@ -68,7 +83,8 @@ pub fn without_place(
                         let host = HostIx::of(at);
                         at != failing
                             && on[at]
-                            && with(&taken[at], &added, at, rooms).admits(&takes, rooms.room(host))
+                            && (more.get(&at).map_or(taken[at], |more| taken[at].with(more)))
+                                .admits(&takes, rooms.room(host))
                             && cannot_come(world, None, &world.hosts[at]).is_none()
                             && lacks(world, what, host).is_none()
                             && fences.fenced(domain, host).is_none()
@@ -77,6 +93,7 @@ pub fn without_place(
                 match place {
                     Some(at) => {
                         added.push((at, domain));
+                        more.entry(at).or_default().add(&takes);
                         first = at;
                         false
                     }
@@ -89,11 +106,6 @@ pub fn without_place(
             })
         })
         .collect()
-}
-
-fn with(taken: &Amounts, added: &[(usize, DomainIx)], at: usize, rooms: &Rooms) -> Amounts {
-    (added.iter().filter(|(host, _)| *host == at))
-        .fold(*taken, |sum, &(_, domain)| sum.with(&rooms.takes(domain)))
 }
 
 /// For each domain those that it must be apart from.
@@ -162,8 +174,15 @@ mod tests {
             ],
         );
         let hosts: Vec<Option<HostIx>> = world.domains.iter().map(|it| it.host).collect();
-        let failures =
-            |world: &World| without_place(world, &Rooms::new(world), &hosts, &powered(world));
+        let failures = |world: &World| {
+            without_place(
+                world,
+                &Rooms::new(world),
+                &hosts,
+                &[None; 3],
+                &powered(world),
+            )
+        };
         assert_eq!(failures(&world), []);
         let failure = |host, domain| Failure {
             host: HostIx(host),
@@ -182,5 +201,28 @@ mod tests {
             .relations
             .push(Relation::Never(vec![DomainIx(1)], vec![HostIx(2)]));
         assert_eq!(failures(&world), [failure(0, 1)]);
+    }
+
+    #[test]
+    fn who_goes_to_a_replica_takes_room_from_who_has_none() {
+        let mut world = world(
+            vec![host("f", [99, 12, 0, 0]), host("x", [99, 12, 0, 0])],
+            vec![
+                domain("r", Some(0), [1, 6, 0, 0]),
+                domain("s", Some(0), [1, 6, 0, 0]),
+                domain("u", Some(1), [1, 4, 0, 0]),
+            ],
+        );
+        let hosts: Vec<Option<HostIx>> = world.domains.iter().map(|it| it.host).collect();
+        // Of what x would leave nothing fits on f; that is not asked here.
+        let failing = |world: &World, replica: Option<HostIx>| {
+            let replicas = [replica, None, None];
+            let rooms = Rooms::new(world);
+            let found = without_place(world, &rooms, &hosts, &replicas, &powered(world));
+            found.into_iter().any(|failure| failure.host == HostIx(0))
+        };
+        assert!(failing(&world, Some(HostIx(1))));
+        world.domains[1].reserved.0[1] = 2;
+        assert!(!failing(&world, Some(HostIx(1))));
     }
 }

@@ -45,8 +45,10 @@ pub struct Ground<'w> {
     still: Vec<Option<Obstacle>>,
     fences: Vec<Vec<u32>>,
     wakes: bool,
-    /// Where each domain runs: what it can go on from, wherever a search has it.
+    /// Where each domain runs, wherever a search has it: links are looked for from there.
     from: Vec<Option<HostIx>>,
+    /// Where it ran before any step: its processor was known by that one's features.
+    began: Vec<Option<HostIx>>,
 }
 
 /// What makes the same hosts possible.
@@ -62,12 +64,18 @@ struct Key<'w> {
 impl<'w> Ground<'w> {
     /// Looks at a world. `wakes`: hosts that are off may be switched on.
     pub fn new(world: &'w World, wakes: bool) -> Self {
-        let from = world.domains.iter().map(|domain| domain.host).collect();
-        Self::running(world, wakes, from)
+        let from: Vec<Option<HostIx>> = world.domains.iter().map(|domain| domain.host).collect();
+        Self::running(world, wakes, &from, &from)
     }
 
-    /// The same for a world in which domains were only thought elsewhere: they come `from` where they run.
-    pub fn running(world: &'w World, wakes: bool, from: Vec<Option<HostIx>>) -> Self {
+    /// The same for a world in which domains were only thought elsewhere: they come `from` where they run, and `began` where
+    /// they ran before the plan.
+    pub fn running(
+        world: &'w World,
+        wakes: bool,
+        from: &[Option<HostIx>],
+        began: &[Option<HostIx>],
+    ) -> Self {
         let count = world.domains.len();
         let mut fences = vec![Vec::new(); count];
         let (mut apart, mut together) = (Vec::new(), Vec::new());
@@ -103,7 +111,8 @@ impl<'w> Ground<'w> {
             still: still(world),
             fences,
             wakes,
-            from,
+            from: from.to_vec(),
+            began: began.to_vec(),
         };
         ground.sort_into_kinds();
         for number in 0..count {
@@ -133,9 +142,10 @@ impl<'w> Ground<'w> {
                     fences: &self.fences[number],
                     from: self.from[number].map(|host| {
                         let runs = domain.life != DomainLife::Stopped;
+                        let began = self.began[number].unwrap_or(host);
                         (
                             world.hosts[host].site.0,
-                            runs.then(|| processors[host.at()]),
+                            runs.then(|| processors[began.at()]),
                         )
                     }),
                 };
@@ -263,11 +273,13 @@ impl<'w> Ground<'w> {
         if owners_by(world, host, soon_s) {
             return Some(Obstacle::OwnersSoon(to));
         }
-        let from = &world.hosts[self.from[domain.at()]?];
+        let from = self.from[domain.at()]?;
+        let began = &world.hosts[self.began[domain.at()].unwrap_or(from)];
+        let from = &world.hosts[from];
         if from.site != host.site && world.link(from.site, host.site).is_none() {
             return Some(Obstacle::NoLink(from.site, host.site));
         }
-        let alike = from.cpu_model == host.cpu_model || host.features.is_superset(&from.features);
+        let alike = began.cpu_model == host.cpu_model || host.features.is_superset(&began.features);
         (what.life != DomainLife::Stopped && !alike).then_some(Obstacle::Processor(to))
     }
 }
@@ -313,6 +325,12 @@ fn owners_by(world: &World, host: &Host, by_s: u64) -> bool {
     let last = by_s.saturating_sub(1).max(world.at_s) / 3600;
     (first..=last.min(first + 167))
         .any(|hour| owner.hours.contains(&(((hour + 3 * 24) % 168) as u8)))
+}
+
+/// Whether a host is gone, or its owner's, within the time in which a move must have paid for itself.
+pub(crate) fn is_soon_gone(world: &World, host: &Host) -> bool {
+    let soon_s = world.at_s + u64::from(world.rules.hysteresis.pays_back_within_s);
+    host.until_s.is_some_and(|until_s| until_s <= soon_s) || owners_by(world, host, soon_s)
 }
 
 /// For how many seconds more a domain stays since it moved a short while ago.

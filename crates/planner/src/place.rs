@@ -266,11 +266,11 @@ impl<'w> Placer<'w> {
         let (books, ground) = (self.ledger.books(), self.ledger.ground());
         let (weight, _) = self.ledger.gauge().arrivals()?;
         let (tree, weighings) = (&self.trees[tree].tree, &self.weighings);
-        let apart = !ground.apart_of[domain.at()].is_empty();
+        let looked_at = !ground.apart_of[domain.at()].is_empty() || books.keeps_spare();
         let replica = self.ledger.spot(domain).replica;
         let mut may = |host: HostIx| {
             shunned.is_none_or(|shunned| !shunned.has(host))
-                && (!apart || books.may(domain, Spot { host, replica }).is_ok())
+                && (!looked_at || books.may(domain, Spot { host, replica }).is_ok())
         };
         let mut seek = Seek {
             needs,
@@ -305,8 +305,9 @@ impl<'w> Placer<'w> {
         }
         let books = self.ledger.books();
         let replica = self.ledger.spot(domain).replica;
-        let free =
-            ground.apart_of[domain.at()].is_empty() && ground.together_of[domain.at()].is_empty();
+        let free = ground.apart_of[domain.at()].is_empty()
+            && ground.together_of[domain.at()].is_empty()
+            && !books.keeps_spare();
         targets.retain(|&host| {
             shunned.is_none_or(|shunned| !shunned.has(host))
                 && books.taken(host).admits(needs, ground.rooms.open(host))

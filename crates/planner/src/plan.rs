@@ -15,7 +15,7 @@ use crate::objectives::Value;
 use crate::places::{Change, Spot, spots_of};
 use crate::search::{Limits, Seeker, search, settle};
 use crate::sequence::duration_s;
-use crate::way::{self, Way};
+use crate::way::{self, Carried, Way};
 
 /// A round of the search has this part of the budget.
 const PART: u64 = 4;
@@ -60,14 +60,15 @@ fn runs(world: &World) -> Vec<Option<HostIx>> {
     world.domains.iter().map(|domain| domain.host).collect()
 }
 
-/// The same, where a share of each host is not filled, and domains run elsewhere than the world says.
+/// The same, where a share of each host is not filled, and domains began to run elsewhere than the world has them.
 fn keeping_free(
     world: &World,
     question: &Question,
     free_milli: u32,
     runs: &[Option<HostIx>],
 ) -> Result<Target, String> {
-    let mut origin = Ground::running(world, wakes(&question.objective), runs.to_vec());
+    let now = self::runs(world);
+    let mut origin = Ground::running(world, wakes(&question.objective), &now, runs);
     origin.rooms.keep_free(free_milli);
     let origin = Arc::new(origin);
     let first = Ledger::on(Arc::clone(&origin), &question.objective)?;
@@ -96,7 +97,7 @@ fn keeping_free(
             break;
         }
         let next = after(world, &found.1);
-        let mut ground = Ground::running(&next, wakes(&question.objective), runs.to_vec());
+        let mut ground = Ground::running(&next, wakes(&question.objective), &now, runs);
         ground.rooms.keep_free(free_milli);
         let ledger = Ledger::on(Arc::new(ground), &question.objective)?;
         let mut seeker = Seeker::since(ledger, limits, &origin);
@@ -106,7 +107,10 @@ fn keeping_free(
             settle(&mut seeker, each.budget.work);
         }
         work += seeker.work();
-        found = (seeker.improved(), seeker.spots(), seeker.ledger().value());
+        if !seeker.improved() {
+            break;
+        }
+        found = (true, seeker.spots(), seeker.ledger().value());
     }
     let (_, spots, value) = found;
     Ok(Target {
@@ -191,7 +195,7 @@ pub fn plan(world: &World, question: &Question) -> Result<Plan, String> {
         before: ledger.value().ranks[0],
         broken: broken::words(&ledger),
         duration_s: duration_s(&steps),
-        bytes: steps.iter().map(|step| step.figures.bytes).sum(),
+        bytes: Carried::by(world, &steps).bytes,
         ..Report::default()
     };
     let parts = ledger.gauge().parts();
@@ -216,25 +220,51 @@ pub fn plan(world: &World, question: &Question) -> Result<Plan, String> {
         steps,
         report,
     };
-    Ok(with_nothing_because(world, plan))
+    Ok(with_nothing_because(&ground, question, plan))
 }
 
-fn with_nothing_because(world: &World, mut plan: Plan) -> Plan {
+fn with_nothing_because(ground: &Ground<'_>, question: &Question, mut plan: Plan) -> Plan {
     if plan.steps.is_empty() {
-        let hysteresis = &world.rules.hysteresis;
-        let worth = format!(
-            "no change gains {} ppm of one host's part in {:.4} and its own time over {} s",
-            hysteresis.gain_at_least_ppm, plan.report.before, hysteresis.pays_back_within_s
-        );
-        plan.report.nothing_because = Some(if !plan.report.hindrances.is_empty() {
-            "there is no way to what would gain".to_owned()
-        } else if plan.report.still_broken.is_empty() {
-            worth
-        } else {
-            format!("nothing mends what is broken, and {worth}")
-        });
+        plan.report.nothing_because = Some(nothing_because(ground, question, &plan));
     }
     plan
+}
+
+/// Why there is nothing to do, in words: what is nearest to the reason.
+fn nothing_because(ground: &Ground<'_>, question: &Question, plan: &Plan) -> String {
+    let world = ground.world;
+    if !plan.report.hindrances.is_empty() {
+        return "there is no way to what would gain".to_owned();
+    }
+    let limits = [
+        question.moves_at_most.map(u64::from),
+        question.bytes_at_most,
+        question.memory_bytes_at_most,
+    ];
+    if limits.contains(&Some(0)) {
+        return "nothing may be moved by what was asked".to_owned();
+    }
+    let mut all = (0..world.domains.len()).map(DomainIx::of);
+    if !world.domains.is_empty() && all.all(|domain| ground.still(domain).is_some()) {
+        return "no domain may be moved now".to_owned();
+    }
+    let hysteresis = &world.rules.hysteresis;
+    let worth = format!(
+        "no change{} gains {} ppm of one host's part in {:.4} and its own time over {} s",
+        if limits == [None; 3] {
+            ""
+        } else {
+            " within the limits that were asked for"
+        },
+        hysteresis.gain_at_least_ppm,
+        plan.report.before,
+        hysteresis.pays_back_within_s
+    );
+    if plan.report.still_broken.is_empty() {
+        worth
+    } else {
+        format!("nothing mends what is broken, and {worth}")
+    }
 }
 
 /// Steps that were found, and what was not.
@@ -256,7 +286,7 @@ fn until_nothing_more(world: &World, question: &Question) -> Result<Found, Strin
             break;
         }
         let next = reached(world, &found.steps);
-        let more = once(&next, &within(question, &found.steps), &runs)?;
+        let more = once(&next, &within(world, question, &found.steps), &runs)?;
         found.work += more.work;
         found.is_short = more.is_short;
         if more.steps.is_empty() {
@@ -269,7 +299,7 @@ fn until_nothing_more(world: &World, question: &Question) -> Result<Found, Strin
 }
 
 fn once(world: &World, question: &Question, runs: &[Option<HostIx>]) -> Result<Found, String> {
-    let ground = Ground::running(world, wakes(&question.objective), runs.to_vec());
+    let ground = Ground::running(world, wakes(&question.objective), &self::runs(world), runs);
     let target = that_survives(&ground, question, runs)?;
     let Way { steps, left } = way::to(&ground, question, &target.spots);
     Ok(Found {
@@ -281,18 +311,17 @@ fn once(world: &World, question: &Question, runs: &[Option<HostIx>]) -> Result<F
 }
 
 /// A question with what some steps leave of its limits.
-fn within(question: &Question, steps: &[Step]) -> Question {
-    let moves = (steps.iter())
-        .filter(|step| matches!(step.act, Act::Move { .. } | Act::MoveReplica { .. }));
-    let moves = u32::try_from(moves.count()).unwrap_or(u32::MAX);
-    let bytes: u64 = steps.iter().map(|step| step.figures.bytes).sum();
+fn within(world: &World, question: &Question, steps: &[Step]) -> Question {
+    let replicas = (steps.iter()).filter(|step| matches!(step.act, Act::MoveReplica { .. }));
+    let carried = Carried::by(world, steps);
+    let moves = u32::try_from(carried.moves + replicas.count() as u64).unwrap_or(u32::MAX);
+    let less = |most: Option<u64>, by: u64| most.map(|most| most.saturating_sub(by));
     Question {
         moves_at_most: question
             .moves_at_most
             .map(|most| most.saturating_sub(moves)),
-        bytes_at_most: question
-            .bytes_at_most
-            .map(|most| most.saturating_sub(bytes)),
+        bytes_at_most: less(question.bytes_at_most, carried.bytes),
+        memory_bytes_at_most: less(question.memory_bytes_at_most, carried.memory_bytes),
         ..question.clone()
     }
 }

@@ -122,9 +122,21 @@ pub fn sequence(world: &World, goal: &Goal) -> Result<Vec<Step>, Stuck> {
         }
         left.extend(best.left.iter().cloned());
     }
+    // At last without anybody who steps aside, and without those that must be together: so what is left harms no other.
+    rest.pivots = false;
+    for relation in &world.rules.relations {
+        if let Relation::Together(_, members) = relation {
+            for member in members {
+                rest.hosts[member.at()] = world.domains[*member].host;
+                rest.replicas[member.at()] = world.domains[*member].replica;
+            }
+        }
+    }
+    let last = best_of(world, &rest);
+    left.extend(last.left.iter().cloned());
     Err(Stuck {
         left,
-        steps: Vec::new(),
+        steps: last.steps,
     })
 }
 

@@ -3,7 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use estive_world::{Act, DomainIx, DomainLife, Hindrance, HostIx, Indexed, Relation, Step, World};
+use estive_world::{
+    Act, DomainIx, DomainLife, Hindrance, HostIx, Indexed, Relation, ReservedKind, Step, World,
+};
 
 use crate::Question;
 use crate::failover::{powered, without_place};
@@ -31,14 +33,13 @@ pub(crate) fn to(ground: &Ground<'_>, question: &Question, spots: &[Spot]) -> Wa
     let mut goal = goal(ground, question, spots);
     let mut found = sequence(world, &goal);
     let beyond = |steps: &[Step]| {
-        let moves = (steps.iter()).filter(|step| matches!(step.act, Act::Move { .. }));
-        let bytes: u64 = steps.iter().map(|step| step.figures.bytes).sum();
+        let carried = Carried::by(world, steps);
         let pivots = (steps.iter()).any(|step| matches!(step.act, Act::Move { pivot: true, .. }));
         pivots
             && (question
                 .moves_at_most
-                .is_some_and(|most| moves.count() > most as usize)
-                || question.bytes_at_most.is_some_and(|most| bytes > most))
+                .is_some_and(|most| carried.moves > u64::from(most))
+                || carried.is_beyond(question))
     };
     let steps = match &found {
         Ok(steps) => steps,
@@ -55,10 +56,48 @@ pub(crate) fn to(ground: &Ground<'_>, question: &Question, spots: &[Spot]) -> Wa
             (stuck.steps, named(words))
         }
     };
-    if must_survive(world) {
-        keep_room_for_a_failure(ground, &mut steps, &mut left);
-    }
+    // Moves that share a link are slower, and carry more: what the search counted is less than what the steps do.
+    let most = (0..=steps.len())
+        .rev()
+        .find(|&length| !Carried::by(world, &steps[..length]).is_beyond(question));
+    cut(ground, most.unwrap_or(0), &mut steps, &mut left);
     Way { steps, left }
+}
+
+/// What steps carry.
+pub(crate) struct Carried {
+    /// Moves of domains.
+    pub moves: u64,
+    /// Bytes over the network.
+    pub bytes: u64,
+    /// Memory of those that move, as it was promised; twice where one steps aside.
+    pub memory_bytes: u64,
+}
+
+impl Carried {
+    pub fn by(world: &World, steps: &[Step]) -> Self {
+        let mut carried = Self {
+            moves: 0,
+            bytes: 0,
+            memory_bytes: 0,
+        };
+        for step in steps {
+            carried.bytes = carried.bytes.saturating_add(step.figures.bytes);
+            if let Act::Move { domain, .. } = step.act {
+                let memory_mib = world.domains[domain].reserved[ReservedKind::MemoryMib];
+                carried.moves += 1;
+                carried.memory_bytes = carried
+                    .memory_bytes
+                    .saturating_add(memory_mib.saturating_mul(1 << 20));
+            }
+        }
+        carried
+    }
+
+    fn is_beyond(&self, question: &Question) -> bool {
+        question.bytes_at_most.is_some_and(|most| self.bytes > most)
+            || (question.memory_bytes_at_most).is_some_and(|most| self.memory_bytes > most)
+    }
 }
 
 /// What is to be reached: domains on their spots, hosts off that nobody needs, and hosts on for the spare that is asked for.
@@ -82,14 +121,14 @@ fn off(ground: &Ground<'_>, mut off: Vec<HostIx>, spots: &[Spot]) -> Vec<HostIx>
         return off;
     }
     let before = failing_now(ground);
-    let hosts = homes(ground, spots);
+    let (hosts, replicas) = (homes(ground, spots), copies(ground, spots));
     let base = on_with(world, &hosts);
     let survives = |off: &[HostIx]| {
         let mut on = base.clone();
         for host in off {
             on[host.at()] = false;
         }
-        failing(ground, &hosts, &on).is_subset(&before)
+        failing(ground, &hosts, &replicas, &on).is_subset(&before)
     };
     // With fewer off there is more room: the most that may be is found by halving.
     let (mut may, mut may_not) = (0, off.len() + 1);
@@ -117,12 +156,18 @@ pub(crate) fn must_survive(world: &World) -> bool {
 pub(crate) fn survives(ground: &Ground<'_>, spots: &[Spot]) -> bool {
     let hosts = homes(ground, spots);
     let on = on_with(ground.world, &hosts);
-    failing(ground, &hosts, &on).is_subset(&failing_now(ground))
+    failing(ground, &hosts, &copies(ground, spots), &on).is_subset(&failing_now(ground))
 }
 
 fn homes(ground: &Ground<'_>, spots: &[Spot]) -> Vec<Option<HostIx>> {
     (spots.iter())
         .map(|spot| (spot.host != ground.nowhere()).then_some(spot.host))
+        .collect()
+}
+
+fn copies(ground: &Ground<'_>, spots: &[Spot]) -> Vec<Option<HostIx>> {
+    (spots.iter())
+        .map(|spot| (spot.replica != ground.nowhere()).then_some(spot.replica))
         .collect()
 }
 
@@ -135,8 +180,13 @@ fn on_with(world: &World, hosts: &[Option<HostIx>]) -> Vec<bool> {
     on
 }
 
-fn failing(ground: &Ground<'_>, hosts: &[Option<HostIx>], on: &[bool]) -> BTreeSet<HostIx> {
-    (without_place(ground.world, &ground.rooms, hosts, on).iter())
+fn failing(
+    ground: &Ground<'_>,
+    hosts: &[Option<HostIx>],
+    replicas: &[Option<HostIx>],
+    on: &[bool],
+) -> BTreeSet<HostIx> {
+    (without_place(ground.world, &ground.rooms, hosts, replicas, on).iter())
         .map(|failure| failure.host)
         .collect()
 }
@@ -145,7 +195,10 @@ fn failing_now(ground: &Ground<'_>) -> BTreeSet<HostIx> {
     let hosts: Vec<Option<HostIx>> = (ground.world.domains.iter())
         .map(|domain| domain.host)
         .collect();
-    failing(ground, &hosts, &powered(ground.world))
+    let replicas: Vec<Option<HostIx>> = (ground.world.domains.iter())
+        .map(|domain| domain.replica)
+        .collect();
+    failing(ground, &hosts, &replicas, &powered(ground.world))
 }
 
 fn named(words: Vec<String>) -> Vec<Hindrance> {
@@ -162,23 +215,38 @@ fn named(words: Vec<String>) -> Vec<Hindrance> {
     named
 }
 
-/// Cuts steps where they would end with a host that may fail no more, and could before. Steps by number are one of the orders
-/// that may happen, so what is before a cut is a plan too.
-fn keep_room_for_a_failure(ground: &Ground<'_>, steps: &mut Vec<Step>, left: &mut Vec<Hindrance>) {
+/// Cuts steps to no more than so many, and further where they would end with a host that may fail no more and could before,
+/// with somebody who stands aside, or with a group that is not whole. Steps by number are one of the orders that may happen,
+/// so what is before a cut is a plan too.
+fn cut(ground: &Ground<'_>, most: usize, steps: &mut Vec<Step>, left: &mut Vec<Hindrance>) {
     let world = ground.world;
-    let before = failing_now(ground);
     let all = steps.len();
-    let stride = all.div_ceil(LENGTHS).max(1);
-    let lengths = (0..=all).rev();
-    for length in lengths.filter(|length| (all - length).is_multiple_of(stride) || *length == 0) {
-        let (hosts, on, aside) = reached(world, &steps[..length]);
+    let before = must_survive(world).then(|| failing_now(ground));
+    if most == all && before.is_none() {
+        return;
+    }
+    let stride = if before.is_some() {
+        most.div_ceil(LENGTHS).max(1)
+    } else {
+        1
+    };
+    let lengths = (0..=most).rev();
+    for length in lengths.filter(|length| (most - length).is_multiple_of(stride) || *length == 0) {
+        let (hosts, replicas, on, aside) = reached(world, &steps[..length]);
         if aside || !groups_are_whole(world, &hosts) {
             continue;
         }
-        if failing(ground, &hosts, &on).is_subset(&before) {
+        let survives = (before.as_ref())
+            .is_none_or(|before| failing(ground, &hosts, &replicas, &on).is_subset(before));
+        if survives {
             if length < all {
+                let what = if length < most {
+                    "steps after which a host could not fail any more, or that others wait for"
+                } else {
+                    "steps that would carry more bytes than may be carried"
+                };
                 left.push(Hindrance {
-                    what: "steps after which a host could not fail any more".to_owned(),
+                    what: what.to_owned(),
                     count: (all - length) as u64,
                 });
                 steps.truncate(length);
@@ -188,9 +256,14 @@ fn keep_room_for_a_failure(ground: &Ground<'_>, steps: &mut Vec<Step>, left: &mu
     }
 }
 
-/// Where domains are after some steps, which hosts are on, and whether any stands aside.
-fn reached(world: &World, steps: &[Step]) -> (Vec<Option<HostIx>>, Vec<bool>, bool) {
+/// By domain or host.
+type Reached = (Vec<Option<HostIx>>, Vec<Option<HostIx>>, Vec<bool>, bool);
+
+/// Where domains and their replicas are after some steps, which hosts are on, and whether any stands aside.
+fn reached(world: &World, steps: &[Step]) -> Reached {
     let mut hosts: Vec<Option<HostIx>> = world.domains.iter().map(|domain| domain.host).collect();
+    let mut replicas: Vec<Option<HostIx>> =
+        world.domains.iter().map(|domain| domain.replica).collect();
     let mut on = powered(world);
     let mut aside: BTreeSet<DomainIx> = BTreeSet::new();
     for step in steps {
@@ -198,7 +271,10 @@ fn reached(world: &World, steps: &[Step]) -> (Vec<Option<HostIx>>, Vec<bool>, bo
             Act::Move {
                 domain, to, pivot, ..
             } => {
-                hosts[domain.at()] = Some(to);
+                let from = hosts[domain.at()].replace(to);
+                if replicas[domain.at()].is_some() {
+                    replicas[domain.at()] = from;
+                }
                 if pivot {
                     aside.insert(domain);
                 } else {
@@ -206,12 +282,12 @@ fn reached(world: &World, steps: &[Step]) -> (Vec<Option<HostIx>>, Vec<bool>, bo
                 }
             }
             Act::Place { domain, to } => hosts[domain.at()] = Some(to),
+            Act::MoveReplica { domain, to, .. } => replicas[domain.at()] = Some(to),
             Act::SwitchOn { host } => on[host.at()] = true,
             Act::SwitchOff { host } => on[host.at()] = false,
-            Act::MoveReplica { .. } => {}
         }
     }
-    (hosts, on, !aside.is_empty())
+    (hosts, replicas, on, !aside.is_empty())
 }
 
 /// Whether those that are to be together are in no more places than at the start, or in one.

@@ -128,6 +128,8 @@ impl Collected {
                     .is_none_or(|until| until.saturating_add(1) >= from) =>
             {
                 stay.until = None;
+                // What came first may be of a later window.
+                stay.from = stay.from.min(from);
             }
             _ => stays.push(Stay { from, until: None }),
         }

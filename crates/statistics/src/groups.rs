@@ -117,16 +117,18 @@ struct Growing<'m> {
 impl<'m> Growing<'m> {
     fn new(matrix: &'m Matrix, rule: &'m GroupRule, before: Option<&Grouping>) -> Self {
         let count = matrix.names().len();
-        let was_in = |name: &Arc<str>| {
-            let groups = &before?.groups;
-            groups
-                .iter()
-                .position(|group| group.members.contains_key(name))
-        };
+        let groups = before
+            .iter()
+            .flat_map(|before| before.groups.iter().enumerate());
+        let was_in: BTreeMap<&Arc<str>, usize> = groups
+            .flat_map(|(at, group)| group.members.keys().map(move |name| (name, at)))
+            .collect();
         Self {
             matrix,
             rule,
-            before: matrix.names().iter().map(was_in).collect(),
+            before: (matrix.names().iter())
+                .map(|name| was_in.get(name).copied())
+                .collect(),
             parent: (0..count as u32).collect(),
             grouped: vec![false; count],
             why: BTreeMap::new(),

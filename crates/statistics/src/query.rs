@@ -75,8 +75,8 @@ pub enum Refusal {
         /// What can be asked for.
         duration_ms: u64,
     },
-    /// The weights are not as many as the windows, or one is no finite number of 0 or more, or all are 0.
-    #[error("weights must be {windows} finite numbers of 0 or more, and not all 0")]
+    /// The weights are not as many as the windows, or one is no number from 0 to 1e100, or all are 0.
+    #[error("weights must be {windows} numbers from 0 to 1e100, and not all 0")]
     Weights {
         /// How many windows there are.
         windows: u64,
@@ -252,9 +252,7 @@ impl Query {
             _ => true,
         };
         let are_sound = weights.len() == count
-            && weights
-                .iter()
-                .all(|weight| weight.is_finite() && *weight >= 0.0)
+            && weights.iter().all(|weight| (0.0..=1e100).contains(weight))
             && weights.iter().any(|weight| *weight > 0.0);
         if !ratio_is_sound || !are_sound {
             return Answer::Refused(Refusal::Weights {

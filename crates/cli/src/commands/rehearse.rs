@@ -32,7 +32,7 @@ pub struct Rehearse {
     /// Seconds between two lines of a trace
     #[arg(long, value_name = "S", default_value_t = 300)]
     trace_step: u32,
-    /// Who decides: plan, nothing; with --cloudsim its policies. All of them without it
+    /// Who decides: plan, relieve, nothing; with --cloudsim its policies. Without it plan and nothing, or all of CloudSim's
     #[arg(long, value_name = "POLICY", value_delimiter = ',')]
     policy: Vec<String>,
     /// How long, in seconds

@@ -2,6 +2,7 @@
 
 use crate::arguments::Global;
 use crate::failure::Failure;
+use crate::foreseeing::Foreseeing;
 use crate::output::{self, Output};
 use crate::question::Asking;
 use crate::world_file::{WorldFile, domain, host};
@@ -19,6 +20,8 @@ pub struct Why {
     from: WorldFile,
     #[command(flatten)]
     asking: Asking,
+    #[command(flatten)]
+    foreseeing: Foreseeing,
 }
 
 /// Says what stands in the way of a domain on a host, or what the move would gain and cost.
@@ -32,6 +35,8 @@ pub struct WhyNot {
     from: WorldFile,
     #[command(flatten)]
     asking: Asking,
+    #[command(flatten)]
+    foreseeing: Foreseeing,
 }
 
 /// A host for a domain, for programs.
@@ -46,7 +51,9 @@ impl Why {
     pub async fn run(self, global: &Global) -> Result<u8, Failure> {
         let text = self.from.text(global).await?;
         let document = self.from.document(&text)?;
-        let world = &document.world;
+        let mut foreseen = document.world.clone();
+        self.foreseeing.fill(&mut foreseen);
+        let world = &foreseen;
         let question = self
             .asking
             .question(&document, self.from.world.as_deref())?;
@@ -69,7 +76,9 @@ impl WhyNot {
     pub async fn run(self, global: &Global) -> Result<u8, Failure> {
         let text = self.from.text(global).await?;
         let document = self.from.document(&text)?;
-        let world = &document.world;
+        let mut foreseen = document.world.clone();
+        self.foreseeing.fill(&mut foreseen);
+        let world = &foreseen;
         let question = self
             .asking
             .question(&document, self.from.world.as_deref())?;

@@ -48,10 +48,15 @@ pub fn check(lint: &Lint, end: &[Whereabouts], faults: &mut Vec<Fault>) {
         .map(|domain| domain.host)
         .collect();
     let hosts: Vec<Option<HostIx>> = end.iter().map(|at| at.host).collect();
-    let before: BTreeSet<HostIx> = failover::without_place(lint.world, &lint.rooms, &start, &on)
-        .into_iter()
-        .map(|failure| failure.host)
+    let replicas: Vec<Option<HostIx>> = end.iter().map(|at| at.replica).collect();
+    let copies: Vec<Option<HostIx>> = (lint.world.domains.iter())
+        .map(|domain| domain.replica)
         .collect();
+    let before: BTreeSet<HostIx> =
+        failover::without_place(lint.world, &lint.rooms, &start, &copies, &on)
+            .into_iter()
+            .map(|failure| failure.host)
+            .collect();
     for step in lint.steps {
         match step.act {
             Act::SwitchOn { host } => on[host.at()] = true,
@@ -59,7 +64,7 @@ pub fn check(lint: &Lint, end: &[Whereabouts], faults: &mut Vec<Fault>) {
             _ => {}
         }
     }
-    for failure in failover::without_place(lint.world, &lint.rooms, &hosts, &on) {
+    for failure in failover::without_place(lint.world, &lint.rooms, &hosts, &replicas, &on) {
         if !before.contains(&failure.host) {
             faults.push(Fault::NoPlaceLeft {
                 failing: failure.host,

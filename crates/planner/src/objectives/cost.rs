@@ -51,9 +51,7 @@ impl Cost {
             ),
             traffic: Arc::new(Traffic {
                 talks,
-                prices: (0..sites)
-                    .map(|one| (0..sites).map(|other| between(world, one, other)).collect())
-                    .collect(),
+                prices: prices(world, sites),
             }),
             carried: 0,
         };
@@ -86,7 +84,8 @@ impl Cost {
                     return 0;
                 };
                 let price = self.traffic.prices[here.site.at()][there.site.at()];
-                (u128::from(mib_per_h) * u128::from(price) / 1024) as i64
+                // So little of what there may be at the most that sums over all pairs fit.
+                (u128::from(mib_per_h) * u128::from(price) / 1024).min(1 << 38) as i64
             })
             .sum()
     }
@@ -142,13 +141,17 @@ fn micro_per_kwh(world: &World, site: SiteIx) -> u64 {
     u64::try_from(sum / u128::from(within_s)).unwrap_or(u64::MAX)
 }
 
-fn between(world: &World, one: usize, other: usize) -> u64 {
-    if one == other {
-        return 0;
+/// By site and site; each link is looked at once, the first of two between the same sites counts.
+fn prices(world: &World, sites: usize) -> Vec<Vec<u64>> {
+    let mut prices = vec![vec![0; sites]; sites];
+    for link in world.links.iter().rev() {
+        let (one, other) = (link.ends.0.at(), link.ends.1.at());
+        if one < sites && other < sites && one != other {
+            prices[one][other] = link.micro_per_gib;
+            prices[other][one] = link.micro_per_gib;
+        }
     }
-    world
-        .link(SiteIx::of(one), SiteIx::of(other))
-        .map_or(0, |link| link.micro_per_gib)
+    prices
 }
 
 impl Arrivals for Cost {

@@ -72,7 +72,13 @@ impl Occupied {
             .map(|host| processor_power(world, HostIx::of(host)))
             .collect();
         let mut used: Vec<u64> = (world.hosts.iter())
-            .map(|host| host.own_use[UsedKind::CpuMicrocores] * u64::from(host.core_speed_milli))
+            .map(|host| {
+                bounded(
+                    world,
+                    host.own_use[UsedKind::CpuMicrocores],
+                    host.core_speed_milli,
+                )
+            })
             .chain([0])
             .collect();
         for (number, amount) in uses.iter().enumerate() {
@@ -188,13 +194,23 @@ pub(crate) fn processor_use(world: &World, domain: DomainIx) -> u64 {
     let speed = domain
         .host
         .map_or(1000, |host| world.hosts[host].core_speed_milli);
-    domain.used[UsedKind::CpuMicrocores].saturating_mul(u64::from(speed))
+    bounded(world, domain.used[UsedKind::CpuMicrocores], speed)
+}
+
+/// So much that sums over a world fit in 63 bits: that is some 10,000 cores each where there are a million.
+fn bounded(world: &World, micro: u64, speed_milli: u32) -> u64 {
+    let most = (1u64 << 62) / (world.domains.len() + world.hosts.len() + 1) as u64;
+    micro.saturating_mul(u64::from(speed_milli)).min(most)
 }
 
 /// What a host has of processors, on the same scale.
 pub(crate) fn processor_power(world: &World, host: HostIx) -> u64 {
     let host = &world.hosts[host];
-    host.speed[UsedKind::CpuMicrocores].saturating_mul(u64::from(host.core_speed_milli))
+    bounded(
+        world,
+        host.speed[UsedKind::CpuMicrocores],
+        host.core_speed_milli,
+    )
 }
 
 /// Whether a host may be off while nobody is on it: it is ours for all hours, and it tells what it does.

@@ -8,7 +8,8 @@
 //! 5. [`ruin`]: some of what was changed is taken back, or something is moved away, and 1 goes on from there; kept if
 //!    better. In lanes, each with its own random numbers; the best lane's state is where all go on from.
 //!
-//! Every state on the way is within the rules: each change is let through by [`crate::Ledger::may`] when it is made.
+//! What a search ends in is within the rules as far as the world was: a change is let through by [`crate::Ledger::may`] when it is
+//! made, or, where several are made as one (swaps, chains, groups, exchanges), all are undone if one is not.
 
 mod chains;
 mod descend;

@@ -408,9 +408,10 @@ impl<'w> Seeker<'w> {
             replica: now.replica,
         };
         let ground = self.ledger.ground();
-        let bound =
-            !ground.apart_of[domain.at()].is_empty() || !ground.together_of[domain.at()].is_empty();
         let books = self.ledger.books();
+        let bound = !ground.apart_of[domain.at()].is_empty()
+            || !ground.together_of[domain.at()].is_empty()
+            || books.keeps_spare();
         if bound {
             targets.retain(|&host| host != now.host && books.may(domain, spot(host)).is_ok());
         } else {

@@ -88,6 +88,16 @@ fn swap(
         },
     });
     let ledger = seeker.ledger();
+    // What a swap breaks is counted against where the other was: of two that one bond holds that is not true.
+    let ground = ledger.ground();
+    let share = |of: &[Vec<u32>]| {
+        of[one.0.at()]
+            .iter()
+            .any(|bond| of[other.0.at()].contains(bond))
+    };
+    if share(&ground.apart_of) || share(&ground.together_of) {
+        return None;
+    }
     // Domains that take the same gain nothing, and most pairs of a large world do not fit.
     ledger.books().may_swap(one.0, other.0).ok()?;
     seeker.within_limits_both(&changes).then_some(changes)

@@ -6,7 +6,7 @@ use estive_world::{DomainIx, HostIx, HostPower, Indexed};
 
 use super::hops::Hop;
 use super::schedule::Schedule;
-use crate::ground::cooling_s;
+use crate::ground::{cooling_s, is_soon_gone};
 use crate::{Amounts, KINDS, transfer};
 
 /// A domain that could step aside, the best first.
@@ -155,6 +155,7 @@ fn aside(schedule: &mut Schedule, due: &[Amounts], domain: DomainIx) -> Option<H
         if to == from
             || !schedule.on[at]
             || schedule.world.hosts[to].state == HostPower::Unknown
+            || is_soon_gone(schedule.world, &schedule.world.hosts[to])
             || Some(to) == final_host
             || schedule.target.off.contains(&to)
             || spot.replica.is_some_and(|replica| replica != to)

@@ -232,12 +232,14 @@ impl<'a> Schedule<'a> {
             let Some(hop) = self.next(DomainIx::of(at)) else {
                 continue;
             };
-            let from = self.spots[at].host;
+            let Spot { host, replica } = self.spots[at];
+            let copied = replica.filter(|_| matches!(hop, Hop::Replica(_)));
             let hosts = [
                 Some(hop.to()),
                 self.goal(at),
                 self.target.replicas[at],
-                from,
+                host,
+                copied,
             ];
             for host in hosts.into_iter().flatten() {
                 comes[host.at()] += 1;
@@ -302,7 +304,9 @@ impl<'a> Schedule<'a> {
         let to = hop.to();
         let spot = self.spots[domain.at()];
         let deal = self.stock.deal(domain, spot, hop);
-        let dark = [Some(to), spot.host]
+        // A replica is given up where it was: that one must answer too.
+        let copied = spot.replica.filter(|_| matches!(hop, Hop::Replica(_)));
+        let dark = [Some(to), spot.host, copied]
             .into_iter()
             .flatten()
             .find(|host| !self.on[host.at()]);

@@ -10,8 +10,8 @@ pub const NAME_BYTES: usize = 255;
 pub const KEYS: usize = 128;
 /// The largest amount of anything: a million of it still add up in 64 bits.
 pub const AMOUNT: u64 = 10_000_000_000_000;
-/// Sites.
-pub const SITES: usize = 10_000;
+/// Sites: what lies between each two is held in tables.
+pub const SITES: usize = 1_000;
 /// Links between sites.
 pub const LINKS: usize = 100_000;
 /// Hosts.
