@@ -105,7 +105,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_is_found_is_no_worse_and_asking_again_finds_nothing(
+    fn what_is_found_is_no_worse_and_what_is_pinned_stays(
         world in any::<bool>().prop_flat_map(worlds),
         objective in objectives(),
     ) {
@@ -120,10 +120,6 @@ proptest! {
                 prop_assert_eq!(Some(found.spots[number].host), domain.host);
             }
         }
-        let there = after(&world, &found.spots);
-        let again = target(&there, &question).unwrap();
-        let same = again.spots == found.spots;
-        prop_assert!(same, "{:?} became {:?} and then {:?}", found.before, found.after, again.after);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use estive_world::{
-    Act, Hindrance, HostIx, HostPower, Indexed, Plan, Reason, Report, Step, StepIx, World,
+    Act, DomainIx, Hindrance, HostIx, HostPower, Indexed, Plan, Reason, Report, Step, StepIx, World,
 };
 
 use crate::Question;

@@ -174,8 +174,11 @@ fn copies(ground: &Ground<'_>, spots: &[Spot]) -> Vec<Option<HostIx>> {
 /// Which hosts are on when domains are there: those that are, and those that are switched on for them.
 fn on_with(world: &World, hosts: &[Option<HostIx>]) -> Vec<bool> {
     let mut on = powered(world);
-    for host in hosts.iter().flatten() {
-        on[host.at()] = true;
+    for (domain, host) in world.domains.iter().zip(hosts) {
+        // Who is on a host that is off already wakes nobody.
+        if let Some(host) = host.filter(|_| domain.host != *host) {
+            on[host.at()] = true;
+        }
     }
     on
 }
