@@ -180,7 +180,7 @@ impl Books<'_> {
             .filter(|(_, at)| *at != self.nowhere())
     }
 
-    fn alike(&self, scope: Scope, one: HostIx, other: HostIx) -> bool {
+    pub(crate) fn alike(&self, scope: Scope, one: HostIx, other: HostIx) -> bool {
         let hosts = &self.ground.world.hosts;
         match scope {
             Scope::Host => one == other,

@@ -3,6 +3,7 @@
 use estive_world::{DomainIx, HostIx, Indexed};
 
 use super::seeker::Seeker;
+use crate::ground::Bond;
 use crate::objectives::Value;
 use crate::places::{Change, Spot};
 
@@ -88,14 +89,15 @@ fn swap(
         },
     });
     let ledger = seeker.ledger();
-    // What a swap breaks is counted against where the other was: of two that one bond holds that is not true.
-    let ground = ledger.ground();
-    let share = |of: &[Vec<u32>]| {
-        of[one.0.at()]
-            .iter()
-            .any(|bond| of[other.0.at()].contains(bond))
+    // What a swap breaks is counted against where the other was: of two that one bond holds that is not true, unless both
+    // places are one to it.
+    let (ground, books) = (ledger.ground(), ledger.books());
+    let parts = |of: &[Vec<u32>], bonds: &[Bond]| {
+        (of[one.0.at()].iter())
+            .filter(|bond| of[other.0.at()].contains(bond))
+            .any(|&bond| !books.alike(bonds[bond as usize].scope, here.host, there.host))
     };
-    if share(&ground.apart_of) || share(&ground.together_of) {
+    if parts(&ground.apart_of, &ground.apart) || parts(&ground.together_of, &ground.together) {
         return None;
     }
     // Domains that take the same gain nothing, and most pairs of a large world do not fit.
