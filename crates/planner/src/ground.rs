@@ -175,6 +175,11 @@ impl<'w> Ground<'w> {
         }
     }
 
+    /// Whether hosts that are off may be switched on.
+    pub fn wakes(&self) -> bool {
+        self.wakes
+    }
+
     /// The place of what has no place.
     pub fn nowhere(&self) -> HostIx {
         HostIx::of(self.world.hosts.len())

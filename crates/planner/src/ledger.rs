@@ -38,6 +38,7 @@ impl<'w> Ledger<'w> {
         let value = Value {
             broken: books.broken(),
             ranks: gauge.values(),
+            toll: 0.0,
         };
         Ok(Self {
             books,
@@ -90,6 +91,7 @@ impl<'w> Ledger<'w> {
         Value {
             broken: self.books.broken_by(changes),
             ranks: self.gauge.delta(&self.books, changes),
+            toll: 0.0,
         }
     }
 

@@ -95,6 +95,8 @@ pub struct Value {
     pub broken: i64,
     /// The ranks that there are, the most important first; 0 for the others.
     pub ranks: [f64; MOST_RANKS],
+    /// What the moves of a search cost that are contained in each rank, as a share of one host's part; 0 of a state.
+    pub toll: f64,
 }
 
 impl Gauge {

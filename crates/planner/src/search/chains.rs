@@ -179,6 +179,7 @@ impl<'s, 'w> Chain<'s, 'w> {
         for (rank, by) in total.ranks.iter_mut().zip(by.ranks) {
             *rank += by;
         }
+        total.toll += by.toll;
         (to.host != host).then_some((total, to.host))
     }
 

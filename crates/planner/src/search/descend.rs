@@ -31,10 +31,10 @@ struct Entry {
 }
 
 impl Entry {
-    fn new(domain: DomainIx, version: u32, value: &Value) -> Self {
+    fn new(seeker: &Seeker<'_>, domain: DomainIx, version: u32, value: &Value) -> Self {
         Self {
             broken: value.broken,
-            rank: value.ranks[0],
+            rank: seeker.first_of(value),
             domain,
             version,
         }
@@ -105,7 +105,7 @@ impl Queue {
         let version = &mut self.versions[domain.at()];
         *version += 1;
         if let Some((value, _)) = &found {
-            self.heap.push(Entry::new(domain, *version, value));
+            self.heap.push(Entry::new(seeker, domain, *version, value));
         }
         found
     }
@@ -141,9 +141,9 @@ impl Queue {
         while looks < LOOKS && tries > 0 {
             let Some(entry) = self.pop() else { break };
             let seen = (entry.broken, entry.rank);
-            let bound = best
-                .as_ref()
-                .map_or((0, 0.0), |(value, _)| (value.broken, value.ranks[0]));
+            let bound = best.as_ref().map_or((0, 0.0), |(value, _)| {
+                (value.broken, seeker.first_of(value))
+            });
             // Where the first rank is the same everywhere, only a later one can gain: it is not in the queue's order.
             let is_over = bound < seen || (best.is_some() && bound == seen);
             if is_over {
@@ -163,7 +163,7 @@ impl Queue {
             if !seeker.within_limits(domain, to) {
                 let version = &mut self.versions[domain.at()];
                 *version += 1;
-                aside.push(Entry::new(domain, *version, &value));
+                aside.push(Entry::new(seeker, domain, *version, &value));
                 // With a replica, something that carries less may be left.
                 match seeker.best_of(domain) {
                     Some(found) => (value, to) = found,
@@ -176,7 +176,7 @@ impl Queue {
             };
             if better {
                 best = Some((value, Change { domain, to }));
-            } else if best.is_none() && seen == (value.broken, value.ranks[0]) {
+            } else if best.is_none() && seen == (value.broken, seeker.first_of(&value)) {
                 // Nothing changed for it: it would come first again and again.
                 self.versions[domain.at()] += 1;
             }

@@ -197,15 +197,46 @@ impl<'w> Seeker<'w> {
             Ordering::Equal => {}
         }
         for rank in 0..self.ledger.gauge().count() {
-            let by = one.ranks[rank] - other.ranks[rank];
-            if by < -self.nothing[rank] {
-                return true;
-            }
-            if by > self.nothing[rank] {
-                return false;
+            match self.decides(rank, one, other) {
+                Ordering::Less => return true,
+                Ordering::Greater => return false,
+                Ordering::Equal => {}
             }
         }
-        false
+        // Equal in all: what is spared. Of two mendings of what is broken, where nothing can be gained, none is better.
+        let spared = other.toll - one.toll;
+        !self.ledger.ground().wakes()
+            && (0..self.ledger.gauge().count())
+                .any(|rank| spared * self.unit[rank] > self.nothing[rank])
+    }
+
+    /// How two differences compare in a rank, tolls paid. What gains less there than it costs, or loses less than it spares, is
+    /// no difference: the next rank decides, and must pay the same toll in its own measure. So moves that change nothing in the first
+    /// rank are made for the second, and what was moved for the second is not taken back for the first rank's toll.
+    fn decides(&self, rank: usize, one: &Value, other: &Value) -> Ordering {
+        let paid = one.ranks[rank] - other.ranks[rank];
+        let nothing = self.nothing[rank];
+        // Where hosts are switched, later ranks see other hosts after it than before: what they gain on the way is not to be
+        // had. There the first rank's toll is paid whatever it is for.
+        let plain = match self.ledger.ground().wakes() {
+            true => paid,
+            false => paid - (one.toll - other.toll) * self.unit[rank],
+        };
+        if plain < -nothing && paid < -nothing {
+            Ordering::Less
+        } else if plain > nothing && paid > nothing {
+            Ordering::Greater
+        } else {
+            Ordering::Equal
+        }
+    }
+
+    /// By what a queue orders a difference of what is: the first rank's, or 0 where a later one decides.
+    pub(super) fn first_of(&self, value: &Value) -> f64 {
+        let later = self.ledger.gauge().count() > 1
+            && !self.ledger.ground().wakes()
+            && self.decides(0, value, &Value::default()) == Ordering::Equal;
+        if later { 0.0 } else { value.ranks[0] }
     }
 
     /// Whether a difference is an improvement.
@@ -302,6 +333,7 @@ impl<'w> Seeker<'w> {
         for (rank, unit) in self.unit.iter().enumerate() {
             by.ranks[rank] += toll * unit;
         }
+        by.toll += toll;
         for change in changes {
             by.ranks[0] += self.priced(change.domain, change.to);
         }
@@ -322,6 +354,7 @@ impl<'w> Seeker<'w> {
         self.undo.push(undo);
         let after = self.ledger.value();
         self.total.broken += after.broken - before.broken;
+        self.total.toll += toll;
         for rank in 0..MOST_RANKS {
             self.total.ranks[rank] +=
                 after.ranks[rank] - before.ranks[rank] + toll * self.unit[rank];
@@ -479,6 +512,7 @@ impl<'w> Seeker<'w> {
             };
             let mut value = Value::default();
             value.ranks[0] = delta + toll * self.unit[0] + bytes;
+            value.toll = toll;
             let change = Change {
                 domain,
                 to: spot(host),
@@ -489,7 +523,7 @@ impl<'w> Seeker<'w> {
             let close = best.as_ref().is_none_or(|(best, _)| {
                 value.broken < best.broken
                     || (value.broken == best.broken
-                        && value.ranks[0] <= best.ranks[0] + self.nothing[0])
+                        && self.decides(0, &value, best) != Ordering::Greater)
             });
             if !close {
                 continue;
@@ -550,12 +584,14 @@ impl<'w> Seeker<'w> {
             let mut value = Value {
                 broken: 0,
                 ranks: (self.ledger.gauge()).delta(self.ledger.books(), &change),
+                toll: 0.0,
             };
             // From the cheapest to the dearest: most are no better than the best so far, whatever they cost.
             let mut least = value;
             for (rank, unit) in self.unit.iter().enumerate() {
                 least.ranks[rank] -= share * unit;
             }
+            least.toll = -share;
             if whole && self.price.each == 0.0 && !better(&least) {
                 continue;
             }
@@ -570,6 +606,7 @@ impl<'w> Seeker<'w> {
             for (rank, unit) in self.unit.iter().enumerate() {
                 value.ranks[rank] += toll * unit;
             }
+            value.toll = toll;
             if (whole && !better(&value)) || self.ledger.books().may(domain, to).is_err() {
                 continue;
             }
