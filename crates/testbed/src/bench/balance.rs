@@ -26,8 +26,9 @@ pub struct BalanceConfig {
 }
 
 const RUNS: u32 = 5;
-/// Units of work: enough that more of it gains next to nothing on these clusters.
-const WORK: u64 = 8_000_000;
+/// Units of work for clusters of up to so many hosts, and for larger ones: with more of it the first gain a little still, the
+/// others next to nothing.
+const WORK: (usize, u64, u64) = (50, 40_000_000, 8_000_000);
 /// Clusters with the number of moves that hbal may make; those of the last row take it minutes, and are run once.
 const CASES: [(&str, Option<u32>); 5] = [
     ("h20", None),
@@ -195,11 +196,17 @@ impl Case {
         // hbal takes whatever gains anything: so do we, but what lasts counts within ten hours.
         world.rules.hysteresis.gain_at_least_ppm = 0;
         world.rules.hysteresis.pays_back_within_s = 36_000;
+        let (small, much, some) = WORK;
+        let work = if world.hosts.len() <= small {
+            much
+        } else {
+            some
+        };
         let question = Question {
             moves_at_most: Some(peer.moves),
             bytes_at_most: Some(peer.bytes),
             memory_bytes_at_most: Some(peer.mib << 20),
-            budget: Budget { work: WORK },
+            budget: Budget { work },
             ..Question::default()
         };
         let found = target(&world, &question).map_err(other)?;
